@@ -1,0 +1,43 @@
+"""nasplug finds small neural networks by gradient descent, thousands of them as one tensor program.
+
+Public names are imported when they are first used, so that ``nasplug --help`` need not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasplug.contracts import Discretizer as Discretizer
+    from nasplug.contracts import Params as Params
+    from nasplug.contracts import Regularizer as Regularizer
+    from nasplug.contracts import Schedule as Schedule
+    from nasplug.contracts import Score as Score
+    from nasplug.contracts import SearchMethod as SearchMethod
+    from nasplug.errors import ConfigError as ConfigError
+    from nasplug.errors import ContractError as ContractError
+    from nasplug.errors import NasplugError as NasplugError
+    from nasplug.errors import PluginError as PluginError
+    from nasplug.hookspecs import hookimpl as hookimpl
+    from nasplug.networks import Edge as Edge
+    from nasplug.networks import Networks as Networks
+    from nasplug.tasks import Split as Split
+    from nasplug.tasks import Task as Task
+
+_HOMES = {
+    "contracts": ("Discretizer", "Params", "Regularizer", "Schedule", "Score", "SearchMethod"),
+    "errors": ("ConfigError", "ContractError", "NasplugError", "PluginError"),
+    "hookspecs": ("hookimpl",),
+    "networks": ("Edge", "Networks"),
+    "tasks": ("Split", "Task"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"nasplug.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'nasplug' has no attribute {name!r}")

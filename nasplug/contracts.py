@@ -1,0 +1,88 @@
+"""What a plugin implements. Each contract is small; laws that cannot be typed are checked by `nasplug.testing`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from nasplug.networks import Networks
+from nasplug.tasks import Task
+
+__all__ = ["Discretizer", "Params", "Projected", "Regularizer", "Schedule", "Score", "SearchMethod"]
+
+Params = dict[str, Tensor]
+"""Trainable leaves by name; every leaf is ``(K, ...)``."""
+
+Score = Callable[[Networks], Tensor]
+"""Validation loss of each network, ``(K,)``; not finite where a network is broken."""
+
+Schedule = Callable[[float], float]
+"""Progress in [0, 1] -> value. Its author never sees K: a pack tabulates schedules to ``(T, K)``."""
+
+
+@runtime_checkable
+class SearchMethod(Protocol):
+    """How weights and architecture are parametrised. Holds what sets shapes; owns no tensors, keeps no state.
+
+    Laws: row k of `init` depends on ``seeds[k]`` alone; nothing reduces over K; control flow does not read data.
+    """
+
+    architecture: ClassVar[frozenset[str]]
+    """Names in `Params` that are architecture rather than weights (bilevel loops split on it)."""
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Fresh parameters: ``seeds`` long ``(K,)`` -> leaves ``(K, ...)`` on the device of ``seeds``."""
+        ...
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The soft networks at temperature ``tau (K,)``; small tau is nearly hard. ``noise``: a seed a row, long ``(K,)``."""
+        ...
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """``x (I, B)`` or ``(K, I, B)`` -> ``(K, O, B)``; `nasplug.networks.forward` unless a faster form exists."""
+        ...
+
+    def direct(self, nets: Networks) -> Networks:
+        """The same functions with ``blocks`` as plain weights (direct space); identity for most methods."""
+        ...
+
+
+@runtime_checkable
+class Projected(Protocol):
+    """A method that also moves parameters outside the gradient, after each optimizer step (rounding, proximal maps)."""
+
+    def project(self, params: Params, step: int, steps: int) -> Params:
+        """Parameters after step ``step`` (1-based) of ``steps``; row by row, may return ``params`` itself."""
+        ...
+
+
+@runtime_checkable
+class Regularizer(Protocol):
+    """A penalty on soft networks. Unscaled: its level belongs to the core, so that sweeps over levels compare."""
+
+    needs: ClassVar[frozenset[str]]
+    """Parts of `Networks` it reads (names in `nasplug.networks.PARTS`); checked when the study is planned."""
+
+    def __call__(self, nets: Networks) -> Tensor:
+        """``(K,)``, >= 0, with finite gradients."""
+        ...
+
+
+@runtime_checkable
+class Discretizer(Protocol):
+    """Makes soft networks hard. Gates it touches become 0 or 1, choices one-hot; running it twice changes nothing more."""
+
+    needs: ClassVar[frozenset[str]]
+    """Parts of `Networks` it reads; checked when the study is planned."""
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        """Networks in direct space, and a way to score candidates on validation data -> harder networks."""
+        ...
+
+
+Factory = Callable[..., object]
+"""Makes a component; its keyword-only parameters are the component's config schema."""
+
+Names = Sequence[str]

@@ -1,0 +1,315 @@
+"""`Networks`: the record of K feed-forward networks, and what can be done with it without knowing where it came from.
+
+Searching, discretizing, scoring and exporting all use this one record. A hard network is a soft one whose gates are
+0 or 1 and whose choices are one-hot.
+
+Layout: ``K`` replicas lead every tensor, samples are columns: activations are ``(K, H, B)``, weights ``(K, H_to, H_from)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasplug.errors import ConfigError, ContractError, did_you_mean
+
+__all__ = [
+    "ACTIVATIONS",
+    "PARTS",
+    "Edge",
+    "Networks",
+    "activation",
+    "alive",
+    "forward",
+    "harden",
+    "mixed",
+    "product",
+    "sizes",
+    "take",
+]
+
+Key = TypeVar("Key")
+Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
+
+PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues")
+
+
+def _identity(z: Tensor) -> Tensor:
+    return z
+
+
+def _leaky_relu(z: Tensor) -> Tensor:
+    return F.leaky_relu(z, 0.01)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": _identity,
+    "relu": torch.relu,
+    "leaky_relu": _leaky_relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": F.elu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "softplus": F.softplus,
+    "sin": torch.sin,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The elementwise function of that name.
+
+    Raises:
+        ConfigError: for a name that is not in `ACTIVATIONS`.
+    """
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise ConfigError(
+            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """K feed-forward networks with one skeleton, at one moment of the search.
+
+    ``a_l = g_l * sum_c choice_lc f_c( sum_{m<l} (blocks * edge_gates)_{l,m} a_m + biases_l )``; the output layer has
+    neither activation nor gate.
+
+    Attributes:
+        widths: neurons of each layer, input first, output last.
+        blocks: dense blocks and skip blocks alike, ``(K, H_to, H_from)``.
+        biases: ``(K, H)``, layers 1..D.
+        gates: ``(K, H)`` in [0, 1], hidden neurons; 1 = kept.
+        edge_gates: ``(K, H_to, H_from)`` in [0, 1]; 1 = kept.
+        choices: ``(K, H or 1, A)`` on the simplex over ``candidates``.
+        eigenvalues: ``(K, H)``, spectral methods only; they inform, the canonical forward does not read them.
+        candidates: activation names; with one name no choices are needed.
+    """
+
+    widths: tuple[int, ...]
+    blocks: Mapping[Edge, Tensor]
+    biases: Mapping[int, Tensor] = field(default_factory=dict)
+    gates: Mapping[int, Tensor] = field(default_factory=dict)
+    edge_gates: Mapping[Edge, Tensor] = field(default_factory=dict)
+    choices: Mapping[int, Tensor] = field(default_factory=dict)
+    eigenvalues: Mapping[int, Tensor] = field(default_factory=dict)
+    candidates: tuple[str, ...] = ("relu",)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers after the input: the index of the output layer."""
+        return len(self.widths) - 1
+
+    @property
+    def replicas(self) -> int:
+        """K."""
+        return next(iter(self.blocks.values())).shape[0]
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Names of the parts that are present (see `PARTS`)."""
+        return frozenset(name for name in PARTS if getattr(self, name))
+
+    def block(self, edge: Edge) -> Tensor:
+        """Effective weights of one block: weights times edge gates, ``(K, H_to, H_from)``."""
+        gate = self.edge_gates.get(edge)
+        return self.blocks[edge] if gate is None else self.blocks[edge] * gate
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Networks:
+        """The same record with ``function`` applied to every tensor."""
+
+        def each(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+            return {key: function(value) for key, value in tensors.items()}
+
+        return replace(
+            self,
+            blocks=each(self.blocks),
+            biases=each(self.biases),
+            gates=each(self.gates),
+            edge_gates=each(self.edge_gates),
+            choices=each(self.choices),
+            eigenvalues=each(self.eigenvalues),
+        )
+
+    def check(self) -> None:
+        """Refuse a record that does not fit itself: for the kits, the loader and the planner, not for the hot loop.
+
+        Raises:
+            ContractError: naming the tensor, its shape and the one it must have.
+        """
+        k, d = self.replicas, self.depth
+        if d < 1 or any(w < 1 for w in self.widths):
+            raise ContractError(f"widths {self.widths}: at least two layers of at least one neuron are needed")
+        wanted: dict[tuple[str, object], tuple[tuple[int, ...], Tensor]] = {}
+        for name in ("blocks", "edge_gates"):
+            for edge, tensor in getattr(self, name).items():
+                to, source = edge
+                if not 0 <= source < to <= d:
+                    raise ContractError(f"{name}[{edge}]: an edge goes (to, from) with {d} >= to > from >= 0")
+                wanted[name, edge] = ((k, self.widths[to], self.widths[source]), tensor)
+        for name in ("biases", "gates", "eigenvalues"):
+            for layer, tensor in getattr(self, name).items():
+                wanted[name, layer] = ((k, self.widths[layer]), tensor)
+        for layer, tensor in self.choices.items():
+            rows = tensor.shape[1] if tensor.dim() == 3 and tensor.shape[1] == 1 else self.widths[layer]
+            wanted["choices", layer] = ((k, rows, len(self.candidates)), tensor)
+        for (name, key), (shape, tensor) in wanted.items():
+            if tuple(tensor.shape) != shape:
+                raise ContractError(f"{name}[{key}] has shape {tuple(tensor.shape)}; the skeleton asks for {shape}")
+        for layer in (*self.gates, *self.choices):
+            if not 0 < layer < d:
+                raise ContractError(f"layer {layer} has gates or choices; only hidden layers 1..{d - 1} may")
+        if len(self.candidates) > 1 and set(self.choices) != set(range(1, d)):
+            raise ContractError(f"{len(self.candidates)} candidate activations need choices for every hidden layer")
+        for name in self.candidates:
+            activation(name)
+
+
+def take(nets: Networks, index: Tensor) -> Networks:
+    """The replicas at ``index`` (long, ``(k,)``), in that order."""
+    return nets.map(lambda tensor: tensor.index_select(0, index))
+
+
+def product(weights: Tensor, a: Tensor) -> Tensor:
+    """``weights (K, H_to, H_from) @ a``, with ``a`` shared ``(H_from, B)`` or a replica's own ``(K, H_from, B)``.
+
+    A shared batch is ONE matrix product for all K networks; a single output is a multiply-and-sum, which is
+    cheaper than K products of one row.
+    """
+    k, to, source = weights.shape
+    if a.dim() == 2:
+        return (weights.reshape(k * to, source) @ a).view(k, to, a.shape[-1])
+    if to == 1:
+        return (weights.transpose(1, 2) * a).sum(1, keepdim=True)
+    return torch.bmm(weights, a)
+
+
+def mixed(z: Tensor, candidates: tuple[str, ...], choice: Tensor | None) -> Tensor:
+    """``sum_c choice_c f_c(z)``: ``z (K, H, B)``, ``choice (K, H or 1, A)`` or None for the only candidate."""
+    if choice is None:
+        return activation(candidates[0])(z)
+    if candidates == ("relu", "identity"):
+        # (1-s) relu(z) + s z = max(z, s z): a leaky slope s in [0, 1], two passes instead of four.
+        return torch.maximum(z, choice[..., 1:] * z)
+    total = choice[..., 0:1] * activation(candidates[0])(z)
+    for c, name in enumerate(candidates[1:], start=1):
+        total = total + choice[..., c : c + 1] * activation(name)(z)
+    return total
+
+
+def forward(nets: Networks, x: Tensor) -> Tensor:
+    """The canonical forward: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``. Dense and skip blocks are summed."""
+    incoming: list[list[int]] = [[] for _ in nets.widths]
+    for to, source in nets.blocks:
+        incoming[to].append(source)
+    values: list[Tensor] = [x]  # (I, B) or (K, I, B), then (K, H, B)
+    for layer in range(1, nets.depth + 1):
+        z: Tensor | None = None
+        for source in incoming[layer]:
+            term = product(nets.block((layer, source)), values[source])
+            z = term if z is None else z + term
+        if z is None:
+            z = x.new_zeros(nets.replicas, nets.widths[layer], x.shape[-1])
+        if layer in nets.biases:
+            z = z + nets.biases[layer].unsqueeze(-1)
+        if layer < nets.depth:
+            z = mixed(z, nets.candidates, nets.choices.get(layer))
+            if layer in nets.gates:
+                z = z * nets.gates[layer].unsqueeze(-1)
+        values.append(z)
+    return values[-1]
+
+
+def alive(nets: Networks) -> Networks:
+    """The same functions with everything off the input-output paths removed: gates and edge gates become 0 or 1.
+
+    Soft edge gates are folded into the weights, soft neuron gates into the outgoing weights (exact). A neuron that no input
+    reaches is a constant: its value is folded into the biases downstream (exact, also where ``f(0) != 0``). A neuron
+    that reaches no output is dropped. Idempotent, row by row.
+    """
+    d = nets.depth
+    weights: dict[Edge, Tensor] = {}
+    for to, source in nets.blocks:
+        w = nets.block((to, source))  # (K, H_to, H_from)
+        if source in nets.gates:
+            w = w * nets.gates[source].unsqueeze(1)
+        weights[to, source] = w
+    first = next(iter(weights.values()))
+    biases = {
+        layer: nets.biases[layer].clone() if layer in nets.biases else first.new_zeros(nets.replicas, nets.widths[layer])
+        for layer in range(1, d + 1)
+    }
+    reached = {0: torch.ones(nets.replicas, nets.widths[0], dtype=torch.bool, device=first.device)}  # (K, H)
+    for layer in range(1, d):
+        hit = torch.zeros_like(biases[layer], dtype=torch.bool)
+        for (to, source), w in weights.items():
+            if to == layer:
+                hit |= ((w != 0) & reached[source].unsqueeze(1)).any(-1)
+        reached[layer] = hit
+        constant = mixed(biases[layer].unsqueeze(-1), nets.candidates, nets.choices.get(layer)).squeeze(-1)
+        constant = torch.where(hit, torch.zeros_like(constant), constant)  # (K, H)
+        for (to, source), w in weights.items():
+            if source == layer:
+                share = torch.where(hit.unsqueeze(1), torch.zeros_like(w), w)
+                biases[to] = biases[to] + (share @ constant.unsqueeze(-1)).squeeze(-1)
+    useful = {d: torch.ones_like(biases[d], dtype=torch.bool)}
+    for layer in range(d - 1, -1, -1):
+        hit = torch.zeros_like(reached[layer])
+        for (to, source), w in weights.items():
+            if source == layer:
+                hit |= ((w != 0) & useful[to].unsqueeze(-1)).any(1)
+        useful[layer] = hit & reached[layer]
+    edge_gates = {
+        (to, source): ((w != 0) & useful[to].unsqueeze(-1) & useful[source].unsqueeze(1)).to(w.dtype)
+        for (to, source), w in weights.items()
+    }
+    gates = {layer: useful[layer].to(first.dtype) for layer in range(1, d)}
+    kept_biases = {
+        layer: biases[layer] * gates[layer] if layer < d else biases[layer]
+        for layer in biases
+        if layer in nets.biases or bool((biases[layer] != 0).any())
+    }
+    return replace(
+        nets,
+        blocks={edge: torch.where(edge_gates[edge] > 0, w, torch.zeros_like(w)) for edge, w in weights.items()},
+        biases=kept_biases,
+        gates=gates,
+        edge_gates=edge_gates,
+    )
+
+
+def harden(nets: Networks) -> Networks:
+    """Round what discretizers left soft: gates at 1/2, choices to their largest entry (the first one on a tie)."""
+    return replace(
+        nets,
+        gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},
+        edge_gates={edge: (g >= 0.5).to(g.dtype) for edge, g in nets.edge_gates.items()},
+        choices={layer: F.one_hot(c.argmax(-1), c.shape[-1]).to(c.dtype) for layer, c in nets.choices.items()},
+    )
+
+
+def sizes(nets: Networks) -> dict[str, Tensor]:
+    """What is left on input-output paths: ``edges``, ``neurons`` (hidden), ``inputs``, ``parameters``, each long ``(K,)``.
+
+    ``parameters`` counts edges plus the non-zero biases of kept neurons and of outputs.
+    """
+    hard = alive(nets)
+    none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
+    edges, neurons, biases = none.clone(), none.clone(), none.clone()
+    inputs = torch.zeros(nets.replicas, nets.widths[0], dtype=torch.bool, device=none.device)
+    for (_, source), gate in hard.edge_gates.items():
+        edges += gate.sum((1, 2)).long()
+        if source == 0:
+            inputs |= (gate > 0).any(1)
+    for gate in hard.gates.values():
+        neurons += gate.sum(1).long()
+    for bias in hard.biases.values():
+        biases += (bias != 0).sum(1)
+    return {"edges": edges, "neurons": neurons, "inputs": inputs.sum(1), "parameters": edges + biases}

@@ -1,0 +1,255 @@
+"""Loading plugins, and the names they offer: who owns each name, in which version, with which options."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, get_type_hints
+
+import pluggy
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from nasplug import hookspecs
+from nasplug.errors import ConfigError, PluginError, did_you_mean
+
+__all__ = ["KINDS", "Offer", "Plugins", "load_plugins", "options_model", "readable"]
+
+KINDS: Mapping[str, str] = {
+    "method": "register_search_methods",
+    "regularizer": "register_regularizers",
+    "discretizer": "register_discretizers",
+    "schedule": "register_schedules",
+    "task": "register_tasks",
+}
+"""Plugin kind -> the hook that offers it."""
+
+BUILT_IN = ("nasplug.schedules", "nasplug.datasets")
+GROUP = "nasplug"
+ONLY = "NASPLUG_LOAD_PLUGINS"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One name in the registry."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    owner: str  # distribution
+    version: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").split("\n", 1)[0]
+
+
+def options_model(name: str, factory: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model of a factory's keyword-only parameters: the options a config may give it.
+
+    Raises:
+        PluginError: for a factory with positional or untyped parameters: its options could not be named or checked.
+    """
+    hints = get_type_hints(factory)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name not in hints:
+            raise PluginError(
+                f"the factory of {name!r} has the parameter {parameter.name!r}, which is not keyword-only and annotated; "
+                f"write def {getattr(factory, '__name__', name)}(*, {parameter.name}: TYPE = DEFAULT)"
+            )
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
+    return create_model(f"{name}_options", __config__=config, **fields)
+
+
+def readable(error: ValidationError, where: str, accepted: Mapping[str, object]) -> ConfigError:
+    """A pydantic error in our words: what came, what is accepted, what to do; all problems at once."""
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(p) for p in problem["loc"])
+        at = f"{where}.{path}" if where and path else where or path
+        if problem["type"] == "extra_forbidden":
+            key = str(problem["loc"][-1])
+            known = ", ".join(accepted) or "no options"
+            lines.append(f"{at}: unknown key; accepted here: {known}.{did_you_mean(key, accepted)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{at}: is required and missing")
+        else:
+            lines.append(f"{at}: {problem['msg']} (came: {problem['input']!r})")
+    return ConfigError("\n".join(lines))
+
+
+class Plugins:
+    """The loaded plugins: registries with owners, and the observers' hooks."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager("nasplug")
+        self.manager.add_hookspecs(hookspecs)
+        self._owners: dict[str, tuple[str, str]] = {}  # plugin name -> (distribution, version)
+        self._offers: dict[str, dict[str, Offer]] = {kind: {} for kind in KINDS}
+
+    def add(self, plugin: object, name: str, distribution: str, version: str) -> None:
+        """Register one plugin object and collect the names it offers.
+
+        Raises:
+            PluginError: when it clashes with a name that another plugin owns, or has a hook we do not know.
+        """
+        try:
+            self.manager.register(plugin, name=name)
+            self.manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(
+                f"plugin {name!r} ({distribution} {version}) has a hook that nasplug does not know, or with other "
+                f"arguments: {error}. The hooks are in nasplug/hookspecs.py"
+            ) from error
+        self._owners[name] = (distribution, version)
+        others = [p for p in self.manager.get_plugins() if p is not plugin]
+        for kind, hook in KINDS.items():
+            caller = self.manager.subset_hook_caller(hook, remove_plugins=others)
+            caller(register=self._register(kind, distribution, version))
+
+    def _register(self, kind: str, owner: str, version: str) -> Callable[[str, Callable[..., Any]], None]:
+        offers = self._offers[kind]
+
+        def register(name: str, factory: Callable[..., Any]) -> None:
+            if name in offers:
+                first = offers[name]
+                raise PluginError(
+                    f"{kind} {name!r} is offered by both {first.owner} {first.version} and {owner} {version}; "
+                    f"uninstall one, or leave it out with {ONLY}"
+                )
+            options_model(name, factory)
+            offers[name] = Offer(kind, name, factory, owner, version)
+
+        return register
+
+    def offers(self, kind: str) -> Mapping[str, Offer]:
+        """Every name of a kind, sorted."""
+        return dict(sorted(self._offers[kind].items()))
+
+    def offer(self, kind: str, name: str, where: str = "") -> Offer:
+        """The owner of a name.
+
+        Raises:
+            ConfigError: when it is not installed: with what is, and what may have been meant.
+        """
+        known = self.offers(kind)
+        if name not in known:
+            at = f"{where}: " if where else ""
+            raise ConfigError(
+                f"{at}{kind} {name!r} is not installed; installed: {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
+            )
+        return known[name]
+
+    def options(self, kind: str, name: str, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        """``given`` checked against the factory's own signature, with types converted and defaults left out.
+
+        Raises:
+            ConfigError: for unknown keys, wrong types or missing values.
+        """
+        offer = self.offer(kind, name, where)
+        model = options_model(name, offer.factory)
+        try:
+            checked = model(**given)
+        except ValidationError as error:
+            raise readable(error, where or f"{kind} {name!r}", model.model_fields) from None
+        return {key: getattr(checked, key) for key in checked.model_fields_set}
+
+    def build(self, kind: str, name: str, given: Mapping[str, Any], where: str = "") -> Any:
+        """Make a component from its name and options.
+
+        Raises:
+            ConfigError: as `offer` and `options`, and whatever the factory itself refuses.
+        """
+        options = self.options(kind, name, given, where)
+        return self.offer(kind, name, where).factory(**options)
+
+    @property
+    def manifest(self) -> list[dict[str, Any]]:
+        """Every plugin with its distribution, version and names: what a worker must have too, and part of the lineage."""
+        found = []
+        for plugin, (distribution, version) in sorted(self._owners.items()):
+            names = {
+                kind: sorted(o.name for o in offers.values() if (o.owner, o.version) == (distribution, version))
+                for kind, offers in self._offers.items()
+            }
+            found.append(
+                {
+                    "plugin": plugin,
+                    "distribution": distribution,
+                    "version": version,
+                    "names": {kind: n for kind, n in names.items() if n},
+                }
+            )
+        return found
+
+    def require(self, manifest: list[dict[str, Any]]) -> None:
+        """Refuse to work with other plugins than the driver planned with.
+
+        Raises:
+            PluginError: with the difference, plugin by plugin.
+        """
+        ours = {p["plugin"]: p for p in self.manifest}
+        theirs = {p["plugin"]: p for p in manifest}
+        lines = []
+        for name in sorted(ours.keys() | theirs.keys()):
+            here, there = ours.get(name), theirs.get(name)
+            if here != there:
+                lines.append(f"  {name}: driver has {_brief(there)}, this worker has {_brief(here)}")
+        if lines:
+            raise PluginError(
+                "the driver and this worker have different plugins; install the same set on every node:\n" + "\n".join(lines)
+            )
+
+
+def _brief(plugin: Mapping[str, Any] | None) -> str:
+    if plugin is None:
+        return "none"
+    names = ", ".join(n for group in plugin["names"].values() for n in group)
+    return f"{plugin['distribution']} {plugin['version']} ({names})"
+
+
+def _wanted(distribution: str) -> bool:
+    only = os.environ.get(ONLY)
+    return only is None or distribution in [part.strip() for part in only.split(",")]
+
+
+@lru_cache(maxsize=1)
+def load_plugins() -> Plugins:
+    """Our own names, then every installed plugin of the entry-point group ``nasplug``.
+
+    The environment variable ``NASPLUG_LOAD_PLUGINS`` names the distributions to load, by comma (empty: none).
+
+    Raises:
+        PluginError: a broken, misspelt or clashing plugin is named, never skipped.
+    """
+    plugins = Plugins()
+    own = metadata.version("nasplug")
+    for module in BUILT_IN:
+        plugins.add(importlib.import_module(module), module, "nasplug", own)
+    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
+        distribution = entry.dist.name if entry.dist else entry.name
+        version = entry.dist.version if entry.dist else "?"
+        if not _wanted(distribution):
+            continue
+        try:
+            plugin = entry.load()
+        except Exception as error:
+            raise PluginError(
+                f"plugin {entry.name!r} ({distribution} {version}, {entry.value}) failed to import: "
+                f"{type(error).__name__}: {error}. Repair or uninstall it, or list the others in {ONLY}"
+            ) from error
+        plugins.add(plugin, entry.name, distribution, version)
+    if only := os.environ.get(ONLY):
+        installed = {owner for owner, _ in plugins._owners.values()}
+        for name in filter(None, (part.strip() for part in only.split(","))):
+            if name not in installed:
+                raise PluginError(f"{ONLY} names {name!r}, which is not installed.{did_you_mean(name, installed)}")
+    return plugins

@@ -1,0 +1,99 @@
+"""What is done to K replicas at once without mixing them: seeded noise, taking rows, clipping and watching row by row."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["clip", "column", "finite", "normal", "orthogonal", "seeds_of", "take", "uniform"]
+
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # the two multipliers of splitmix64 (Steele, Lea, Flood 2014)
+_MIX_2 = -7723592293110705685
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical (unsigned) right shift of int64."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _scramble(z: Tensor) -> Tensor:
+    """The splitmix64 finaliser: a bijection of 64-bit integers whose output bits look independent."""
+    z = (z ^ _shift(z, 30)) * _MIX_1
+    z = (z ^ _shift(z, 27)) * _MIX_2
+    mixed: Tensor = z ^ _shift(z, 31)
+    return mixed
+
+
+def _bits(seeds: Tensor, stream: str, count: int) -> Tensor:
+    """``seeds (K,)`` -> ``(K, count)`` random 64-bit integers; a row depends on its own seed and the stream's name alone."""
+    name = zlib.crc32(stream.encode())
+    key = _scramble(_scramble(seeds.long()) + _GOLDEN * (name + 1))  # (K,)
+    index = torch.arange(1, count + 1, device=seeds.device)
+    return _scramble(key.unsqueeze(-1) + _GOLDEN * index)  # (K, count)
+
+
+def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Uniform noise on [low, high): ``seeds`` long ``(K,)`` -> float64 ``(K, *shape)``.
+
+    Row k is a pure function of ``seeds[k]``, ``stream`` and ``shape``: the same alone or in any pack, on any device.
+    There is no generator to save: give each use its own stream name.
+    """
+    bits = _bits(seeds, stream, math.prod(shape))
+    unit = _shift(bits, 11).double() * 2.0**-53
+    scaled: Tensor = low + (high - low) * unit
+    return scaled.view(-1, *shape)
+
+
+def normal(seeds: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (Box-Muller): ``seeds`` long ``(K,)`` -> float64 ``(K, *shape)``; see `uniform`."""
+    radius = (-2.0 * torch.log1p(-uniform(seeds, stream + "/radius", shape))).sqrt()
+    return radius * torch.cos(2.0 * math.pi * uniform(seeds, stream + "/angle", shape))
+
+
+def orthogonal(seeds: Tensor, stream: str, rows: int, columns: int) -> Tensor:
+    """Random ``(K, rows, columns)`` float64 whose rows are orthonormal in groups of at most ``columns``.
+
+    With more rows than columns each further group of ``columns`` rows is a fresh orthonormal set.
+    """
+    groups = -(-rows // columns)
+    gaussian = normal(seeds, stream, (groups, columns, columns))  # (K, groups, columns, columns)
+    q, r = torch.linalg.qr(gaussian)
+    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)  # unique, hence reproducible
+    return q.reshape(-1, groups * columns, columns)[:, :rows]
+
+
+def seeds_of(seeds: Tensor, stream: str) -> Tensor:
+    """One derived seed a row: long ``(K,)``, for noise that must differ between uses (steps, restarts)."""
+    return _shift(_bits(seeds, stream, 1).squeeze(-1), 1)
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """``(K,)`` shaped to broadcast against ``like (K, ...)``."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def take(tensors: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    """Rows ``index`` of every tensor; zero-dimensional ones (step counters) are shared and stay."""
+    return {name: t.index_select(0, index) if t.dim() else t for name, t in tensors.items()}
+
+
+def finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Which rows are finite in every leaf: bool ``(K,)``."""
+    rows = [torch.isfinite(t).flatten(1).all(1) for t in tensors.values() if t.dim()]
+    return torch.stack(rows).all(0)
+
+
+def clip(gradients: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
+    """Each row's gradient scaled to a global norm of at most ``limit`` over all leaves of that row.
+
+    The usual clipping reduces over the whole program, so one wild network would slow all others; here rows never meet.
+    """
+    squares = [g.square().flatten(1).sum(1) for g in gradients.values()]
+    norm = torch.stack(squares).sum(0).sqrt()  # (K,)
+    scale = (limit / norm.clamp(min=1e-12)).clamp(max=1.0)
+    return {name: g * column(scale, g) for name, g in gradients.items()}

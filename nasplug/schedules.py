@@ -1,0 +1,91 @@
+"""Schedules: progress in [0, 1] -> value, and their table over the steps of a pack.
+
+One set serves temperatures, penalty ramps and learning-rate decay. They are a plugin kind like any other; these are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nasplug.contracts import Schedule
+from nasplug.errors import ConfigError
+from nasplug.hookspecs import Register, hookimpl
+
+__all__ = ["constant", "cosine", "geometric", "linear", "step", "tabulate"]
+
+
+def _window(use: str, since: float, until: float) -> None:
+    if not 0.0 <= since <= until <= 1.0:
+        raise ConfigError(
+            f"schedule {use!r}: since={since}, until={until}; needed: 0 <= since <= until <= 1 (shares of the steps)"
+        )
+
+
+def _inside(progress: float, since: float, until: float) -> float:
+    """Progress through the window: 0 before ``since``, 1 from ``until`` on."""
+    if progress >= until:
+        return 1.0
+    return max(0.0, (progress - since) / (until - since))
+
+
+def constant(*, value: float = 1.0) -> Schedule:
+    """``value`` at every step."""
+    return lambda progress: value
+
+
+def linear(*, start: float = 0.0, end: float = 1.0, since: float = 0.0, until: float = 1.0) -> Schedule:
+    """``start`` before ``since``, a straight line, ``end`` from ``until`` on. The default is a ramp from 0 to 1."""
+    _window("linear", since, until)
+
+    def value(progress: float) -> float:
+        p = _inside(progress, since, until)
+        return (1.0 - p) * start + p * end
+
+    return value
+
+
+def cosine(*, start: float = 1.0, end: float = 0.0, since: float = 0.0, until: float = 1.0) -> Schedule:
+    """``end + (start - end) (1 + cos(pi p)) / 2`` through the window: flat at both ends (Loshchilov & Hutter 2017)."""
+    _window("cosine", since, until)
+    return lambda progress: end + (start - end) * (1.0 + math.cos(math.pi * _inside(progress, since, until))) / 2.0
+
+
+def geometric(*, start: float = 1.0, end: float = 0.05, since: float = 0.0, until: float = 1.0) -> Schedule:
+    """``start (end / start)^p`` through the window; both ends must be > 0."""
+    _window("geometric", since, until)
+    if not (start > 0.0 and end > 0.0):
+        raise ConfigError(f"schedule 'geometric': start={start}, end={end}; both must be > 0 (use 'linear' to reach 0)")
+    return lambda progress: float(start * (end / start) ** _inside(progress, since, until))
+
+
+def step(*, at: float = 0.5, before: float = 0.0, after: float = 1.0) -> Schedule:
+    """``before`` until progress ``at``, then ``after``."""
+    _window("step", at, 1.0)
+    return lambda progress: after if progress >= at else before
+
+
+@hookimpl
+def register_schedules(register: Register) -> None:
+    """Our own schedules, registered like a stranger's."""
+    register("constant", constant)
+    register("linear", linear)
+    register("cosine", cosine)
+    register("geometric", geometric)
+    register("step", step)
+
+
+def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:
+    """The value of each schedule at each step: float64 ``(T, U)``. The first step is progress 0, the last one progress 1.
+
+    Raises:
+        ConfigError: when a schedule returns something that is not a finite number.
+    """
+    table = [[float(s(t / max(steps - 1, 1))) for s in schedules] for t in range(steps)]
+    values = torch.tensor(table, dtype=torch.float64).view(steps, len(schedules))
+    if not bool(torch.isfinite(values).all()):
+        raise ConfigError("a schedule returned a value that is not finite; check its start and end")
+    return values

@@ -1,0 +1,180 @@
+"""`Task`: data turned once into columns, and the losses and metrics of K networks on it, each of shape ``(K,)``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasplug.errors import ConfigError
+
+__all__ = ["Kind", "Split", "Task"]
+
+Kind = Literal["regression", "binary", "classes"]
+Loss = Literal["mse", "logistic", "cross_entropy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One part of the data, samples as columns.
+
+    Attributes:
+        x: inputs ``(I, N)``, scaled.
+        y: targets ``(O, N)`` float for regression and binary, ``(N,)`` long for classes.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return int(self.x.shape[-1])
+
+    def columns(self, index: Tensor) -> Split:
+        """The samples at ``index`` (long, ``(B,)``), in that order."""
+        return Split(self.x.index_select(-1, index), self.y.index_select(-1, index))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Split:
+        """The same split on a device; floating-point targets follow ``dtype``, classes stay long."""
+        y = self.y.to(device) if self.y.dtype == torch.long else self.y.to(device, dtype)
+        return Split(self.x.to(device, dtype), y)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is learned, and how it is scored.
+
+    ``regression``: ``mse``, ``O`` targets, error = MSE. ``binary``: one output; ``logistic`` (a logit, cut at 0) or
+    ``mse`` on 0/1 targets (cut at 1/2), error = share of wrong labels. ``classes``: ``cross_entropy`` on C logits, error =
+    share of wrong labels.
+
+    Attributes:
+        name: shown in tables and tracking.
+        kind: see above.
+        loss: see above.
+        train, valid, test: the splits. Searching reads ``train``, choosing reads ``valid``,
+            only the final score reads ``test``.
+        features: a name an input.
+        targets: a name an output for regression; else the class labels in order (two for binary).
+        input_shift, input_scale: ``x = (raw - shift) / scale``, each ``(I,)``; from the training split alone.
+        output_shift, output_scale: ``raw target = y * scale + shift``, each ``(O,)``; zeros and ones for labels.
+        source: where the data came from, in words.
+    """
+
+    name: str
+    kind: Kind
+    loss: Loss
+    train: Split
+    valid: Split
+    test: Split
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    input_shift: Tensor
+    input_scale: Tensor
+    output_shift: Tensor
+    output_scale: Tensor
+    source: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> int:
+        """I."""
+        return int(self.train.x.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        """O: what a network for this task must put out."""
+        return len(self.targets) if self.kind == "classes" else int(self.train.y.shape[0])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all splits and names, hexadecimal: the identity of the data in lineage."""
+        h = hashlib.sha256()
+        for split in (self.train, self.valid, self.test):
+            for tensor in (split.x, split.y):
+                h.update(str(tuple(tensor.shape)).encode())
+                h.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        h.update("\x1f".join((self.kind, self.loss, *self.features, *self.targets)).encode())
+        return h.hexdigest()
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Task:
+        """The same task with its splits on a device, in a floating-point type."""
+        return replace(
+            self,
+            train=self.train.to(device, dtype),
+            valid=self.valid.to(device, dtype),
+            test=self.test.to(device, dtype),
+        )
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The training loss of each network: ``outputs (K, O, B)``, ``y`` as in `Split` -> ``(K,)``.
+
+        ``mse`` is the mean over outputs and samples (no factor 1/2).
+        """
+        if self.loss == "mse":
+            return (outputs - y).square().mean((1, 2))
+        if self.loss == "logistic":
+            # log(1 + e^o) - y o, stable for both signs of o
+            return (F.softplus(outputs) - outputs * y).mean((1, 2))
+        log_normaliser = torch.logsumexp(outputs, dim=1)  # (K, B)
+        k, _, b = outputs.shape
+        picked = outputs.gather(1, y.view(1, 1, b).expand(k, 1, b)).squeeze(1)  # (K, B)
+        return (log_normaliser - picked).mean(1)
+
+    def errors(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The error a person reads, ``(K,)``, smaller is better: MSE for regression, else the share of wrong labels."""
+        if self.kind == "regression":
+            return (outputs - y).square().mean((1, 2))
+        if self.kind == "binary":
+            cut = 0.0 if self.loss == "logistic" else 0.5
+            wrong = (outputs > cut) != (y > 0.5)
+            finite = torch.isfinite(outputs).all(2).all(1)
+            return torch.where(finite, wrong.to(outputs.dtype).mean((1, 2)), torch.nan)
+        finite = torch.isfinite(outputs).all(2).all(1)
+        return torch.where(finite, (outputs.argmax(1) != y).to(outputs.dtype).mean(1), torch.nan)
+
+    def metrics(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """``loss`` and ``error``, and ``r2`` (regression) or ``accuracy`` (labels); each ``(K,)``.
+
+        ``r2 = 1 - MSE / variance of y``, pooled over outputs; 0 is the constant predictor of this split.
+        """
+        found = {"loss": self.losses(outputs, y), "error": self.errors(outputs, y)}
+        if self.kind == "regression":
+            variance = (y - y.mean(-1, keepdim=True)).square().mean()
+            found["r2"] = 1.0 - found["error"] / variance
+        else:
+            found["accuracy"] = 1.0 - found["error"]
+        return found
+
+    def standard_error(self, error: float, split: Split) -> float:
+        """One standard error of a share of wrong labels, ``sqrt(e (1 - e) / N)``; 0 for regression (not defined here)."""
+        if self.kind == "regression":
+            return 0.0
+        return float((max(error * (1.0 - error), 0.0) / split.samples) ** 0.5)
+
+    def check(self) -> None:
+        """Refuse data that cannot be learned from.
+
+        Raises:
+            ConfigError: for an empty split, a value that is not finite, or a target that does not vary.
+        """
+        for part in ("train", "valid", "test"):
+            split: Split = getattr(self, part)
+            if split.samples < 1:
+                raise ConfigError(f"task {self.name!r}: the {part} split is empty; each split needs a sample at least")
+            for what, tensor in (("input", split.x), ("target", split.y)):
+                if not bool(torch.isfinite(tensor.double()).all()):
+                    raise ConfigError(
+                        f"task {self.name!r}: the {part} split has {what} values that are not finite; "
+                        "drop or fill those rows first"
+                    )
+        if bool((self.train.y == self.train.y[..., :1]).all()):
+            raise ConfigError(
+                f"task {self.name!r}: the target is constant on the training split; there is nothing to learn from it"
+            )
