@@ -40,6 +40,7 @@ class Offer:
     kind: str
     name: str
     factory: Callable[..., Any]
+    plugin: str
     owner: str  # distribution
     version: str
 
@@ -113,9 +114,9 @@ class Plugins:
         others = [p for p in self.manager.get_plugins() if p is not plugin]
         for kind, hook in KINDS.items():
             caller = self.manager.subset_hook_caller(hook, remove_plugins=others)
-            caller(register=self._register(kind, distribution, version))
+            caller(register=self._register(kind, name, distribution, version))
 
-    def _register(self, kind: str, owner: str, version: str) -> Callable[[str, Callable[..., Any]], None]:
+    def _register(self, kind: str, plugin: str, owner: str, version: str) -> Callable[[str, Callable[..., Any]], None]:
         offers = self._offers[kind]
 
         def register(name: str, factory: Callable[..., Any]) -> None:
@@ -126,7 +127,7 @@ class Plugins:
                     f"uninstall one, or leave it out with {ONLY}"
                 )
             options_model(name, factory)
-            offers[name] = Offer(kind, name, factory, owner, version)
+            offers[name] = Offer(kind, name, factory, plugin, owner, version)
 
         return register
 
@@ -177,8 +178,7 @@ class Plugins:
         found = []
         for plugin, (distribution, version) in sorted(self._owners.items()):
             names = {
-                kind: sorted(o.name for o in offers.values() if (o.owner, o.version) == (distribution, version))
-                for kind, offers in self._offers.items()
+                kind: sorted(o.name for o in offers.values() if o.plugin == plugin) for kind, offers in self._offers.items()
             }
             found.append(
                 {

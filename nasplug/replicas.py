@@ -64,7 +64,8 @@ def orthogonal(seeds: Tensor, stream: str, rows: int, columns: int) -> Tensor:
     gaussian = normal(seeds, stream, (groups, columns, columns))  # (K, groups, columns, columns)
     q, r = torch.linalg.qr(gaussian)
     q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)  # unique, hence reproducible
-    return q.reshape(-1, groups * columns, columns)[:, :rows]
+    stacked: Tensor = q.reshape(-1, groups * columns, columns)
+    return stacked[:, :rows]
 
 
 def seeds_of(seeds: Tensor, stream: str) -> Tensor:
