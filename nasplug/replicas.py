@@ -31,7 +31,7 @@ def _scramble(z: Tensor) -> Tensor:
 
 def _bits(seeds: Tensor, stream: str, count: int) -> Tensor:
     """``seeds (K,)`` -> ``(K, count)`` random 64-bit integers; a row depends on its own seed and the stream's name alone."""
-    name = zlib.crc32(stream.encode())
+    name = torch.tensor(zlib.crc32(stream.encode()), device=seeds.device)  # int64: products wrap as they should
     key = _scramble(_scramble(seeds.long()) + _GOLDEN * (name + 1))  # (K,)
     index = torch.arange(1, count + 1, device=seeds.device)
     return _scramble(key.unsqueeze(-1) + _GOLDEN * index)  # (K, count)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from nasplug.contracts import Schedule
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
 
-__all__ = ["constant", "cosine", "geometric", "linear", "step", "tabulate"]
+__all__ = ["Track", "constant", "cosine", "geometric", "linear", "step", "tabulate", "track"]
 
 
 def _window(use: str, since: float, until: float) -> None:
@@ -89,3 +90,37 @@ def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:
     if not bool(torch.isfinite(values).all()):
         raise ConfigError("a schedule returned a value that is not finite; check its start and end")
     return values
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A number a row and a step, stored as a few shared columns: ``value[t, k] = table[t, index[k]] * scale[k]``.
+
+    A study of thousands of replicas has a handful of distinct schedules; the full ``(T, K)`` table is never made.
+
+    Attributes:
+        table: ``(T, U)``, the distinct schedules.
+        index: long ``(K,)``, which schedule a row follows.
+        scale: ``(K,)``, what multiplies it (a level, a learning rate).
+    """
+
+    table: Tensor
+    index: Tensor
+    scale: Tensor
+
+    def at(self, step: int) -> Tensor:
+        """The values of all rows at a step (0-based): ``(K,)``."""
+        return self.table[step].index_select(0, self.index) * self.scale
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Track:
+        """The same track on a device, in a floating-point type."""
+        return Track(self.table.to(device, dtype), self.index.to(device), self.scale.to(device, dtype))
+
+    def take(self, index: Tensor) -> Track:
+        """The rows at ``index``."""
+        return Track(self.table, self.index[index], self.scale[index])
+
+
+def track(schedules: Sequence[Schedule], index: Sequence[int], scale: Sequence[float], steps: int) -> Track:
+    """Tabulate distinct ``schedules`` over ``steps``; row k follows ``schedules[index[k]]`` times ``scale[k]``."""
+    return Track(tabulate(schedules, steps), torch.tensor(index), torch.tensor(scale, dtype=torch.float64))

@@ -1,0 +1,118 @@
+"""From soft networks to hard ones: run the discretizers in order, remove what is dead, fine-tune what is left, score it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nasplug.contracts import Discretizer, Params
+from nasplug.errors import ContractError
+from nasplug.networks import Networks, alive, forward, harden
+from nasplug.optimizers import Adam
+from nasplug.schedules import Track, cosine, tabulate
+from nasplug.tasks import Task
+from nasplug.train import Search, evaluate, train
+
+__all__ = ["Frozen", "discretize", "finetune"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A search method with nothing left to search: gates and choices are fixed, blocks and biases train.
+
+    It lets fine-tuning use the one training loop. Weights off the paths have gate 0, hence gradient 0, hence stay 0.
+    """
+
+    nets: Networks
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """The weights as they stand."""
+        blocks = {f"block {to} {source}": w.clone() for (to, source), w in self.nets.blocks.items()}
+        return blocks | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The frozen architecture with these weights."""
+        return replace(
+            self.nets,
+            blocks={(to, source): params[f"block {to} {source}"] for to, source in self.nets.blocks},
+            biases={layer: params[f"bias {layer}"] for layer in self.nets.biases},
+        )
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct."""
+        return nets
+
+
+@torch.no_grad()
+def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) -> Networks:
+    """``nets`` in direct space -> hard networks with nothing off their input-output paths.
+
+    Discretizers run in the order of the config, each scored on the validation split; what they leave soft is rounded; then
+    dead weights and neurons are removed exactly (`nasplug.networks.alive`).
+
+    Raises:
+        ContractError: when a discretizer changes the number of replicas or the skeleton.
+    """
+
+    def score(candidate: Networks) -> Tensor:
+        return evaluate(task, task.valid, candidate, forward)["loss"]
+
+    for discretizer in discretizers:
+        harder = discretizer(nets, score)
+        if harder.replicas != nets.replicas or harder.widths != nets.widths:
+            raise ContractError(
+                f"discretizer {discretizer!r} returned {harder.replicas} networks of widths {harder.widths} for "
+                f"{nets.replicas} of {nets.widths}; it must keep both (cut gates instead of shapes)"
+            )
+        nets = harder
+    return alive(harden(nets))
+
+
+def finetune(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks:
+    """Train the weights of hard networks with their architecture frozen: no penalty, fresh Adam, learning rate to 0 by cosine.
+
+    A row keeps its old weights where the new ones are not better on the validation split: fine-tuning never costs.
+
+    Args:
+        search: the task, batch size and data order.
+        nets: hard networks in direct space.
+        steps: how many; 0 returns ``nets``.
+        lr: ``(K,)``, where the cosine starts.
+    """
+    if steps == 0:
+        return nets
+    k = nets.replicas
+    row = torch.zeros(k, dtype=torch.long, device=lr.device)
+    table = tabulate([cosine(), lambda progress: 1.0], steps).to(lr)
+    tuning = replace(
+        search,
+        method=Frozen(nets),
+        penalties=(),
+        optimizer=Adam(),
+        steps=steps,
+        lr=Track(table, row, lr),
+        tau=Track(table, row + 1, torch.ones_like(lr)),
+        levels=(),
+    )
+    *_, last = train(tuning, every=steps)
+    tuned = Frozen(nets).relax(last.state.params, lr)
+    before = evaluate(search.task, search.task.valid, nets, forward)["loss"]
+    better = evaluate(search.task, search.task.valid, tuned, forward)["loss"] <= before  # (K,); False for NaN
+
+    def pick(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(better.view(-1, *[1] * (new.dim() - 1)), new, old)
+
+    return replace(
+        nets,
+        blocks={edge: pick(tuned.blocks[edge], w) for edge, w in nets.blocks.items()},
+        biases={layer: pick(tuned.biases[layer], b) for layer, b in nets.biases.items()},
+    )
