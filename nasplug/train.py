@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from nasplug.contracts import Params, Projected, Regularizer, SearchMethod
@@ -158,6 +160,20 @@ def step(
     return loss.detach(), penalty.detach()
 
 
+def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`step` as one compiled program: forward, losses, penalties, gradients and the optimizer fused.
+
+    The gradient is traced into the same graph, which torch leaves out by default.
+    """
+    program = torch.compile(step, dynamic=False, fullgraph=True)
+
+    def advance(*arguments: Any) -> tuple[Tensor, Tensor]:
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            return program(*arguments)
+
+    return advance
+
+
 def train(search: Search, state: State | None = None, *, every: int = 100, compiled: bool = False) -> Iterator[Report]:
     """Train all rows from ``state`` (or from their seeds) and yield a `Report` after every ``every`` steps and at the end.
 
@@ -173,7 +189,7 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
     state = start(search) if state is None else state
     params, moments = state.params, state.moments
     batches = Batches(search.task.train, search.batch, search.data_seed)
-    advance: Callable[..., tuple[Tensor, Tensor]] = torch.compile(step, dynamic=False) if compiled else step
+    advance = compile_step() if compiled else step
     stochastic = bool(getattr(search.method, "stochastic", False))
     for t in range(state.step, search.steps):
         batch = batches.at(t)
