@@ -165,6 +165,7 @@ def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
 
     The gradient is traced into the same graph, which torch leaves out by default.
     """
+    torch.compiler.reset()  # a process trains many packs; without this the eighth program would not be compiled
     program = torch.compile(step, dynamic=False, fullgraph=True)
 
     def advance(*arguments: Any) -> tuple[Tensor, Tensor]:

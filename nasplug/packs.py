@@ -1,0 +1,290 @@
+"""One pack from plan to results: the work of one trial, whoever runs it.
+
+A pack's folder holds, while it trains, ``checkpoint.safetensors`` (parameters, optimizer, step, histories); when it is done,
+``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
+``replicas.parquet`` (a row a replica). Every file is written beside its place and then renamed: none is ever half there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nasplug.config import StudyConfig
+from nasplug.discretize import discretize, finetune
+from nasplug.errors import ConfigError
+from nasplug.networks import Edge, Networks, forward, sizes
+from nasplug.plan import Components, Pack, assemble, components, settle
+from nasplug.plugins import Plugins
+from nasplug.train import Report, Search, State, evaluate, start, train
+
+__all__ = ["HISTORIES", "TABLE", "load_networks", "run_pack", "worth_compiling"]
+
+TABLE = "replicas.parquet"
+NETWORKS = "networks.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 5.0
+HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")
+
+EAGER_SECONDS_PER_FLOAT = 1e-9  # measured on one core, good to a factor of two: enough to decide whether compiling pays
+COMPILE_SECONDS = 40.0
+
+
+def pick_device(device: str, gpus: float) -> str:
+    """``auto`` is the trial's GPU where it has one, else the CPU.
+
+    Raises:
+        ConfigError: when a device is asked for that is not there.
+    """
+    if device == "auto":
+        return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"resources.device: {device!r} cannot be used here ({error}); write auto or cpu") from None
+    return device
+
+
+def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], widths: tuple[int, ...]) -> bool:
+    """Whether the steps of this pack take long enough to pay for a compilation. From sizes alone, hence reproducible."""
+    choice = parts.study.train.compile
+    if choice != "auto":
+        return choice
+    batch = parts.batch or parts.task.train.samples
+    numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * sum(widths[1:])
+    seconds = EAGER_SECONDS_PER_FLOAT * numbers * len(search.seeds) * search.steps
+    compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
+    return seconds > COMPILE_SECONDS and compiler
+
+
+def _identity(study: StudyConfig, pack: Pack) -> str:
+    """What a checkpoint must have been made for, to be continued."""
+    plan = {"study": settle(study, pack.values).plain(), "pack": pack.plain()}
+    for key in ("study", "store", "resources", "mlflow", "sampler"):
+        plan["study"].pop(key)
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    beside = path.with_suffix(".tmp")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, beside, metadata=metadata)
+    beside.replace(path)
+
+
+def _save_checkpoint(folder: Path, identity: str, state: State, history: Mapping[str, list[np.ndarray]]) -> None:
+    tensors = {f"params/{name}": t for name, t in state.params.items()}
+    tensors |= {f"moments/{name}": t for name, t in state.moments.items()}
+    tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in history.items() if rows}
+    _replace_file(folder / CHECKPOINT, tensors, {"identity": identity, "step": str(state.step)})
+
+
+def _load_checkpoint(folder: Path, identity: str, device: str) -> tuple[State, dict[str, list[np.ndarray]]] | None:
+    """The state to go on from; None where there is none, or it belongs to another plan, or it cannot be read."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != identity:
+                return None
+            groups: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "history": {}}
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                group, name = key.split("/", 1)
+                groups[group][name] = file.get_tensor(key)
+    except SafetensorError:
+        return None  # a broken checkpoint costs its steps, never the pack
+    history = {name: list(t.cpu().numpy()) for name, t in groups["history"].items()}
+    return State(groups["params"], groups["moments"], int(metadata["step"])), history
+
+
+def _column(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().double().numpy()
+
+
+def _progress(pack: Pack, report: Report, since: float, done: int) -> dict[str, float]:
+    error = report.metrics["valid_error"]
+    healthy = error[torch.isfinite(error)]
+    seconds = max(time.perf_counter() - since, 1e-9)
+    return {
+        "progress": report.step / report.steps,
+        "step": float(report.step),
+        "steps": float(report.steps),
+        "networks": float(pack.rows),
+        "diverged": float((~report.healthy).sum()),
+        "best_valid_error": float(healthy.min()) if len(healthy) else float("nan"),
+        "seconds": seconds,
+        "network_steps_per_second": pack.rows * (report.step - done) / seconds,
+    }
+
+
+def run_pack(
+    study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu"
+) -> Iterator[dict[str, float]]:
+    """Train, discretize, fine-tune, score and write one pack; yields its progress. Goes on from its checkpoint if there is one.
+
+    Args:
+        study: as written, with its sweeps.
+        pack: which rows.
+        plugins: where names are looked up.
+        folder: where the pack's files go.
+        device: where it trains.
+    """
+    if (folder / TABLE).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    torch.set_flush_denormal(True)  # weights that decay to 1e-40 cost a hundredfold otherwise
+    parts = components(settle(study, pack.values), plugins, device)
+    search = assemble(parts, pack, plugins, device)
+    identity = _identity(study, pack)
+    state, history = _load_checkpoint(folder, identity, device) or (start(search), {})
+    history = {name: history.get(name, []) for name in ("step", *HISTORIES)}
+    done = state.step
+    every = max(1, search.steps // study.train.reports)
+    with torch.no_grad():
+        widths = parts.method.relax(state.params, search.tau.at(0)).widths
+    compiled = worth_compiling(parts, search, state.params, widths)
+    healthy = torch.ones(pack.rows, dtype=torch.bool, device=device)
+    training = time.perf_counter()
+    saved = training
+    if done < search.steps:
+        for report in train(search, state, every=every, compiled=compiled):
+            state, healthy = report.state, report.healthy
+            history["step"].append(np.full(pack.rows, report.step, dtype=np.int64))
+            for name in HISTORIES:
+                history[name].append(_column(report.metrics[name]))
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
+                _save_checkpoint(folder, identity, state, history)
+                saved = time.perf_counter()
+            yield _progress(pack, report, training, done)
+    trained = time.perf_counter()
+    nets, columns = _harden(parts, search, state)
+    hardened = time.perf_counter()
+    columns["status"] = np.where(np.isfinite(columns["valid_loss"]) & healthy.cpu().numpy(), "finished", "diverged")
+    _save_networks(folder, nets)
+    timings = {
+        "build": training - began,
+        "train": trained - training,
+        "harden": hardened - trained,
+        "compiled": float(compiled),
+        "resumed_at": float(done),
+    }
+    (folder / "pack.json").write_text(
+        json.dumps({"pack": pack.plain(), "seconds": timings, "device": device, "torch": torch.__version__})
+    )
+    _write_table(folder / TABLE, pack, parts, columns, history, plugins)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, dict[str, Any]]:
+    """Soft networks -> hard ones, with scores at each stage as columns."""
+    task, last = parts.task, search.steps - 1
+    soft = parts.method.relax(state.params, search.tau.at(last))
+    columns: dict[str, Any] = {}
+
+    def score(nets: Networks, call: Any, stage: str, splits: tuple[str, ...]) -> None:
+        for split in splits:
+            for name, values in evaluate(task, getattr(task, split), nets, call).items():
+                columns[f"{stage}{split}_{name}"] = _column(values)
+
+    score(soft, parts.method.forward, "relaxed_", ("valid",))
+    hard = discretize(task, parts.method.direct(soft), parts.discretizers)
+    score(hard, forward, "cut_", ("valid",))
+    with torch.enable_grad():
+        hard = finetune(search, hard, parts.finetune, search.lr.at(0))
+    score(hard, forward, "", ("train", "valid", "test"))
+    for name, values in sizes(hard).items():
+        columns[name] = values.cpu().numpy()
+    return hard, columns
+
+
+def _write_table(
+    path: Path,
+    pack: Pack,
+    parts: Components,
+    columns: Mapping[str, Any],
+    history: Mapping[str, list[np.ndarray]],
+    plugins: Plugins,
+) -> None:
+    study = parts.study
+    rows = pack.rows
+    owners = {"method": plugins.offer("method", study.method.use), "task": plugins.offer("task", study.task.use)}
+    for i, penalty in enumerate(study.penalties):
+        owners[f"penalties.{i}"] = plugins.offer("regularizer", penalty.use)
+    for i, discretizer in enumerate(study.discretizers):
+        owners[f"discretizers.{i}"] = plugins.offer("discretizer", discretizer.use)
+    whose = json.dumps({place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}, sort_keys=True)
+    table: dict[str, Any] = {
+        "replica": [f"{pack.id}/{row:04d}" for row in range(rows)],
+        "configuration": np.asarray(pack.configurations, dtype=np.int64),
+        "seed": np.asarray(pack.seeds, dtype=np.int64),
+        **{path: np.asarray(values, dtype=np.float64) for path, values in pack.columns.items()},
+        **{
+            path: pa.array([value if isinstance(value, str | int | float | bool) else json.dumps(value)] * rows)
+            for path, value in pack.values.items()
+        },
+        **columns,
+        "owners": pa.array([whose] * rows).dictionary_encode(),
+    }
+    for name, values in history.items():
+        if values:
+            kind = pa.list_(pa.int64() if name == "step" else pa.float32())
+            table[f"history_{name}"] = pa.array(list(np.stack(values, axis=1)), type=kind)
+    beside = path.with_suffix(".tmp")
+    pq.write_table(pa.table(table), beside)
+    beside.replace(path)
+
+
+def _save_networks(folder: Path, nets: Networks) -> None:
+    """Hard networks of the whole pack; edge gates are where a weight is not zero, so they need no room."""
+    tensors = {f"blocks/{to}/{source}": w for (to, source), w in nets.blocks.items()}
+    for part in ("biases", "gates", "choices"):
+        tensors |= {f"{part}/{layer}": t for layer, t in getattr(nets, part).items()}
+    metadata = {"widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
+    _replace_file(folder / NETWORKS, tensors, metadata)
+
+
+def load_networks(folder: Path) -> Networks:
+    """The hard networks of a finished pack, ``(K, ...)``.
+
+    Raises:
+        ConfigError: when the pack has not finished, or its file cannot be read.
+    """
+    path = folder / NETWORKS
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (FileNotFoundError, SafetensorError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; run the study again to finish this pack") from error
+    blocks: dict[Edge, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {"biases": {}, "gates": {}, "choices": {}}
+    for key, tensor in tensors.items():
+        part, *where = key.split("/")
+        if part == "blocks":
+            blocks[int(where[0]), int(where[1])] = tensor
+        else:
+            parts[part][int(where[0])] = tensor
+    return Networks(
+        widths=tuple(json.loads(metadata["widths"])),
+        blocks=blocks,
+        edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
+        candidates=tuple(json.loads(metadata["candidates"])),
+        **parts,
+    )

@@ -1,0 +1,374 @@
+"""From a study to packs: what sets a shape makes a new pack, what is only a number makes a new row.
+
+Pure: no scheduler and no tracker. Planning builds every distinct method, schedule, penalty and discretizer once and tries
+them on one network, so that a wrong combination is refused here and not at step 1,000.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
+from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod
+from nasplug.errors import ConfigError, did_you_mean
+from nasplug.networks import Networks
+from nasplug.optimizers import OPTIMIZERS, Optimizer
+from nasplug.plugins import Plugins, options_model, readable
+from nasplug.schedules import Track, constant, track
+from nasplug.tasks import Task
+from nasplug.train import Search, start
+
+__all__ = ["Axis", "Components", "Pack", "assemble", "axes", "chunk", "components", "grid", "settle"]
+
+ROW = re.compile(r"^(penalties\.\d+\.(level|ramp\.(?!use$).+)|temperature\.(?!use$).+|train\.lr|train\.decay\.(?!use$).+)$")
+"""Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
+
+CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
+MOST_ROWS = 4096
+WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One place of the study that varies, and whether it varies inside a pack (``row``) or between packs."""
+
+    path: str
+    sweep: Sweep
+    row: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """K networks to be trained as one tensor program: plain data, so that it can cross a process border.
+
+    Attributes:
+        id: its name, ``p0000``, and its folder's.
+        values: what all its rows share and other packs may not: path -> value.
+        columns: what differs between its rows: path -> K numbers.
+        seeds: K seeds.
+        configurations: which configuration of the study a row is (rows that differ only in the seed share one).
+    """
+
+    id: str
+    values: Mapping[str, Any]
+    columns: Mapping[str, Sequence[float]]
+    seeds: Sequence[int]
+    configurations: Sequence[int]
+
+    @property
+    def rows(self) -> int:
+        """K."""
+        return len(self.seeds)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def column(self, path: str, default: float) -> list[float]:
+        """The K numbers at a path, or the study's one value."""
+        return list(self.columns.get(path, [default] * self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """What a pack is built from: made once a distinct set of pack-level values."""
+
+    study: StudyConfig
+    task: Task
+    method: SearchMethod
+    penalties: tuple[Regularizer, ...]
+    discretizers: tuple[Discretizer, ...]
+    optimizer: Optimizer
+    steps: int
+    batch: int | None
+    finetune: int
+    clip: float | None
+
+
+def axes(study: StudyConfig) -> list[Axis]:
+    """Every sweep of the study, in the order of the config."""
+    found = []
+    for keys, value in leaves(study.plain()):
+        sweep = as_sweep(value)
+        if sweep is not None:
+            path = ".".join(keys)
+            if keys[0] in ("study", "store", "seeds", "sampler", "resources", "mlflow"):
+                raise ConfigError(f"{path}: cannot be swept; give one value")
+            values = [*(sweep.choice or []), *(sweep.grid or []), *(sweep.uniform or []), *(sweep.log or [])]
+            numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            found.append(Axis(path, sweep, bool(ROW.match(path)) and numbers))
+    return found
+
+
+def grid(found: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Every combination of the axes' values; the last axis varies fastest."""
+    names = [axis.path for axis in found]
+    lists = []
+    for axis in found:
+        try:
+            lists.append(axis.sweep.values)
+        except ConfigError as error:
+            raise ConfigError(f"{axis.path}: {error}") from None
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def settle(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
+    """The study with the sweeps at ``values``' paths replaced by those values."""
+    raw = study.plain()
+    for path, value in values.items():
+        here: Any = raw
+        *parents, last = path.split(".")
+        for key in parents:
+            here = here[int(key)] if isinstance(here, list) else here[key]
+        here[int(last) if isinstance(here, list) else last] = value
+    return parse(raw)
+
+
+def _settled(value: Any, where: str) -> Any:
+    if as_sweep(value) is not None:
+        raise ConfigError(f"{where}: still varies inside a pack; this place takes one value a pack")
+    return value
+
+
+@lru_cache(maxsize=4)
+def _task(key: str, plugins: Plugins) -> Task:
+    use = json.loads(key)
+    task = plugins.build("task", use.pop("use"), use, "task")
+    if not isinstance(task, Task):
+        raise ConfigError(f"task: the plugin returned {type(task).__name__}; a nasplug.Task is needed")
+    task.check()
+    return task
+
+
+def build_task(study: StudyConfig, plugins: Plugins) -> Task:
+    """The task of a settled study; built once a process for the same options."""
+    return _task(json.dumps(study.task.model_dump(mode="json"), sort_keys=True), plugins)
+
+
+def components(study: StudyConfig, plugins: Plugins, device: str = "cpu") -> Components:
+    """Build everything a settled study names.
+
+    Raises:
+        ConfigError: for anything a plugin or a place does not accept.
+    """
+    dtype = torch.float64 if study.train.dtype == "float64" else torch.float32
+    task = build_task(study, plugins).to(device, dtype)
+    method = plugins.build("method", study.method.use, study.method.options, "method")
+    penalties = tuple(plugins.build("regularizer", p.use, p.options, f"penalties.{i}") for i, p in enumerate(study.penalties))
+    discretizers = tuple(
+        plugins.build("discretizer", d.use, d.options, f"discretizers.{i}") for i, d in enumerate(study.discretizers)
+    )
+    name = study.train.optimizer.use
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"train.optimizer: {name!r} is not known; known: {', '.join(OPTIMIZERS)}.{did_you_mean(name, OPTIMIZERS)}"
+        )
+    model = options_model(name, OPTIMIZERS[name])
+    try:
+        options = model(**study.train.optimizer.options)
+    except ValueError as error:
+        raise readable(error, "train.optimizer", model.model_fields) from None  # type: ignore[arg-type]
+    batch = _settled(study.train.batch, "train.batch")
+    clip = study.train.clip
+    return Components(
+        study=study,
+        task=task,
+        method=method,
+        penalties=penalties,
+        discretizers=discretizers,
+        optimizer=OPTIMIZERS[name](**{key: getattr(options, key) for key in options.model_fields_set}),
+        steps=int(_settled(study.train.steps, "train.steps")),
+        batch=None if batch == "full" else int(batch),
+        finetune=int(_settled(study.train.finetune, "train.finetune")),
+        clip=None if clip is None else float(_settled(clip, "train.clip")),
+    )
+
+
+def _numbers(values: Sequence[float], where: str, *, positive: bool) -> list[float]:
+    for value in values:
+        good = isinstance(value, int | float) and math.isfinite(value) and (value > 0 if positive else value >= 0)
+        if not good:
+            wanted = "a finite number > 0" if positive else "a finite number >= 0"
+            raise ConfigError(f"{where}: {value!r}; {wanted} is needed")
+    return [float(v) for v in values]
+
+
+def _schedule_track(use: Use | None, where: str, pack: Pack, scale: Sequence[float], steps: int, plugins: Plugins) -> Track:
+    """One row a distinct set of options; rows that share them share the table's column."""
+    if use is None:
+        return track([constant()], [0] * pack.rows, scale, steps)
+    mine = {path: column for path, column in pack.columns.items() if path.startswith(where + ".")}
+    distinct: dict[tuple[float, ...], int] = {}
+    index = [distinct.setdefault(row, len(distinct)) for row in zip(*mine.values(), strict=True)]
+    if not mine:
+        distinct, index = {(): 0}, [0] * pack.rows
+    schedules: list[Schedule] = []
+    for row in distinct:
+        options = use.options | {path.rsplit(".", 1)[1]: value for path, value in zip(mine, row, strict=True)}
+        schedules.append(plugins.build("schedule", use.use, options, where))
+    try:
+        return track(schedules, index, scale, steps)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu") -> Search:
+    """Rows and components together: what the loop trains.
+
+    Raises:
+        ConfigError: for a level, learning rate or temperature that cannot be.
+    """
+    train = parts.study.train
+
+    def number(path: str, value: Any, *, positive: bool) -> list[float]:
+        if path in pack.columns:
+            return _numbers(pack.columns[path], path, positive=positive)
+        return _numbers([_settled(value, path)], path, positive=positive) * pack.rows
+
+    lr = number("train.lr", train.lr, positive=True)
+    levels = []
+    for i, penalty in enumerate(parts.study.penalties):
+        level = number(f"penalties.{i}.level", penalty.level, positive=False)
+        levels.append(_schedule_track(penalty.ramp, f"penalties.{i}.ramp", pack, level, parts.steps, plugins))
+        if bool((levels[-1].table < 0).any()):
+            raise ConfigError(f"penalties.{i}.ramp: goes below 0; a penalty's level cannot be negative")
+    one = [1.0] * pack.rows
+    tau = _schedule_track(parts.study.temperature, "temperature", pack, one, parts.steps, plugins)
+    if bool((tau.table < 0).any()):
+        raise ConfigError("temperature: goes below 0; a temperature is >= 0")
+    decay = _schedule_track(train.decay, "train.decay", pack, lr, parts.steps, plugins)
+    dtype = parts.task.train.x.dtype
+    return Search(
+        task=parts.task,
+        method=parts.method,
+        penalties=parts.penalties,
+        optimizer=parts.optimizer,
+        seeds=torch.tensor(list(pack.seeds), dtype=torch.long, device=device),
+        steps=parts.steps,
+        lr=decay.to(device, dtype),
+        tau=tau.to(device, dtype),
+        levels=tuple(level.to(device, dtype) for level in levels),
+        batch=parts.batch,
+        data_seed=train.data_seed,
+        clip=parts.clip,
+    )
+
+
+def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: str) -> None:
+    missing = sorted(set(component.needs) - set(parts))
+    if missing:
+        raise ConfigError(
+            f"{what}: {name!r} reads {', '.join(missing)}, which method {method!r} as configured does not make; "
+            f"it makes: {', '.join(sorted(parts))}. Take another {what.split('.')[0].rstrip('s')} or another method (or mode)"
+        )
+
+
+def try_out(parts: Components, search: Search) -> Networks:
+    """Make one network and check that everything fits it: shapes, needs, penalties' values.
+
+    Raises:
+        ConfigError: for combinations that do not fit.
+        ContractError: for a plugin that breaks its contract.
+    """
+    first = search.take(torch.tensor([0]))
+    state = start(first)
+    nets = parts.method.relax(state.params, first.tau.at(0))
+    nets.check()
+    study = parts.study
+    if nets.widths[0] != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
+        raise ConfigError(
+            f"method {study.method.use!r} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs "
+            f"and {parts.task.outputs} outputs"
+        )
+    for i, penalty in enumerate(parts.penalties):
+        _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
+        value = penalty(nets)
+        if value.shape != (1,):
+            raise ConfigError(
+                f"penalties.{i}: {study.penalties[i].use!r} returned shape {tuple(value.shape)} for one network; "
+                "it must return one number a network, (K,)"
+            )
+    direct = parts.method.direct(nets)
+    direct.check()
+    for i, discretizer in enumerate(parts.discretizers):
+        _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
+    return nets
+
+
+def floats(tensors: Iterable[Tensor]) -> int:
+    """Numbers a row."""
+    return sum(math.prod(t.shape[1:]) for t in tensors)
+
+
+def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> int:
+    """How many rows a pack takes: what the caches hold, but no fewer packs than the machine has places for.
+
+    On a GPU a pack is as large as allowed: there the launch of a kernel is what costs.
+    """
+    resources = parts.study.resources
+    if isinstance(resources.pack, int):
+        return resources.pack
+    if resources.gpus > 0:
+        return MOST_ROWS
+    batch = parts.batch or parts.task.train.samples
+    params = floats(search.method.init(parts.task, search.seeds[:1]).values())
+    size = 4 * (WORKING_COPIES * params + 4 * batch * sum(nets.widths[1:]))
+    places = max(1, int((os.cpu_count() or 1) / resources.cpus))
+    fair = max(16, -(-rows // places))
+    return max(8, min(MOST_ROWS, fair, CACHE_BYTES // size))
+
+
+def chunk(
+    study: StudyConfig, configurations: Sequence[Mapping[str, Any]], plugins: Plugins, *, first_pack: int = 0, first: int = 0
+) -> list[Pack]:
+    """Configurations x seeds -> packs, each checked.
+
+    Args:
+        study: as written, with its sweeps.
+        configurations: a value for every axis, a mapping each.
+        plugins: where names are looked up.
+        first_pack: the number of the first pack.
+        first: the number of the first configuration.
+    """
+    rows_of = {axis.path: axis.row for axis in axes(study)}
+    groups: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    for number, configuration in enumerate(configurations, start=first):
+        shared = {path: value for path, value in configuration.items() if not rows_of[path]}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append((number, configuration))
+    packs: list[Pack] = []
+    seeds = study.seed_list
+    for key, members in groups.items():
+        shared = json.loads(key)
+        names = [path for path, row in rows_of.items() if row]
+        numbers = [number for number, _ in members for _ in seeds]
+        columns = {path: [c[path] for _, c in members for _ in seeds] for path in names}
+        whole = Pack("all", shared, columns, seeds * len(members), numbers)
+        parts = components(settle(study, shared), plugins)
+        search = assemble(parts, whole, plugins)
+        nets = try_out(parts, search)
+        size = pack_rows(parts, search, nets, whole.rows)
+        count = -(-whole.rows // size)
+        size = -(-whole.rows // count)  # even packs: no worker waits for a straggler
+        for at in range(0, whole.rows, size):
+            part = slice(at, at + size)
+            packs.append(
+                Pack(
+                    f"p{first_pack + len(packs):04d}",
+                    shared,
+                    {path: column[part] for path, column in columns.items()},
+                    whole.seeds[part],
+                    numbers[part],
+                )
+            )
+    return packs
