@@ -1,0 +1,129 @@
+"""What a study earned, read from its folder: the table of replicas, the front, the chosen network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nasplug.compact import CompactNetwork, compact
+from nasplug.errors import ConfigError
+from nasplug.packs import TABLE, load_networks
+from nasplug.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FAILURES", "choose", "front", "merge", "network", "read", "slack", "write_failures"]
+
+FAILURES = "failures.parquet"
+R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
+
+
+def merge(folder: Path) -> int:
+    """Join the packs' tables into ``<folder>/replicas.parquet``, a row group a pack, and return the number of rows.
+
+    One pack is in memory at a time. Columns that a pack does not have are null in its rows.
+    """
+    files = sorted((folder / "packs").glob(f"*/{TABLE}"))
+    if (folder / FAILURES).exists():
+        files.append(folder / FAILURES)
+    if not files:
+        return 0
+    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
+    beside = folder / (TABLE + f".{os.getpid()}.tmp")
+    rows = 0
+    with pq.ParquetWriter(beside, schema) as writer:
+        for file in files:
+            table = pq.read_table(file)
+            for missing in schema:
+                if missing.name not in table.column_names:
+                    table = table.append_column(missing, pa.nulls(table.num_rows, missing.type))
+            writer.write_table(table.select(schema.names).cast(schema))
+            rows += table.num_rows
+    beside.replace(folder / TABLE)
+    return rows
+
+
+def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
+    """The table of replicas, a row each; with ``histories`` also the decimated curves (list columns).
+
+    Raises:
+        ConfigError: when the folder holds no results.
+    """
+    path = folder / TABLE
+    if not path.exists():
+        raise ConfigError(
+            f"{folder} has no {TABLE}; give the folder of a study that has run (<store>/<study>), or run it first"
+        )
+    names = [n for n in pq.read_schema(path).names if histories or not n.startswith("history_")]
+    frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
+    return frame
+
+
+def write_failures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One row a replica whose pack failed for good: its configuration, seed, status ``failed`` and the error."""
+    path = folder / FAILURES
+    if rows:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def front(frame: pd.DataFrame, error: str = "valid_error", size: str = "edges") -> pd.DataFrame:
+    """The Pareto set: finished networks than which none is both smaller and better, smallest first.
+
+    Ties in error and size are settled by the smaller validation loss. Only validation scores are read.
+    """
+    finished = frame[frame["status"] == "finished"]
+    ordered = finished.sort_values([size, error, "valid_loss"], kind="stable")
+    best = ordered[error].cummin().shift(fill_value=float("inf"))
+    return ordered[ordered[error] < best].reset_index(drop=True)
+
+
+def slack(task: Task, best_error: float) -> float:
+    """How much worse than the best a network may be on the validation split and still count as good.
+
+    Labels: one standard error (Breiman's rule) of the best share of wrong labels, with one wrong and one right label added
+    so that a best of 0 does not pretend to be certain. Regression: 1 % of the target's variance (R2 loses .01).
+    """
+    if task.kind == "regression":
+        y = task.valid.y
+        return R2_SLACK * float((y - y.mean(-1, keepdim=True)).square().mean())
+    n = task.valid.samples
+    return task.standard_error((best_error * n + 1.0) / (n + 2.0), task.valid)
+
+
+def choose(frame: pd.DataFrame, task: Task) -> pd.Series[Any]:
+    """The network to serve: the smallest on the front whose validation error is within `slack` of the best.
+
+    Raises:
+        ConfigError: when no network finished.
+    """
+    candidates = front(frame)
+    if candidates.empty:
+        raise ConfigError(
+            "no network of this study finished with finite scores; see the column 'status' of its table, "
+            "and try a smaller learning rate"
+        )
+    best = float(candidates["valid_error"].min())
+    return candidates[candidates["valid_error"] <= best + slack(task, best)].iloc[0]
+
+
+def network(folder: Path, replica: str, task: Task | None = None) -> CompactNetwork:
+    """A replica's hard network as a small module (with ``task``: on raw features, in the target's units).
+
+    Raises:
+        ConfigError: for a name that is not a replica of this study.
+    """
+    pack, _, row = replica.partition("/")
+    if not row.isdigit() or not (folder / "packs" / pack).is_dir():
+        raise ConfigError(f"{replica!r} is not a replica of {folder}; names look like p0000/0012 (column 'replica')")
+    nets = load_networks(folder / "packs" / pack)
+    if int(row) >= nets.replicas:
+        raise ConfigError(f"{replica!r}: pack {pack} has {nets.replicas} networks, 0000 to {nets.replicas - 1:04d}")
+    return compact(nets, int(row), task)

@@ -1,0 +1,195 @@
+"""Who runs packs: one after another in this process, or each as a Ray Tune trial. The only module that imports ray.
+
+Both runners do the same work (`nasplug.packs.run_pack`), write the same files, and tell the same observers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from nasplug.config import StudyConfig, parse
+from nasplug.errors import NasplugError
+from nasplug.packs import TABLE, pick_device, run_pack
+from nasplug.plan import Pack
+from nasplug.plugins import Plugins, load_plugins
+
+__all__ = ["RayRunner", "Runner", "SerialRunner", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a runner tells while it runs; called in the driver's process."""
+
+    reported: Callable[[str, Mapping[str, float]], None]
+    finished: Callable[[str], None]
+
+
+class Runner(Protocol):
+    """Runs packs until each has its results or has failed for good."""
+
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
+        """Run ``packs``; returns why the failed ones failed, ``{pack: message}``. A failure leaves the others' results."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the runner started."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SerialRunner:
+    """In this process, a pack at a time: for notebooks, debugging and small studies."""
+
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
+        """See `Runner.run`."""
+        failed: dict[str, str] = {}
+        device = pick_device(study.resources.device, study.resources.gpus)
+        for pack in packs:
+            try:
+                for metrics in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
+                    watch.reported(pack.id, metrics)
+            except (NasplugError, RuntimeError, ValueError, ArithmeticError, TypeError, KeyError, IndexError) as error:
+                failed[pack.id] = "".join(traceback.format_exception_only(error)).strip()
+                continue
+            watch.finished(pack.id)
+        return failed
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def _trial(
+    config: Mapping[str, Any], *, study: dict[str, Any], packs: Mapping[str, Mapping[str, Any]], manifest: Any, folder: str
+) -> None:
+    """The trainable: plain data in, files out, small numbers reported. Everything else is rebuilt here by name."""
+    from ray import tune
+
+    settled = parse(study)
+    torch.set_num_threads(max(1, int(settled.resources.cpus)))
+    plugins = load_plugins()
+    plugins.require(manifest)
+    pack = Pack(**packs[config["pack"]])
+    device = pick_device(settled.resources.device, settled.resources.gpus)
+    metrics: dict[str, float] = {"progress": 1.0}
+    for metrics in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
+        tune.report(dict(metrics))
+    if metrics.get("steps") is None:  # the pack was complete already: Tune wants a word all the same
+        tune.report(metrics)
+
+
+@dataclass(slots=True)
+class RayRunner:
+    """Each pack is one Ray Tune trial. Actors are reused, and a killed worker's pack goes on from its checkpoint.
+
+    On a cluster the study's folder must be on a file system that every node sees under the same path.
+
+    Attributes:
+        address: of a cluster (``auto``, ``host:port`` or ``ray://...``); None starts Ray on this machine.
+        cpus: of the local Ray; None takes all.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    _started: bool = field(default=False, init=False)
+
+    def _start(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
+        if self.address is None and not any(name.startswith("RAY_AUTH") for name in os.environ):
+            # A local Ray wants a token; one in the environment leaves the user's home folder as it was.
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self.cpus} if self.address is None else {}
+        ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        self._started = True
+
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
+        """See `Runner.run`."""
+        if not packs:
+            return {}
+        self._start()
+        from ray import tune
+
+        failed: dict[str, str] = {}
+
+        class Tell(tune.Callback):
+            def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+                numbers = {k: float(v) for k, v in result.items() if k in REPORTED}
+                watch.reported(trial.config["pack"], numbers)
+
+            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                watch.finished(trial.config["pack"])
+
+            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                error = trial.get_pickled_error() or trial.get_error()
+                failed[trial.config["pack"]] = _last_line(error)
+
+        folder = study.folder.resolve()
+        trainable = tune.with_parameters(
+            _trial,
+            study=study.plain(),
+            packs={pack.id: pack.plain() for pack in packs},
+            manifest=plugins.manifest,
+            folder=str(folder),
+        )
+        resources = study.resources
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            param_space={"pack": tune.grid_search([pack.id for pack in packs])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder / "ray"),
+                callbacks=[Tell()],
+                failure_config=tune.FailureConfig(max_failures=resources.retries),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        for pack in packs:
+            if pack.id not in failed and not (folder / "packs" / pack.id / TABLE).exists():
+                failed[pack.id] = "the trial ended without results; see the logs under the study's folder ray/tune"
+        return failed
+
+    def close(self) -> None:
+        """Shut Ray down if this runner started it."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
+
+
+REPORTED = frozenset(
+    {
+        "progress",
+        "step",
+        "steps",
+        "networks",
+        "diverged",
+        "best_valid_error",
+        "seconds",
+        "network_steps_per_second",
+    }
+)
+
+
+def _last_line(error: object) -> str:
+    """The cause in one line: Ray wraps it in the worker's traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

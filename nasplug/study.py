@@ -1,0 +1,295 @@
+"""`Study`: plan, run, harden, track, report. The public Python API; the command line is a thin layer over it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from nasplug import results
+from nasplug.compact import CompactNetwork, save
+from nasplug.config import StudyConfig, parse, read_yaml
+from nasplug.errors import ConfigError, NasplugError, did_you_mean
+from nasplug.packs import TABLE
+from nasplug.plan import Axis, Pack, axes, build_task, chunk, settle
+from nasplug.plugins import Plugins, load_plugins
+from nasplug.report import write_report
+from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
+from nasplug.sampling import Generations
+from nasplug.tasks import Task
+from nasplug.tracking import Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Study"]
+
+MERGE_SECONDS = 10.0
+STUDY_FILE = "study.yaml"
+
+
+class Study:
+    """A sweep over penalty levels, temperature schedules, learning rates, seeds and shapes, and what it earned.
+
+    >>> study = Study.from_yaml("configs/quickstart.yaml").run()  # doctest: +SKIP
+    >>> study.front()[["valid_error", "test_error", "edges"]]  # doctest: +SKIP
+    """
+
+    def __init__(self, config: StudyConfig, plugins: Plugins | None = None) -> None:
+        self.config = config
+        self.plugins = plugins or load_plugins()
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Study:
+        """A study from its file, with ``a.b=value`` overrides.
+
+        Raises:
+            ConfigError: for anything in it that cannot be run.
+        """
+        return cls(read_yaml(Path(path), overrides))
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Study:
+        """A study from plain data with the keys of the YAML."""
+        return cls(parse(raw))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """A study from the folder it wrote, to look at its results.
+
+        Raises:
+            ConfigError: when the folder is not a study's.
+        """
+        folder = Path(folder)
+        file = folder / STUDY_FILE
+        if not file.exists():
+            raise ConfigError(f"{folder} is not a study's folder (it has no {STUDY_FILE}); give <store>/<study>")
+        config = parse(yaml.safe_load(file.read_text()))
+        return cls(config.model_copy(update={"store": str(folder.parent), "study": folder.name}))
+
+    # -- planning ------------------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Everything the study writes."""
+        return self.config.folder
+
+    @property
+    def axes(self) -> list[Axis]:
+        """What varies, and whether it varies between rows or between packs."""
+        return axes(self.config)
+
+    @property
+    def generations(self) -> Generations:
+        """The configurations, afresh."""
+        return Generations(self.config.sampler, self.axes)
+
+    def plan(self) -> list[Pack]:
+        """The packs of the first generation (for a grid: all), checked as they will be before a run.
+
+        Raises:
+            ConfigError: for anything that cannot be run.
+        """
+        return chunk(self.config, next(iter(self.generations)), self.plugins)
+
+    @property
+    def task(self) -> Task:
+        """The study's task (the first one, where tasks are swept)."""
+        first = {axis.path: axis.sweep.values[0] for axis in self.axes if axis.path.startswith("task.")}
+        return build_task(settle(self.config, first), self.plugins)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        runner: Literal["ray", "serial"] | Runner = "ray",
+        *,
+        address: str | None = None,
+        observers: Sequence[object] = (),
+    ) -> Study:
+        """Run what is not done yet, and write results, report and tracking. Running again resumes: nothing is done twice.
+
+        Args:
+            runner: ``ray`` (a pack is a Ray Tune trial), ``serial`` (in this process) or a `nasplug.runner.Runner`.
+            address: of a Ray cluster; None starts Ray on this machine.
+            observers: objects with any of the observer hooks, beside the installed plugins.
+
+        Raises:
+            ConfigError: before any work, for what cannot be run.
+            NasplugError: when no network of the whole study finished.
+        """
+        began = time.perf_counter()
+        self._claim()
+        chosen: Runner = _runner(runner, address)
+        tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
+        first = self.plan()  # refuses what cannot be run before anything is started
+        with self._observing([*tracker, *observers]):
+            hook = self.plugins.manager.hook
+            hook.study_started(study=self.config.plain(), folder=self.folder)
+            try:
+                failed = self._run_generations(chosen, first)
+            finally:
+                chosen.close()
+                results.merge(self.folder)
+            if not (self.frame["status"] == "finished").any():
+                raise NasplugError(_nothing(failed))
+            best = self.best()
+            save(self.network(str(best["replica"])), self.folder / "best")
+            write_report(self, time.perf_counter() - began)
+            hook.study_finished(study=self.config.plain(), folder=self.folder)
+        return self
+
+    def _run_generations(self, runner: Runner, first: list[Pack]) -> dict[str, str]:
+        """Every generation in turn; each is planned when the one before has been told."""
+        failed: dict[str, str] = {}
+        failures: list[dict[str, Any]] = []
+        generations = self.generations
+        packs_so_far = configurations_so_far = 0
+        for number, configurations in enumerate(generations):
+            packs = self._planned(number, configurations, packs_so_far, configurations_so_far, first)
+            waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
+            failed |= runner.run(self.config, waiting, self.plugins, self._watch())
+            failures += [row for p in packs if p.id in failed for row in _failed_rows(p, failed[p.id])]
+            results.write_failures(self.folder, failures)
+            results.merge(self.folder)
+            generations.tell(self._outcome(), configurations_so_far)
+            packs_so_far += len(packs)
+            configurations_so_far += len(configurations)
+        return failed
+
+    def _planned(
+        self, number: int, configurations: list[dict[str, Any]], first_pack: int, first: int, planned: list[Pack]
+    ) -> list[Pack]:
+        """A generation's packs: as the folder remembers them (a resumed study keeps its rows' places), else newly made."""
+        path = self.folder / f"plan-{number:03d}.json"
+        if path.exists():
+            return [Pack(**pack) for pack in json.loads(path.read_text())]
+        packs = planned
+        if number > 0:
+            packs = chunk(self.config, configurations, self.plugins, first_pack=first_pack, first=first)
+        beside = path.with_suffix(".tmp")
+        beside.write_text(json.dumps([pack.plain() for pack in packs]))
+        beside.replace(path)
+        return packs
+
+    def _outcome(self) -> dict[int, tuple[float, float]]:
+        """Validation loss and edges of each configuration, averaged over the seeds that finished."""
+        frame = self.frame
+        finished = frame[frame["status"] == "finished"]
+        if finished.empty:
+            return {}
+        means = finished.groupby("configuration")[["valid_loss", "edges"]].mean()
+        return {int(n): (float(loss), float(edges)) for n, loss, edges in means.itertuples()}
+
+    def _watch(self) -> Watch:
+        hook = self.plugins.manager.hook
+        merged = time.monotonic()
+
+        def reported(pack: str, metrics: Mapping[str, float]) -> None:
+            hook.pack_reported(pack=pack, metrics=metrics)
+
+        def finished(pack: str) -> None:
+            nonlocal merged
+            hook.pack_finished(pack=pack, folder=self.folder / "packs" / pack)
+            if time.monotonic() - merged > MERGE_SECONDS:
+                results.merge(self.folder)
+                merged = time.monotonic()
+
+        return Watch(reported, finished)
+
+    def _claim(self) -> None:
+        """Make the folder and write the study into it, or refuse.
+
+        Raises:
+            ConfigError: when the store cannot be written, or the folder holds another study.
+        """
+        path = self.folder / STUDY_FILE
+        plain = self.config.plain()
+        try:
+            (self.folder / "packs").mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                old = yaml.safe_load(path.read_text())
+                changed = [key for key in plain if key not in _MAY_CHANGE and old.get(key) != plain[key]]
+                if changed:
+                    raise ConfigError(
+                        f"{self.folder} already holds another study of that name (different: {', '.join(changed)}); "
+                        "give this one another name (study: ...), or remove that folder"
+                    )
+            beside = path.with_suffix(".tmp")
+            beside.write_text(yaml.safe_dump(plain, sort_keys=False))
+            beside.replace(path)
+        except OSError as error:
+            raise ConfigError(
+                f"store: {self.folder} cannot be written ({error.strerror}); choose a folder you may write to (store: ...)"
+            ) from None
+
+    @contextmanager
+    def _observing(self, observers: Sequence[object]) -> Iterator[None]:
+        manager = self.plugins.manager
+        names = [manager.register(observer) for observer in observers]
+        manager.check_pending()
+        try:
+            yield
+        finally:
+            for observer, name in zip(observers, names, strict=True):
+                if name is not None:
+                    manager.unregister(observer)
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a replica; see the README for its columns."""
+        return results.read(self.folder)
+
+    def front(self) -> pd.DataFrame:
+        """The Pareto set of validation error and edges, smallest network first."""
+        return results.front(self.frame)
+
+    def best(self) -> pd.Series[Any]:
+        """The row of the chosen network: the smallest that is as good as the best within the stated slack."""
+        return results.choose(self.frame, self.task)
+
+    def network(self, replica: str | None = None) -> CompactNetwork:
+        """A replica's small network on raw features (default: the chosen one)."""
+        name = str(self.best()["replica"]) if replica is None else replica
+        return results.network(self.folder, name, self.task)
+
+
+_MAY_CHANGE = frozenset({"store", "resources", "mlflow"})
+
+
+def _runner(runner: str | Runner, address: str | None) -> Runner:
+    if not isinstance(runner, str):
+        return runner
+    if runner == "ray":
+        return RayRunner(address)
+    if runner == "serial":
+        return SerialRunner()
+    raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")
+
+
+def _failed_rows(pack: Pack, error: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "replica": f"{pack.id}/{row:04d}",
+            "configuration": pack.configurations[row],
+            "seed": pack.seeds[row],
+            **{path: float(column[row]) for path, column in pack.columns.items()},
+            "status": "failed",
+            "error": error,
+        }
+        for row in range(pack.rows)
+    ]
+
+
+def _nothing(failed: Mapping[str, str]) -> str:
+    if failed:
+        pack, error = next(iter(failed.items()))
+        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}"
+    return "no network finished with finite scores: all diverged; try a smaller learning rate or clip gradients"
