@@ -181,7 +181,7 @@ def from_arrays(
         pd.DataFrame({f"y{i}": outputs[:, i] for i in range(outputs.shape[1])}),
         name=name,
         where=where,
-        source=source or f"arrays: {len(inputs)} rows",
+        source=f"{source or 'arrays'}: {len(inputs)} rows",
         kind=kind,
         missing=missing,
         named=targets,
@@ -232,7 +232,7 @@ def arrays(
         test=test,
         seed=seed,
         standardise=standardise,
-        source=f"{file.name}: {len(found['x'])} rows",
+        source=file.name,
     )
 
 
