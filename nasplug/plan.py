@@ -311,6 +311,11 @@ def floats(tensors: Iterable[Tensor]) -> int:
     return sum(math.prod(t.shape[1:]) for t in tensors)
 
 
+def places(study: StudyConfig) -> int:
+    """How many packs this machine trains at once."""
+    return max(1, int((os.cpu_count() or 1) / study.resources.cpus))
+
+
 def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> int:
     """How many rows a pack takes: what the caches hold, but no fewer packs than the machine has places for.
 
@@ -324,8 +329,7 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
     batch = parts.batch or parts.task.train.samples
     params = floats(search.method.init(parts.task, search.seeds[:1]).values())
     size = 4 * (WORKING_COPIES * params + 4 * batch * sum(nets.widths[1:]))
-    places = max(1, int((os.cpu_count() or 1) / resources.cpus))
-    fair = max(16, -(-rows // places))
+    fair = max(16, -(-rows // places(parts.study)))
     return max(8, min(MOST_ROWS, fair, CACHE_BYTES // size))
 
 
@@ -359,7 +363,9 @@ def chunk(
         nets = try_out(parts, search)
         size = pack_rows(parts, search, nets, whole.rows)
         count = -(-whole.rows // size)
-        size = -(-whole.rows // count)  # even packs: no worker waits for a straggler
+        if parts.study.resources.pack == "auto" and count > 1:
+            count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
+        size = -(-whole.rows // count)
         for at in range(0, whole.rows, size):
             part = slice(at, at + size)
             packs.append(

@@ -1,0 +1,230 @@
+"""The command line. Heavy packages are imported inside the commands, so that ``nasplug --help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from nasplug.errors import ConfigError, NasplugError
+
+__all__ = ["main"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+overrides_argument = click.argument("overrides", nargs=-1)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def _refusing(command: Callable[P, R]) -> Callable[P, R]:
+    """Our errors as one message: status 2 for what the user wrote wrong, 1 for what failed."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+        except NasplugError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What finished is kept; run the same command again to go on.", err=True)
+            sys.exit(130)
+
+    return run
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def _rows(frame: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return rows
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nasplug")
+def main() -> None:
+    """Find small neural networks by gradient descent, thousands at a time.
+
+    A study is one YAML file. `nasplug plan` shows what it would do, `nasplug run` does it, `nasplug front` shows what came
+    out, `nasplug ui` opens MLflow on it.
+    """
+
+
+@main.command()
+@config_argument
+@overrides_argument
+@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Who runs the packs.")
+@click.option("--address", help="Of a Ray cluster (auto, host:port); without it Ray starts on this machine.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@json_option
+@_refusing
+def run(config: Path, overrides: tuple[str, ...], runner: str, address: str | None, quiet: bool, as_json: bool) -> None:
+    """Run a study, or go on with one that was interrupted.
+
+    OVERRIDES are path=value, for example: train.steps=500 penalties.0.level=0.01
+    """
+    from nasplug.progress import Watcher
+    from nasplug.study import Study
+    from nasplug.summary import print_summary
+
+    study = Study.from_yaml(config, overrides)
+    if quiet:
+        study.run(runner, address=address)  # type: ignore[arg-type]
+    else:
+        packs = study.plan()
+        generations = study.generations.sizes
+        scale = sum(generations) / max(generations[0], 1)
+        with Watcher(int(sum(p.rows for p in packs) * scale), round(len(packs) * scale)) as watcher:
+            study.run(runner, address=address, observers=[watcher])  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"folder": str(study.folder), "best": _rows(study.best().to_frame().T)[0], "front": _rows(study.front())})
+    else:
+        print_summary(study)
+
+
+@main.command()
+@config_argument
+@overrides_argument
+@json_option
+@_refusing
+def plan(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show what a study would do: its axes, its packs, its size. Nothing is run."""
+    from nasplug.study import Study
+    from nasplug.summary import print_plan
+
+    study = Study.from_yaml(config, overrides)
+    packs = study.plan()
+    sizes = study.generations.sizes
+    if as_json:
+        _print_json(
+            {
+                "study": study.config.study,
+                "folder": str(study.folder),
+                "axes": [
+                    {"path": a.path, "place": "row" if a.row else "pack", **a.sweep.model_dump(exclude_none=True)}
+                    for a in study.axes
+                ],
+                "seeds": len(study.config.seed_list),
+                "configurations_a_generation": sizes,
+                "packs": [{"id": p.id, "networks": p.rows, "values": p.values} for p in packs],
+            }
+        )
+    else:
+        print_plan(study, packs)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@_refusing
+def front(folder: Path, as_json: bool) -> None:
+    """Show the front of a study that has run: FOLDER is <store>/<study>."""
+    from nasplug.study import Study
+    from nasplug.summary import print_summary
+
+    study = Study.open(folder)
+    if as_json:
+        _print_json({"best": str(study.best()["replica"]), "front": _rows(study.front())})
+    else:
+        print_summary(study)
+
+
+@main.command()
+@json_option
+@_refusing
+def plugins(as_json: bool) -> None:
+    """List the installed plugins and every name they offer."""
+    from nasplug.plugins import KINDS, load_plugins
+    from nasplug.summary import print_plugins
+
+    loaded = load_plugins()
+    if as_json:
+        offers = {
+            kind: [
+                {"name": o.name, "distribution": o.owner, "version": o.version, "summary": o.summary}
+                for o in loaded.offers(kind).values()
+            ]
+            for kind in KINDS
+        }
+        _print_json({"plugins": loaded.manifest, "offers": offers})
+    else:
+        print_plugins(loaded)
+
+
+@main.group()
+def config() -> None:
+    """Look at studies without running them."""
+
+
+@config.command()
+@config_argument
+@overrides_argument
+@json_option
+@_refusing
+def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print a study as it is understood: defaults filled in, overrides applied."""
+    import yaml
+
+    from nasplug.config import read_yaml
+
+    plain = read_yaml(config, overrides).plain()
+    if as_json:
+        _print_json(plain)
+    else:
+        click.echo(yaml.safe_dump(plain, sort_keys=False), nl=False)
+
+
+@config.command()
+@config_argument
+@overrides_argument
+@_refusing
+def validate(config: Path, overrides: tuple[str, ...]) -> None:
+    """Check a study as `run` would, data and plugins included; status 2 if it would be refused."""
+    from nasplug.study import Study
+
+    study = Study.from_yaml(config, overrides)
+    packs = study.plan()
+    click.echo(f"{config}: good; {sum(p.rows for p in packs)} networks in {len(packs)} packs.")
+
+
+@config.command()
+@_refusing
+def schema() -> None:
+    """Print the JSON Schema of a study, with the options of every installed plugin, for editors."""
+    from nasplug.config import json_schema
+    from nasplug.plugins import load_plugins
+
+    _print_json(json_schema(load_plugins()))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--port", default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@_refusing
+def ui(folder: Path, port: int, host: str) -> None:
+    """Open MLflow's page on a study's store. FOLDER is a store or a study's folder (default: runs)."""
+    import subprocess
+
+    from nasplug.summary import store_of
+
+    uri = store_of(folder)
+    click.echo(f"MLflow on {uri}: http://{host}:{port} (stop with Ctrl-C)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    raise SystemExit(subprocess.call(command))
+
+
+if __name__ == "__main__":
+    main()
