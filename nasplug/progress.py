@@ -92,7 +92,7 @@ class Watcher:
         seconds = time.monotonic() - self.began
         share = self.share
         earned = share * self.networks - self._resumed
-        left = (1.0 - share) * self.networks * seconds / earned if earned > 0 else math.nan
+        left = (1.0 - share) * self.networks * seconds / earned if earned > 0.01 * self.networks else math.nan
         diverged = sum(m.get("diverged", 0.0) for m in self._now.values())
         soft = [error for m in self._now.values() if not math.isnan(error := m.get("best_valid_error", math.nan))]
         figures = {

@@ -102,10 +102,6 @@ class RayRunner:
     _started: bool = field(default=False, init=False)
 
     def _start(self) -> None:
-        import ray
-
-        if ray.is_initialized():
-            return
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
@@ -113,6 +109,10 @@ class RayRunner:
             # A local Ray wants a token; one in the environment leaves the user's home folder as it was.
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        import ray  # reads the variables above when it is first imported
+
+        if ray.is_initialized():
+            return
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self.cpus} if self.address is None else {}
         ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         self._started = True
@@ -137,6 +137,10 @@ class RayRunner:
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 error = trial.get_pickled_error() or trial.get_error()
                 failed[trial.config["pack"]] = _last_line(error)
+
+            def __reduce__(self) -> Any:
+                # Tune pickles the experiment for its own way of resuming, which we do not use; observers stay here.
+                return (tune.Callback, ())
 
         folder = study.folder.resolve()
         trainable = tune.with_parameters(
