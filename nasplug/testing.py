@@ -18,8 +18,10 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -27,8 +29,9 @@ import torch
 from torch import Tensor
 
 from nasplug import networks
+from nasplug.compact import compact, export, load, save
 from nasplug.contracts import Discretizer, Params, Projected, Regularizer, Schedule, Score, SearchMethod
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import PARTS, Edge, Networks
 from nasplug.optimizers import Adam
 from nasplug.plugins import Plugins, load_plugins
@@ -58,6 +61,7 @@ Made = TypeVar("Made")
 ALWAYS = frozenset({"blocks", "biases"})
 HARD = ("gates", "edge_gates", "choices")
 TOLERANCE = 1e-10
+EXPORTED = 1e-5
 
 
 # Examples: random networks, a score and tasks, each a pure function of plain data.
@@ -203,6 +207,14 @@ def _same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], law: str, t
             torch.testing.assert_close(tensor, wanted[name], rtol=tolerance, atol=tolerance, equal_nan=True)
         except AssertionError as error:
             raise AssertionError(f"{law}: {name} differs. {error}") from None
+
+
+def _fits(nets: Networks, law: str) -> None:
+    """Fail where a record does not fit itself."""
+    try:
+        nets.check()
+    except ContractError as error:
+        raise AssertionError(f"{law}: {error}") from error
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -573,7 +585,7 @@ class DiscretizerLaws(_NeedsLaws):
         for nets in self.examples():
             for case in (nets, _filled(nets, 0.5), *self.broken(nets, 1)):
                 after = _calm("discretizer law", component, case, self.score(case))
-                after.check()
+                _fits(after, "discretizer law")
                 assert after.widths == nets.widths, f"discretizer law: widths {nets.widths} became {after.widths}"
                 for name, tensor in self._touched(case, after).items():
                     hard = (tensor == 0) | (tensor == 1)
@@ -753,7 +765,7 @@ class _Pack:
 
 
 class SearchMethodLaws(Laws):
-    """Laws of a `nasplug.contracts.SearchMethod`: init, relax, forward, direct and a few steps of training."""
+    """Laws of a `nasplug.contracts.SearchMethod`: init, relax, forward, direct, a few steps of training, and export."""
 
     kind = "method"
     task_options: ClassVar[tuple[str, Mapping[str, Any]] | None] = None
@@ -843,7 +855,7 @@ class SearchMethodLaws(Laws):
         """The record fits itself and the task; gates are in [0, 1] and choices on the simplex, at any temperature."""
         task = self.task()
         for nets in self._soft(self.pack()):
-            nets.check()
+            _fits(nets, "relax law")
             ends = (nets.widths[0], nets.widths[-1])
             assert ends == (task.inputs, task.outputs), f"relax law: {ends} inputs and outputs for {task.inputs, task.outputs}"
             assert nets.replicas == self.replicas, f"relax law: {nets.replicas} networks from {self.replicas} rows"
@@ -879,7 +891,7 @@ class SearchMethodLaws(Laws):
         method, x = self.component(), self.task().valid.x
         for nets in self._soft(self.pack()):
             plain = method.direct(nets)
-            plain.check()
+            _fits(plain, "direct law")
             found = {"outputs": networks.forward(plain, x)}
             _same(found, {"outputs": method.forward(nets, x)}, "direct law, against the method's own forward", 1e-9)
 
@@ -924,3 +936,39 @@ class SearchMethodLaws(Laws):
         for noise in (None, pack.seeds.to("meta")):
             outputs = _calm("compile law, tensors without data", run, noise)
             assert outputs.device.type == "meta", f"compile law: parameters on 'meta' gave outputs on {outputs.device}"
+
+    def hardened(self) -> Networks:
+        """The soft networks in direct space, rounded: what discretizing leaves at the least."""
+        return networks.harden(self.component().direct(self._soft(self.pack())[0]))
+
+    def test_export_law(self) -> None:
+        """`compact` of a row computes in float32 what the row computes, and comes back from its files as it was."""
+        nets, x = self.hardened(), self.task().valid.x
+        wanted = networks.forward(nets, x)  # (K, O, B)
+        rows = x.T.float()
+        for k in range(self.replicas):
+            small = compact(nets, k)
+            outputs = small(rows).detach()  # (B, O)
+            _same({"outputs": outputs.double()}, {"outputs": wanted[k].T}, f"export law, row {k} as a module", EXPORTED)
+            with tempfile.TemporaryDirectory() as folder:
+                save(small, Path(folder))
+                again = load(Path(folder))
+            _same({"outputs": again(rows).detach()}, {"outputs": outputs}, f"export law, row {k} saved and loaded")
+
+    @pytest.mark.slow
+    def test_export_law_in_other_runtimes(self) -> None:
+        """A compact row survives `torch.export` and ONNX Runtime, with any number of samples."""
+        onnxruntime = pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+        x = self.task().valid.x.T.float()
+        small = compact(self.hardened(), 0)
+        wanted = {"outputs": small(x).detach()}
+        program = _calm("export law, torch.export", export, small, x)
+        _same({"outputs": program.module()(x).detach()}, wanted, "export law, torch.export", EXPORTED)
+        made = _calm("export law, ONNX", torch.onnx.export, program, ())
+        assert made is not None, "export law, ONNX: the exporter made nothing"
+        session = onnxruntime.InferenceSession(made.model_proto.SerializeToString())
+        for count in (len(x), 1):
+            (found,) = session.run(None, {session.get_inputs()[0].name: x[:count].numpy()})
+            part = {"outputs": wanted["outputs"][:count]}
+            _same({"outputs": torch.from_numpy(found)}, part, f"export law, ONNX Runtime with {count} samples", EXPORTED)
