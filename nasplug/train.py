@@ -5,12 +5,13 @@ It knows no scheduler, no tracker and no plugin: runners consume it, tests call 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch._dynamo
+import torch._dynamo.exc
 from torch import Tensor
 
 from nasplug.contracts import Params, Projected, Regularizer, SearchMethod
@@ -168,9 +169,19 @@ def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
     torch.compiler.reset()  # a process trains many packs; without this the eighth program would not be compiled
     program = torch.compile(step, dynamic=False, fullgraph=True)
 
+    broken = False
+
     def advance(*arguments: Any) -> tuple[Tensor, Tensor]:
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            return program(*arguments)
+        nonlocal broken
+        if not broken:
+            try:
+                with torch._dynamo.config.patch(trace_autograd_ops=True):
+                    return program(*arguments)
+            except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything ran: the state is whole
+                broken = True
+                first = str(error).splitlines()[0]
+                warnings.warn(f"torch cannot compile this step ({first}); it goes on uncompiled", stacklevel=2)
+        return step(*arguments)
 
     return advance
 

@@ -1,0 +1,403 @@
+"""How much faster is a pack? Packed training against a plain loop, one network a Ray trial, and `modelbatch`.
+
+    python benchmarks/packing.py [--quick]
+
+Everything is measured in one run on this machine, rounds interleaved; the last line is one JSON object of the figures.
+Times are of whole steps: forward, loss, L1 penalty, backward, Adam. "Limit" is a hand-fused C kernel of another machine of
+this kind (one thread), to say how far from the bottom we are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nasplug.contracts import Params
+from nasplug.networks import Networks, activation, forward
+from nasplug.optimizers import Adam
+from nasplug.plugins import load_plugins
+from nasplug.replicas import uniform
+from nasplug.tasks import Split, Task
+from nasplug.train import Search, train
+
+LEVEL = 1e-3
+MIXTURE = ("sigmoid", "tanh", "leaky_relu")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One shape of network and data, the pack sizes to try, and the published limit of this kind of machine."""
+
+    name: str
+    words: str
+    widths: tuple[int, ...]
+    samples: int
+    packs: tuple[int, ...]
+    limit_us: float
+    mixture: bool = False
+
+
+WORKLOADS = (
+    Workload("xor", "XOR [2,4,1], 4 samples", (2, 4, 1), 4, (4096,), 0.021),
+    Workload("breast_cancer", "[30,32,2], batch 64", (30, 32, 2), 64, (128, 512), 4.3),
+    Workload(
+        "mixture",
+        "four layers of 7, three-way activation mixture, 1000 samples",
+        (2, 7, 7, 7, 7, 1),
+        1000,
+        (32, 128),
+        87.0,
+        True,
+    ),
+    Workload("wide", "[3,300,1], batch 100", (3, 300, 1), 100, (16, 64), 12.9),
+)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The stand-in search method: plain weights as torch.nn.Linear makes them, with or without mixed activations."""
+
+    widths: tuple[int, ...]
+    mixture: bool
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        params: Params = {}
+        for layer, (source, to) in enumerate(zip(self.widths, self.widths[1:], strict=False), start=1):
+            bound = source**-0.5
+            params[f"weight {layer}"] = uniform(seeds, f"weight {layer}", (to, source), -bound, bound)  # (K, to, from)
+            params[f"bias {layer}"] = uniform(seeds, f"bias {layer}", (to,), -bound, bound)  # (K, to)
+            if self.mixture and layer < len(self.widths) - 1:
+                params[f"logits {layer}"] = torch.zeros(len(seeds), to, len(MIXTURE), dtype=torch.float64)  # (K, to, A)
+        return params
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        layers = range(1, len(self.widths))
+        choices = (
+            {layer: torch.softmax(params[f"logits {layer}"] / tau.view(-1, 1, 1), -1) for layer in layers[:-1]}
+            if self.mixture
+            else {}
+        )
+        return Networks(
+            self.widths,
+            {(layer, layer - 1): params[f"weight {layer}"] for layer in layers},
+            {layer: params[f"bias {layer}"] for layer in layers},
+            choices=choices,
+            candidates=MIXTURE if self.mixture else ("relu",),
+        )
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        return nets
+
+
+class L1:
+    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    def __call__(self, nets: Networks) -> Tensor:
+        total = torch.zeros(())
+        for edge in nets.blocks:
+            total = total + nets.block(edge).abs().sum((1, 2))
+        return total  # (K,)
+
+
+class Module(nn.Module):
+    """The same network as people write it."""
+
+    def __init__(self, widths: tuple[int, ...], mixture: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.logits = nn.ParameterList(nn.Parameter(torch.zeros(w, len(MIXTURE))) for w in widths[1:-1]) if mixture else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == len(self.layers) - 1:
+                return x
+            if self.logits is None:
+                x = torch.relu(x)
+            else:
+                choice = torch.softmax(self.logits[i], -1)
+                x = sum(choice[:, c] * activation(name)(x) for c, name in enumerate(MIXTURE))  # type: ignore[assignment]
+        return x
+
+    def penalty(self) -> Tensor:
+        return torch.stack([layer.weight.abs().sum() for layer in self.layers]).sum()  # type: ignore[union-attr,operator]
+
+
+def data(work: Workload) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(work.samples, work.widths[0], generator=generator),
+        torch.randn(work.samples, work.widths[-1], generator=generator),
+    )
+
+
+def plain_steps(work: Workload) -> Callable[[int], None]:
+    """A loop over steps of one network, with torch's fused Adam."""
+    x, y = data(work)
+    model = Module(work.widths, work.mixture)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y) + LEVEL * model.penalty()
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def packed_steps(work: Workload, k: int) -> Callable[[int], None]:
+    """nasplug's own loop (`nasplug.train.train`), compiled, a number of steps at a time."""
+    x, y = data(work)
+    split = Split(x.T.contiguous(), y.T.contiguous())
+    inputs, outputs = work.widths[0], work.widths[-1]
+    task = Task(
+        "benchmark", "regression", "mse", split, split, split,
+        tuple(f"x{i}" for i in range(inputs)), tuple(f"y{i}" for i in range(outputs)),
+        torch.zeros(inputs), torch.ones(inputs), torch.zeros(outputs), torch.ones(outputs),
+    )  # fmt: skip
+    total = 10**9
+
+    class Endless:
+        """A track of one value for any number of steps."""
+
+        def __init__(self, value: float) -> None:
+            self.values = torch.full((k,), value)
+
+        def at(self, step: int) -> Tensor:
+            return self.values
+
+    search = Search(
+        task, Dense(work.widths, work.mixture), (L1(),), Adam(), torch.arange(k), total,
+        Endless(1e-3), Endless(1.0), (Endless(LEVEL),),  # type: ignore[arg-type]
+    )  # fmt: skip
+    every = 50
+    reports: Iterator[Any] = train(search, every=every, compiled=True)
+    next(reports)  # compilation is not part of a step; it is measured and printed apart
+
+    def run(steps: int) -> None:
+        for _ in range(steps // every):
+            next(reports)
+
+    return run
+
+
+def modelbatch_steps(work: Workload, k: int) -> Callable[[int], None] | None:
+    """`modelbatch` at its best: stacked parameters under one fused Adam."""
+    try:
+        from modelbatch import ModelBatch
+    except ImportError:
+        return None
+    x, y = data(work)
+    batch = ModelBatch([Module(work.widths, work.mixture) for _ in range(k)], shared_input=True)
+    stacked = list(batch.stacked_params.values())
+    weights = [p for name, p in batch.stacked_params.items() if name.endswith("weight")]
+    optimizer = torch.optim.Adam(stacked, lr=1e-3, fused=True)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            losses = (batch(x) - y).square().mean((1, 2))
+            penalty = sum(w.abs().sum((1, 2)) for w in weights)
+            (losses + LEVEL * penalty).sum().backward()  # type: ignore[operator]
+            optimizer.step()
+
+    return run
+
+
+def seconds_a_step(run: Callable[[int], None], budget: float, chunk: int) -> float:
+    began = time.perf_counter()
+    steps = 0
+    while time.perf_counter() - began < budget:
+        run(chunk)
+        steps += chunk
+    return (time.perf_counter() - began) / steps
+
+
+def training(work: Workload, rounds: int, budget: float) -> dict[str, float]:
+    """Packed, plain and modelbatch in turn, `rounds` times; medians, in microseconds a network-step."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    runs: dict[str, tuple[Callable[[int], None], int, int]] = {"plain": (plain_steps(work), 1, 20)}
+    for k in work.packs:
+        runs[f"packed {k}"] = (packed_steps(work, k), k, 50)
+    warm = time.perf_counter() - began
+    for k in work.packs:
+        peer = modelbatch_steps(work, k)
+        if peer is not None:
+            peer(1)
+            runs[f"modelbatch {k}"] = (peer, k, 1)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, (run, k, chunk) in runs.items():
+            times[name].append(1e6 * seconds_a_step(run, budget, chunk) / k)
+    median = {name: statistics.median(values) for name, values in times.items()}
+
+    def best(kind: str) -> float | None:
+        return min((value for name, value in median.items() if name.startswith(kind)), default=None)
+
+    packed, plain, peer_us = best("packed") or 0.0, median["plain"], best("modelbatch")
+    print(f"{work.words}: plain loop {plain:.1f} us, packed {packed:.3f} us a network-step: {plain / packed:.0f}x", end="")
+    print(
+        f"; modelbatch {peer_us:.3f} us ({peer_us / packed:.1f}x ours)" if peer_us else "; modelbatch is not installed", end=""
+    )
+    print(f"; {100 * work.limit_us / packed:.0f} % of the hand-fused limit; start-up and compilation {warm:.0f} s, not counted")
+    return {"plain_us": plain, "packed_us": packed, "packed_vs_loop": plain / packed} | (
+        {"modelbatch_us": peer_us, "packed_vs_modelbatch": peer_us / packed} if peer_us else {}
+    )
+
+
+XOR_STUDY = """
+study: xor
+store: {store}
+task: {{use: xor, samples: 4, samples_valid: 4, samples_test: 4, noise: 0.0}}
+method: {{use: edges, mode: l1, hidden: [4]}}
+penalties: [{{use: l1, level: {{log: [1.0e-4, 1.0e-1], points: 16}}}}]
+discretizers: [{{use: threshold, eps: 0.01}}]
+train: {{steps: {steps}, batch: full, lr: 0.01}}
+seeds: {seeds}
+"""
+
+CANCER_STUDY = """
+study: cancer
+store: {store}
+task: {{use: breast_cancer}}
+method: {{use: edges, mode: l1, hidden: [32]}}
+penalties: [{{use: l1, level: {{log: [1.0e-5, 1.0e-1], points: 16}}}}]
+discretizers: [{{use: threshold, tolerance: 0.02}}]
+train: {{steps: {steps}, batch: 64, lr: 0.003}}
+seeds: {seeds}
+"""
+
+
+def study_seconds(text: str, steps: int, seeds: int) -> float:
+    """`nasplug run` as a user types it: a fresh process, Ray and MLflow started, results, report and model written."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "study.yaml"
+        config.write_text(text.format(store=folder, steps=steps, seeds=seeds))
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "nasplug.cli", "run", str(config), "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"nasplug run failed:\n{done.stderr[-2000:]}")
+        return time.perf_counter() - began
+
+
+def _one_network(config: dict[str, Any]) -> None:
+    """A Tune trial as people write it: one network, one report."""
+    from ray import tune
+
+    torch.set_num_threads(1)
+    torch.manual_seed(config["seed"])
+    x, y = torch.tensor(config["x"]), torch.tensor(config["y"])
+    model = Module(tuple(config["widths"]), False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    batch = config["batch"]
+    loss = torch.zeros(())
+    for step in range(config["steps"]):
+        if batch < len(x):
+            first = (step * batch) % (len(x) - batch)
+            xb, yb = x[first : first + batch], y[first : first + batch]
+        else:
+            xb, yb = x, y
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(xb), yb)
+        (loss + config["level"] * model.penalty()).backward()
+        optimizer.step()
+    tune.report({"loss": float(loss.detach())})
+
+
+def trial_seconds(widths: tuple[int, ...], samples: int, batch: int, steps: int, few: int, many: int) -> float:
+    """Seconds a trial when each network is a trial: the slope between two sweeps, so that start-up is not charged to it."""
+    from ray import tune
+
+    x, y = data(Workload("", "", widths, samples, (1,), 0.0))
+
+    def sweep(count: int) -> float:
+        space = {
+            "seed": tune.grid_search(list(range(count))), "level": 1e-3, "widths": list(widths), "steps": steps,
+            "batch": batch, "x": x.tolist(), "y": y.tolist(),
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            tuner = tune.Tuner(
+                tune.with_resources(_one_network, {"cpu": 1}),
+                param_space=space,
+                tune_config=tune.TuneConfig(reuse_actors=True),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+            )
+            began = time.perf_counter()
+            tuner.fit()
+            return time.perf_counter() - began
+
+    return (sweep(many) - sweep(few)) / (many - few)
+
+
+def end_to_end(quick: bool) -> dict[str, float]:
+    """Whole studies against one network a trial."""
+    steps_xor, steps_cancer = (1000, 1500)
+    a_xor = study_seconds(XOR_STUDY, steps_xor, 256)
+    a_cancer = study_seconds(CANCER_STUDY, steps_cancer, 32)
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", "benchmark-on-this-machine-only")
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    few, many = (4, 20) if quick else (16, 80)
+    b_xor = trial_seconds((2, 4, 1), 4, 4, steps_xor, few, many)
+    b_cancer = trial_seconds((30, 32, 2), 340, 64, steps_cancer, few, many)
+    ray.shutdown()
+    figures = {}
+    for name, networks, whole, one in (("xor", 4096, a_xor, b_xor), ("breast_cancer", 512, a_cancer, b_cancer)):
+        print(
+            f"{name}, {networks} networks end to end: nasplug {whole:.1f} s (start-up, MLflow and report included); "
+            f"one network a trial {one:.3f} s each on 2 cpus with reuse_actors ({many - few} trials measured, start-up not "
+            f"counted), extrapolated {one * networks:.0f} s: {one * networks / whole:.0f}x"
+        )
+        figures |= {
+            f"{name}_study_seconds": whole,
+            f"{name}_seconds_a_trial": one,
+            f"{name}_end_to_end_vs_trial_per_network": one * networks / whole,
+        }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and trials: under a minute, rougher figures")
+    parser.add_argument("--skip-studies", action="store_true", help="only the training loops")
+    quick = parser.parse_args().quick
+    load_plugins()
+    figures: dict[str, Any] = {"quick": quick, "torch": torch.__version__, "cpus": os.cpu_count()}
+    for work in WORKLOADS:
+        shorter = Workload(work.name, work.words, work.widths, work.samples, work.packs[:1], work.limit_us, work.mixture)
+        figures[work.name] = training(shorter if quick else work, 2 if quick else 5, 0.3 if quick else 1.0)
+    figures["packed_vs_loop"] = {work.name: figures[work.name]["packed_vs_loop"] for work in WORKLOADS}
+    if not parser.parse_args().skip_studies:
+        figures |= end_to_end(quick)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
