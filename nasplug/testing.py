@@ -6,6 +6,7 @@
         name = "mine"                  # as registered
         options = {"sharpness": 3.0}   # as in a config
 
+One class a set of options; regularizers and discretizers may set ``widths`` (skeletons that fit), methods ``task_options``.
 pytest collects the laws through the subclass. A law is a plain method that raises `AssertionError` with the reason; nothing
 needs a fixture. Laws that start a process are marked ``slow``: register that marker in your own pytest configuration.
 Everything is in float64, where a pack and its rows alone agree to 1e-10.
@@ -746,7 +747,7 @@ class TaskLaws(Laws):
 
 
 def _leaves(params: Params) -> Params:
-    """Fresh leaves in float64 that ask for gradients."""
+    """Copies in float64, integers as they are."""
     return {n: (p.detach().double() if p.is_floating_point() else p.detach()).clone() for n, p in params.items()}
 
 

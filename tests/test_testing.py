@@ -797,10 +797,20 @@ def test_example_tasks_are_lawful(kind: str) -> None:
 
 def test_a_method_may_name_its_task() -> None:
     plugins = registry("method", documented(Method))
-    name = next((n for n, offer in plugins.offers("task").items() if offer), None)
-    assert name is None, "a bare registry has no tasks"
-    with pytest.raises(ConfigError, match="'xor' is not installed"):
-        fingerprint("method", "toy", {}, task=("xor", {}), plugins=plugins)
+    module = ModuleType("tasks")
+
+    def three(*, inputs: int) -> Task:
+        """Three classes."""
+        return example_task("classes", inputs=inputs)
+
+    setattr(module, KINDS["task"], hookimpl(lambda register: register("three", three)))
+    plugins.add(module, "tasks", "nasplug-tasks", "1")
+    toy = kit("method", documented(Method), plugins=lambda self: plugins, task_options=("three", {"inputs": 5}))
+    assert isinstance(toy, SearchMethodLaws)
+    assert (toy.task().inputs, toy.task().outputs) == (5, 3)
+    for law in sorted(laws("method") - SLOW):
+        getattr(toy, law)()
+    assert toy.fingerprint() != fingerprint("method", "toy", {}, plugins=plugins)
 
 
 def test_protocols_are_met() -> None:

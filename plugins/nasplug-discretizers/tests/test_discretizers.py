@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasplug import networks
-from nasplug.contracts import Score
+from nasplug.contracts import Discretizer, Score
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks
 from nasplug.testing import DiscretizerLaws, example_networks, example_score
@@ -210,7 +210,7 @@ def test_spectral_without_eigenvalues_is_refused() -> None:
 
 
 @pytest.mark.parametrize("discretizer", [threshold(tolerance=0.1), spectral(tolerance=0.1)])
-def test_scorings_grow_with_the_logarithm(discretizer: object) -> None:
+def test_scorings_grow_with_the_logarithm(discretizer: Discretizer) -> None:
     nets = example_networks(0, 3, (4, 40, 4), ["biases", "eigenvalues"], skips=False)
     calls = 0
 
@@ -219,9 +219,21 @@ def test_scorings_grow_with_the_logarithm(discretizer: object) -> None:
         calls += 1
         return example_score(nets.widths)(candidate)
 
-    discretizer(nets, score)  # type: ignore[operator]
+    discretizer(nets, score)
     things = 40 if isinstance(discretizer, type(spectral())) else 320
     assert calls == 3 + math.ceil(math.log2(things + 1))
+
+
+@pytest.mark.parametrize("discretizer", [threshold(tolerance=0.05), spectral(tolerance=0.05)])
+@pytest.mark.parametrize("parts", [["biases", "eigenvalues"], list(networks.PARTS)])
+def test_a_second_run_changes_none_of_many_rows(discretizer: Discretizer, parts: list[str]) -> None:
+    nets = example_networks(0, 500, (2, 3, 4, 2), parts, dtype=torch.float32)
+    score = example_score(nets.widths)
+    once = discretizer(nets, score)
+    twice = discretizer(once, score)
+    for part in ("blocks", "gates", "edge_gates"):
+        for key, tensor in getattr(once, part).items():
+            assert torch.equal(tensor, getattr(twice, part)[key])
 
 
 def test_wrong_numbers_are_refused() -> None:

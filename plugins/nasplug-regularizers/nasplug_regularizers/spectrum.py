@@ -28,11 +28,12 @@ class Eigenvalue:
         """``(K,)``.
 
         Raises:
-            ContractError: for networks without hidden eigenvalues, or with another number of hidden layers than weights.
+            ConfigError: for another number of hidden layers than weights; a study meets it when it is planned.
+            ContractError: for networks without hidden eigenvalues.
         """
         hidden = range(1, nets.depth)
         if self.weights is not None and len(self.weights) != len(hidden):
-            raise ContractError(
+            raise ConfigError(
                 f"eigenvalue has {len(self.weights)} weights for {len(hidden)} hidden layers (widths {nets.widths}); "
                 "give one weight a hidden layer, first to last"
             )

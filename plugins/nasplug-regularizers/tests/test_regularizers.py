@@ -143,7 +143,7 @@ def test_eigenvalue_has_gradient_zero_where_a_layer_is_off() -> None:
 
 
 def test_eigenvalue_refuses_another_number_of_layers() -> None:
-    with pytest.raises(ContractError, match="2 weights for 1 hidden layers"):
+    with pytest.raises(ConfigError, match="2 weights for 1 hidden layers"):
         eigenvalue(weights=[1.0, 2.0])(one(eigenvalues={1: torch.ones(1, 2)}))
 
 
