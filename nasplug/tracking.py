@@ -1,6 +1,822 @@
-"""MLflow, as an observer of the public hooks."""
+"""MLflow, as an observer of the public hooks. The only module that imports mlflow, and only when a study is tracked.
+
+What a study leaves there: one parent run (config, plugins, data, results), a child run for each network of the front with
+its curves and its model, a child run for each pack that failed, and a registered version of the chosen network.
+Only the driver writes, and always through a client that is told its URI: the caller's own MLflow state stays as it was.
+"""
+
 from __future__ import annotations
-from typing import Any
+
+import getpass
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import re
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from nasplug import results
+from nasplug.compact import CompactNetwork, save
+from nasplug.config import SWEEPS, MLflow, StudyConfig
+from nasplug.errors import ConfigError, NasplugError
+from nasplug.hookspecs import hookimpl
+from nasplug.packs import HISTORIES, TABLE
+from nasplug.plan import axes, build_task, settle
+from nasplug.plugins import Plugins
+from nasplug.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "flatten", "scrub", "spread"]
+
+Row = Mapping[str, Any]  # of the table of replicas
+
+STATE_FILE = "mlflow.json"
+CHAMPION, CHALLENGER = "champion", "challenger"
+SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s a model
+SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
+FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
+EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
+ARTIFACTS = ("replicas.parquet", "failures.parquet", "report.html", "front.csv", "baseline.json")
+PICTURES = ("*.png", "*.svg")
+SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
+VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
+MOST_TASKS = 64  # a study that sweeps over more data sets lists the first ones; each network still names its own
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+KEY, PARAM, TAG, DIGEST, BATCH, METRICS = 250, 6000, 8000, 36, 100, 1000  # MLflow's limits
+STATES = ("nasplug.front", "nasplug.chosen", "nasplug.complete")  # tags that say how a run stands, not where it came from
+COLUMNS = 256  # features listed by name in a data set's schema
+
+_log = logging.getLogger(__name__)
+
+
+class Registered(NamedTuple):
+    """Where a served network is found: ``models:/<name>@<alias>``, which was ``models:/<name>/<version>`` when written."""
+
+    name: str
+    version: str
+    alias: str
+
+
+def default_uri(store: Path) -> str:
+    """The tracking URI of a store that was given none: a database beside the studies."""
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+
+
+def scrub(value: Any) -> Any:
+    """Plain data or text without user names, passwords and keys in its URIs."""
+    if isinstance(value, str):
+        return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1", value))
+    if isinstance(value, Mapping):
+        return {key: scrub(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(inner) for inner in value]
+    return value
+
+
+_USERINFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
+_SECRET = re.compile(r"([?&](?:[^=&\s]*(?:password|passwd|token|secret|key|sig|signature))=)[^&\s'\"]+", re.IGNORECASE)
+
+
 class Tracker:
-    def __init__(self, config: Any, plugins: Any) -> None:
-        pass
+    """Writes a study to MLflow while it runs and when it is done. Running a study again continues the same parent run.
+
+    ``Tracker(config, plugins).study_finished(config.plain(), folder)`` alone tracks a study that ran untracked before.
+
+    Attributes:
+        uri: the tracking URI, as configured (it may hold a password: never show it; `scrub` it).
+        run: the parent run's id, empty before `study_started`.
+        registered: the chosen network's place in the registry, once it is there.
+    """
+
+    def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
+        self.config = config
+        self.plugins = plugins
+        self.settings = config.mlflow or MLflow()
+        self.uri = self.settings.uri or default_uri(Path(config.store))
+        self.run = ""
+        self.registered: Registered | None = None
+        self._client: Any = None
+        self._experiment = ""
+        self._folder = config.folder.resolve()
+        self._began = time.monotonic()
+        self._behind = False
+        self._best = math.inf
+        self._counted: dict[str, int] = {}  # pack -> networks
+        self._tasks: dict[str, tuple[Task, str]] = {}
+
+    # -- observers -----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def study_started(self, study: Mapping[str, Any], folder: Path) -> None:
+        """Make the schema, the experiment and the parent run, or find the run that this study has already.
+
+        Raises:
+            NasplugError: when MLflow cannot be reached or written: before any work, and within seconds.
+        """
+        self._began = time.monotonic()
+        self._folder = folder.resolve()
+        store = default_uri(Path(self.config.store))
+        told = f"Start that server or correct the URI; mlflow.uri=null tracks into {store}, mlflow=null does not track"
+        with self._talking(retries=1, seconds=5, told=told):
+            _probe(self.uri)
+            with _alone(self.uri):
+                self._client = self._connect()
+                self._experiment = self._find_experiment()
+            self.run, news = self._find_run()
+            if not self.run:
+                self.run = self._begin(news)
+            self._describe(study)
+            self._remember({"uri": scrub(self.uri), "experiment_id": self._experiment, "run_id": self.run})
+
+    @hookimpl
+    def pack_finished(self) -> None:
+        """A point on the study's curves. A server that has gone away meanwhile costs the point, never the study."""
+        if self._behind or self._client is None:
+            return
+        try:
+            with self._talking(retries=1, seconds=5, told=""):
+                self._progress()
+        except NasplugError as error:
+            self._behind = True  # do not let every pack wait for a server that is down; study_finished tries again
+            _log.warning("%s; results stay in %s and are tracked when the study ends", error, self._folder)
+
+    @hookimpl
+    def study_finished(self, study: Mapping[str, Any], folder: Path) -> None:
+        """Results, the front's networks with their models, failures, and the registered version.
+
+        Raises:
+            NasplugError: when MLflow fails now: the results are in the folder, and running again tracks them.
+        """
+        if self._client is None:
+            self.study_started(study, folder)
+        told = f"The study's results are safe in {self._folder}; run the same command again to track them, nothing is redone"
+        with self._talking(retries=3, seconds=60, told=told):
+            frame = results.read(self._folder)
+            self._count()
+            best = str(results.choose(frame, self._task(min(self._counted))[0])["replica"])
+            rows = _rows(results.front(frame))
+            children = self._children()
+            self._summarize(frame, rows, best)
+            self._log_front(rows, best, children)
+            self._log_failures(frame, children)
+            if self.settings.register_ is not None:
+                self.registered = self._register(self.settings.register_, children[best], rows[best])
+            self._client.set_terminated(self.run, "FINISHED")
+            found = {} if self.registered is None else dict(zip(("model", "version", "alias"), self.registered, strict=True))
+            self._remember({"uri": scrub(self.uri), "experiment_id": self._experiment, "run_id": self.run, **found})
+
+    def stopped(self, reason: str) -> None:
+        """Say in MLflow that the study ended without results; to be called where `study_finished` will not be.
+
+        Says nothing when MLflow itself is the trouble: the caller has a better error in hand.
+        """
+        if self._client is None or not self.run:
+            return
+        try:
+            with self._talking(retries=0, seconds=5, told=""):
+                self._tag(self.run, {"nasplug.stopped": scrub(reason)})
+                self._client.set_terminated(self.run, "FAILED")
+        except NasplugError as error:
+            _log.warning("%s", error)
+
+    # -- talking to MLflow ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _talking(self, *, retries: int, seconds: int, told: str) -> Iterator[None]:
+        """MLflow calls: without chatter, with bounded patience, and with their failures in our words."""
+        import mlflow  # noqa: F401 - sets its loggers' levels, so it comes before _quiet
+
+        with _quiet():
+            from alembic.util import CommandError
+            from mlflow.exceptions import MlflowException
+            from requests import RequestException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            patience = {
+                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+                "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+            }
+            troubles = (MlflowException, RequestException, SQLAlchemyError, CommandError, ImportError, OSError, sqlite3.Error)
+            try:
+                with _environment(patience):
+                    yield
+            except troubles as error:
+                reason = str(scrub(" ".join(str(error).split())))
+                # `from None`: the original may hold the URI with its password, and tracebacks travel
+                text = f"MLflow at {scrub(self.uri)} failed: {type(error).__name__}: {reason[:1000]}"
+                raise NasplugError(f"{text}. {told}" if told else text) from None
+
+    def _connect(self) -> Any:
+        """A client whose tables exist when it is returned."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        if self.settings.register_ is not None:
+            client.search_registered_models(max_results=1)  # the registry makes its own connection
+        return client
+
+    def _find_experiment(self) -> str:
+        """The experiment's id; made where it is missing.
+
+        Raises:
+            ConfigError: when it was deleted: MLflow keeps the name, and takes no runs.
+        """
+        name = self.settings.experiment or self.config.study
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return str(self._client.create_experiment(name, artifact_location=_artifact_root(self.uri, self.config)))
+        if found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"mlflow.experiment: {name!r} was deleted at {scrub(self.uri)}; restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}) or give another name (mlflow.experiment=NAME)"
+            )
+        return str(found.experiment_id)
+
+    def _find_run(self) -> tuple[str, str]:
+        """The run that this study wrote before, or an empty id and why it cannot go on."""
+        from mlflow.exceptions import MlflowException
+
+        path = self._folder / STATE_FILE
+        if not path.exists():
+            return "", ""
+        state = json.loads(path.read_text())
+        if state["uri"] != scrub(self.uri):
+            return "", f"continues run {state['run_id']} at {state['uri']}: the tracking URI changed"
+        if state["experiment_id"] != self._experiment:
+            return "", f"continues run {state['run_id']} of experiment {state['experiment_id']}: the experiment changed"
+        try:
+            run = self._client.get_run(state["run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return "", f"continues run {state['run_id']}, which is no longer there"
+        if run.info.lifecycle_stage != "active":
+            return "", f"continues run {state['run_id']}, which was deleted"
+        self._client.update_run(state["run_id"], status="RUNNING")
+        return str(state["run_id"]), ""
+
+    def _begin(self, news: str) -> str:
+        """A new parent run with what never changes."""
+        run = self._create_run(self.config.study, {"nasplug.continues": news} if news else {})
+        # what a resumed study may change (store, resources, mlflow) cannot be a parameter: those are written once
+        plain = {key: value for key, value in self.config.plain().items() if key not in ("store", "resources", "mlflow")}
+        self._params(run, flatten(plain))
+        return run
+
+    def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False) -> str:
+        """A run with the tags that MLflow's own fluent functions would set; returns its id."""
+        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+        parent = {"mlflow.parentRunId": self.run} if child else {}
+        made = self._client.create_run(self._experiment, run_name=name, tags={**standard, **parent, **tags})
+        return str(made.info.run_id)
+
+    def _remember(self, state: Mapping[str, Any]) -> None:
+        """Write ``mlflow.json``, keeping the registered model of an earlier time."""
+        path = self._folder / STATE_FILE
+        old = json.loads(path.read_text()) if path.exists() else {}
+        kept = old if old.get("run_id") == state["run_id"] else {}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".tmp")
+        beside.write_text(json.dumps({**kept, **state}, indent=1) + "\n")
+        beside.replace(path)
+
+    def _params(self, run: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        every = [Param(_key(key), str(scrub(str(value)))[:PARAM]) for key, value in params.items()]
+        for at in range(0, len(every), BATCH):
+            self._client.log_batch(run, params=every[at : at + BATCH])
+
+    def _tag(self, run: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        every = [RunTag(_key(key), value[:TAG]) for key, value in tags.items()]
+        for at in range(0, len(every), BATCH):
+            self._client.log_batch(run, tags=every[at : at + BATCH])
+
+    def _metrics(self, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        from mlflow.entities import Metric
+
+        now = _now()
+        every = [Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)]
+        self._client.log_batch(run, metrics=every)
+
+    # -- the parent run ------------------------------------------------------------------------------------------------
+
+    def _describe(self, study: Mapping[str, Any]) -> None:
+        """Config, plugins, environment and data; written at each start, as a resumed study may run elsewhere."""
+        client, run = self._client, self.run
+        manifest = self.plugins.manifest
+        client.log_text(run, yaml.safe_dump(scrub(study), sort_keys=False), "study.yaml")
+        client.log_dict(run, {"plugins": manifest}, "plugins.json")
+        environment = _environment_report()
+        client.log_dict(run, environment, "environment.json")
+        tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
+        tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
+        tags |= {f"nasplug.version.{name}": version for name, version in environment["packages"].items()}
+        if not any(axis.path.startswith("task.") for axis in axes(self.config)):
+            task, digest = self._task("")
+            tags |= {"nasplug.task": task.name, "nasplug.data_digest": digest}
+            client.log_inputs(run, datasets=_datasets(task, digest))
+        self._tag(run, tags)
+
+    @property
+    def _config_digest(self) -> str:
+        """SHA-256 of what decides the results."""
+        plain = {key: value for key, value in self.config.plain().items() if key not in ("store", "resources", "mlflow")}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def _task(self, pack: str) -> tuple[Task, str]:
+        """A pack's task (a study may sweep over tasks; empty: the only one) and its digest."""
+        values: dict[str, Any] = {}
+        path = self._folder / "packs" / pack / "pack.json"
+        if pack and path.exists():
+            values = json.loads(path.read_text())["pack"]["values"]
+        own = {place: value for place, value in values.items() if place.startswith("task.")}
+        key = json.dumps(own, sort_keys=True)
+        if key not in self._tasks:
+            task = build_task(settle(self.config, own), self.plugins)
+            self._tasks[key] = (task, task.digest)
+        return self._tasks[key]
+
+    def _count(self) -> None:
+        """Read the tables of packs that were not counted yet."""
+        for file in (self._folder / "packs").glob(f"*/{TABLE}"):
+            if file.parent.name not in self._counted:
+                table = pq.read_table(file, columns=["status", "valid_error"]).to_pandas()
+                self._counted[file.parent.name] = len(table)
+                good = table.loc[table["status"] == "finished", "valid_error"]
+                self._best = min(self._best, *good) if len(good) else self._best
+
+    def _progress(self) -> None:
+        """A point on the study's curves: packs and networks done, the best validation error so far."""
+        self._count()
+        packs, networks = len(self._counted), sum(self._counted.values())
+        self._metrics(self.run, {"packs_done": packs, "networks_done": networks, "best_valid_error": self._best}, step=packs)
+
+    def _summarize(self, frame: pd.DataFrame, rows: Mapping[str, Row], best: str) -> None:
+        """The study's numbers, data, files, and a line for the page of the run."""
+        self._progress()
+        status = frame["status"].value_counts()
+        chosen = rows[best]
+        metrics = {
+            "networks": len(frame),
+            **{f"networks_{word}": int(status.get(word, 0)) for word in ("finished", "diverged", "failed")},
+            "front_size": len(rows),
+            "seconds": time.monotonic() - self._began,
+            "pack_seconds": sum(_pack_seconds(self._folder / "packs" / pack) for pack in self._counted),
+            **{f"chosen_{name}": value for name, value in _scores(chosen).items()},
+        }
+        self._metrics(self.run, metrics)
+        for task, digest in {pair[1]: pair for pair in map(self._task, sorted(self._counted)[:MOST_TASKS])}.values():
+            self._client.log_inputs(self.run, datasets=_datasets(task, digest))
+        pictures = [path for pattern in PICTURES for path in sorted(self._folder.glob(pattern))]
+        for path in [*(self._folder / name for name in ARTIFACTS), *pictures]:
+            if path.exists():
+                self._client.log_artifact(self.run, str(path))
+        note = (
+            f"{len(frame)} networks, {len(rows)} on the front. Chosen: **{best}**, {int(chosen['edges'])} edges, "
+            f"validation error {chosen['valid_error']:.4g}, test error {chosen['test_error']:.4g}."
+        )
+        self._tag(self.run, {"mlflow.note.content": note, "nasplug.chosen": best})
+
+    # -- child runs ----------------------------------------------------------------------------------------------------
+
+    def _children(self) -> dict[str, Any]:
+        """The child runs that are complete, by replica or failed pack; half-written ones (of a crash) are deleted."""
+        where = f"tags.`mlflow.parentRunId` = '{self.run}'"
+        complete: dict[str, Any] = {}
+        for child in self._client.search_runs([self._experiment], where, max_results=METRICS):
+            tags = child.data.tags
+            if tags.get("nasplug.complete") == "true":
+                complete[tags.get("nasplug.replica") or tags["nasplug.pack"]] = child
+                continue
+            for output in child.outputs.model_outputs if child.outputs else ():
+                self._client.delete_logged_model(output.model_id)
+            self._client.delete_run(child.info.run_id)
+        return complete
+
+    def _log_front(self, rows: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
+        """A child run a network of the front; those of an earlier time are kept and told whether they are still on it."""
+        needed = best if self.settings.children or self.settings.register_ is not None else None
+        names = spread(list(rows), self.settings.children, needed)
+        for name, child in children.items():
+            if "/" in name:
+                now = {"nasplug.front": _word(name in rows), "nasplug.chosen": _word(name == best)}
+                if any(child.data.tags.get(key) != word for key, word in now.items()):
+                    self._tag(child.info.run_id, now)
+        missing = [name for name in names if name not in children]
+        curves = _curves(self._folder, missing)
+        for name in missing:
+            children[name] = self._log_network(rows[name], curves.get(name, {}), chosen=name == best)
+
+    def _log_network(self, row: Row, curves: Mapping[str, Sequence[float]], *, chosen: bool) -> Any:
+        """One network: parameters, scores, curves, data, files and model."""
+        from mlflow.entities import Metric
+
+        name = str(row["replica"])
+        task, digest = self._task(_pack_of(name))
+        lineage = self._lineage(row, task, digest)
+        run = self._create_run(name, {**lineage, "nasplug.front": "true", "nasplug.chosen": _word(chosen)}, child=True)
+        params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
+        self._params(run, params)
+        self._client.log_inputs(run, datasets=_datasets(task, digest))
+        network = results.network(self._folder, name, task)
+        with tempfile.TemporaryDirectory() as beside:
+            save(network, Path(beside))
+            self._client.log_artifacts(run, beside, "network")
+        model = self._log_model(run, network, task, name, lineage)
+        now = _now()
+        points = [Metric(key, value, now, 0, model, *_scored_on(key, task, digest), run) for key, value in _scores(row).items()]
+        steps = curves.get("step", ())
+        for key in HISTORIES:
+            pairs = zip(steps, curves.get(key, ()), strict=False)
+            points += [Metric(f"history/{key}", float(v), now, int(step)) for step, v in pairs if math.isfinite(v)]
+        for at in range(0, len(points), METRICS):
+            self._client.log_batch(run, metrics=points[at : at + METRICS])
+        self._client.set_terminated(run, "FINISHED")
+        self._client.set_tag(run, "nasplug.complete", "true")  # last: a child without it is made anew
+        return self._client.get_run(run)
+
+    def _lineage(self, row: Row, task: Task, digest: str) -> dict[str, str]:
+        """Where a network came from: the tags of its run, its model and its registered version."""
+        owners: dict[str, str] = json.loads(row["owners"])
+        name = str(row["replica"])
+        return {
+            "nasplug.study": self.config.study,
+            "nasplug.replica": name,
+            "nasplug.pack": _pack_of(name),
+            "nasplug.parent_run": self.run,
+            "nasplug.method": owners["method"],
+            **{f"nasplug.{kind}": _listed(owners, kind) for kind in ("penalties", "discretizers") if _listed(owners, kind)},
+            "nasplug.plugins": ", ".join(sorted({f"{p['distribution']}=={p['version']}" for p in self.plugins.manifest})),
+            "nasplug.task": task.name,
+            "nasplug.data_digest": digest,
+            "nasplug.config_digest": self._config_digest,
+        }
+
+    def _log_model(self, run: str, network: CompactNetwork, task: Task, name: str, lineage: Mapping[str, str]) -> str:
+        """The network as a graph (``pt2``) that loads without nasplug; returns the logged model's id.
+
+        What `mlflow.pytorch.log_model` does, with a client that knows its URI instead of MLflow's global state, and without
+        loading the model back to try it.
+        """
+        import mlflow.pytorch
+        import numpy as np
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        example = _example(task)
+        real = np.dtype("float32")
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(real, (-1, example.shape[1]))]),  # unnamed: a named tensor wants a dict of arrays
+            outputs=Schema([TensorSpec(real, (-1, task.outputs))]),
+        )
+        model = self._client.create_logged_model(
+            self._experiment, name.replace("/", "-"), run, tags=dict(lineage), model_type="nasplug.network"
+        )
+        self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
+        record = Model(
+            artifact_path=model.artifact_location,
+            run_id=run,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+            metadata={"nasplug": network.record},
+        )
+        with tempfile.TemporaryDirectory() as beside:
+            folder = str(Path(beside) / "model")
+            mlflow.pytorch.save_model(
+                network,
+                folder,
+                mlflow_model=record,
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{package}=={_version(package).partition('+')[0]}" for package in SERVING],
+                metadata=record.metadata,
+                serialization_format="pt2",
+            )
+            self._client.log_model_artifacts(model.model_id, folder)
+        self._client.finalize_logged_model(model.model_id, "READY")
+        return str(model.model_id)
+
+    def _log_failures(self, frame: pd.DataFrame, children: Mapping[str, Any]) -> None:
+        """A child run a failed pack, with its error; one that works since then is marked."""
+        failed = frame[frame["status"] == "failed"]
+        packs = {str(pack): rows for pack, rows in failed.groupby(failed["replica"].map(_pack_of))}
+        for name, child in children.items():
+            if "/" not in name and name not in packs and "nasplug.resolved" not in child.data.tags:
+                self._tag(child.info.run_id, {"nasplug.resolved": "true"})
+        for pack, rows in list(packs.items())[:FAILED_PACKS]:
+            if pack in children:
+                continue
+            error = str(scrub(str(rows["error"].iloc[0])))
+            run = self._create_run(f"{pack} failed", {"nasplug.study": self.config.study, "nasplug.pack": pack}, child=True)
+            self._tag(run, {"nasplug.error": error, "mlflow.note.content": error})
+            self._metrics(run, {"networks": len(rows)})
+            self._client.set_terminated(run, "FAILED")
+            self._client.set_tag(run, "nasplug.complete", "true")
+
+    # -- the registry --------------------------------------------------------------------------------------------------
+
+    def _register(self, name: str, child: Any, row: Row) -> Registered:
+        """The chosen network as a version that bears the alias ``champion``; the one before becomes the ``challenger``.
+
+        A version that this run made before is kept, and does not take the alias back from a study that came later.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client, run = self._client, child.info.run_id
+        try:
+            client.create_registered_model(name, description="Small networks found by nasplug; see the tags of each version.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        ours = [v for v in client.search_model_versions(f"run_id = '{run}'") if v.name == name]
+        version = str(ours[0].version) if ours else self._new_version(name, child, row)
+        if not ours or ours[0].tags.get("nasplug.promoted") != "true":
+            before = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
+            previous = before.get(CHAMPION)
+            if previous not in (None, version):
+                client.set_model_version_tag(name, version, "nasplug.previous_champion", previous)
+                client.set_registered_model_alias(name, CHALLENGER, previous)
+            client.set_registered_model_alias(name, CHAMPION, version)
+            client.set_model_version_tag(name, version, "nasplug.promoted", "true")  # last: without it, this is done again
+        self._tag(self.run, {"nasplug.model": name, "nasplug.model_version": version})
+        return Registered(name, version, CHAMPION)
+
+    def _new_version(self, name: str, child: Any, row: Row) -> str:
+        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+        model = child.outputs.model_outputs[0].model_id
+        lineage = {key: value for key, value in child.data.tags.items() if key.startswith("nasplug.") and key not in STATES}
+        scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in _scores(row).items() if key in SERVED_SCORES}
+        with _as_global(self.uri):  # the registry of a database looks the model up through MLflow's global URI
+            made = self._client.create_model_version(
+                name,
+                f"models:/{model}",
+                run_id=child.info.run_id,
+                tags=lineage | scores,
+                description=f"{row['replica']} of study {self.config.study}: {int(row['edges'])} edges, "
+                f"validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}",
+                model_id=model,
+            )
+        link = json.dumps([{"name": name, "version": int(made.version)}])
+        self._client.set_logged_model_tags(model, {MLFLOW_MODEL_VERSIONS: link})  # MLflow's page shows it there
+        return str(made.version)
+
+
+# -- plain data --------------------------------------------------------------------------------------------------------
+
+
+def flatten(value: Any, path: str = "") -> dict[str, str]:
+    """Nested plain data as ``a.b.0.c -> text``; sweeps and lists of plain values stay in one piece, as JSON."""
+    found: dict[str, str] = {}
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping) and value and not set(value) <= {*SWEEPS, "points"}:
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
+        items = [(str(position), inner) for position, inner in enumerate(value)]
+    elif value is not None and path:
+        found[path] = value if isinstance(value, str) else json.dumps(value)
+    for key, inner in items:
+        found |= flatten(inner, f"{path}.{key}" if path else key)
+    return found
+
+
+def spread(names: Sequence[str], most: int, needed: str | None) -> list[str]:
+    """At most ``most`` of ``names``, evenly over their order, ends first; ``needed`` is always among them."""
+    if len(names) <= most:
+        return list(names)
+    at = [0] if most == 1 else [round(i * (len(names) - 1) / (most - 1)) for i in range(most)]
+    if needed is not None:
+        place = names.index(needed)
+        nearest = min(range(most), key=lambda i: abs(at[i] - place), default=0)
+        at[nearest : nearest + 1] = [place]
+    return [names[i] for i in sorted(set(at))]
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, Row]:
+    """Replica -> its row as plain Python values."""
+    return {str(row["replica"]): {str(key): value for key, value in row.items()} for row in frame.to_dict("records")}
+
+
+def _scores(row: Row) -> dict[str, float]:
+    """The scores and sizes of a row: whatever is a number, and neither configuration nor label."""
+    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and "." not in key}
+    return {k: float(v) for k, v in numbers.items() if k not in ("seed", "configuration") and math.isfinite(v)}
+
+
+def _scored_on(metric: str, task: Task, digest: str) -> tuple[str | None, str | None]:
+    """Name and digest of the split that a score was measured on."""
+    for split in SPLITS:
+        if f"{split}_" in metric:
+            return f"{task.name}/{split}", digest[:DIGEST]
+    return None, None
+
+
+def _curves(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """The decimated histories of some replicas; only their packs are read."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for pack in sorted({_pack_of(name) for name in names}):
+        path = folder / "packs" / pack / TABLE
+        columns = [c for c in pq.read_schema(path).names if c.startswith("history_")]
+        for row in pq.read_table(path, columns=["replica", *columns], filters=[("replica", "in", list(names))]).to_pylist():
+            found[row["replica"]] = {column.removeprefix("history_"): row[column] for column in columns}
+    return found
+
+
+def _example(task: Task) -> Any:
+    """A few raw rows of the training split, ``(3, I)``."""
+    split = task.train
+    x = split.x[:, torch.arange(EXAMPLE_ROWS) % split.samples]
+    raw = x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
+    return raw.T.float().contiguous().cpu().numpy()
+
+
+def _datasets(task: Task, digest: str) -> list[Any]:
+    """The splits as MLflow's data sets. One digest (of everything) and a name each: MLflow keys them by both."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.types import ColSpec, DataType, Schema
+
+    source = CodeDatasetSource({"task": task.name, "source": scrub(task.source), "sha256": digest})
+    columns = Schema([ColSpec(DataType.double, feature) for feature in task.features[:COLUMNS]])
+    found = []
+    for part, context in SPLITS.items():
+        profile = {
+            "num_rows": getattr(task, part).samples,
+            "num_features": task.inputs,
+            "kind": task.kind,
+            "targets": list(task.targets[:COLUMNS]),
+        }
+        data = Dataset(
+            name=f"{task.name}/{part}",
+            digest=digest[:DIGEST],
+            source_type="code",
+            source=source.to_json(),
+            schema=json.dumps({"mlflow_colspec": columns.to_dict()}),
+            profile=json.dumps(profile),
+        )
+        found.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+    return found
+
+
+def _pack_of(replica: str) -> str:
+    return replica.partition("/")[0]
+
+
+def _pack_seconds(folder: Path) -> float:
+    path = folder / "pack.json"
+    seconds = json.loads(path.read_text())["seconds"] if path.exists() else {}
+    return float(sum(seconds.get(part, 0.0) for part in ("build", "train", "harden")))
+
+
+def _listed(owners: Mapping[str, str], kind: str) -> str:
+    return ", ".join(owner for place, owner in sorted(owners.items()) if place.startswith(f"{kind}."))
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _key(text: str) -> str:
+    """A name that MLflow takes for a parameter, tag or metric."""
+    return re.sub(r"[^\w.\-: /]", "_", text)[:KEY]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _environment_report() -> dict[str, Any]:
+    """What the study ran on. No environment variables, no host name: nothing that is not needed to run it again."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "packages": {package: _version(package) for package in VERSIONED},
+    }
+
+
+# -- where, and how patiently ------------------------------------------------------------------------------------------
+
+
+def _database(uri: str) -> Path | None:
+    """The file of an sqlite URI."""
+    scheme, _, rest = uri.partition(":///")
+    return Path(unquote(rest.partition("?")[0])).absolute() if scheme.startswith("sqlite") and rest else None
+
+
+def _artifact_root(uri: str, config: StudyConfig) -> str | None:
+    """Where files go: a server knows for itself; beside an sqlite database; in the store for any other database."""
+    if uri.startswith(("http://", "https://", "databricks")):
+        return None
+    database = _database(uri)
+    home = database.parent if database else Path(config.store).resolve()
+    return (home / "mlartifacts").as_uri()
+
+
+def _probe(uri: str) -> None:
+    """Fail at once where MLflow would try a database for two minutes."""
+    database = _database(uri)
+    parts = urlsplit(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(database, timeout=5)) as connection:
+            connection.execute("PRAGMA schema_version")
+    elif parts.scheme.partition("+")[0] in PORTS and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]]), timeout=5).close()
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time makes the tables of an sqlite file: MLflow's migrations fail when two do."""
+    database = _database(uri)
+    if database is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with open(f"{database}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash too
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while; what the user has set stays."""
+    ours = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _as_global(uri: str) -> Iterator[None]:
+    """MLflow's global tracking URI for a while; its environment variable, which MLflow sets along, is put back too."""
+    if uri.startswith(("http://", "https://")):
+        yield
+        return
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        with _use_tracking_uri(uri):
+            yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No migration logs, retry warnings and hints: errors reach the user in our words."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
