@@ -5,6 +5,7 @@ Both runners do the same work (`nasplug.packs.run_pack`), write the same files, 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -36,6 +37,10 @@ class Watch:
 class Runner(Protocol):
     """Runs packs until each has its results or has failed for good."""
 
+    def start(self) -> None:
+        """Get ready; may be called from another thread, before `run`, so that slow starts overlap."""
+        ...
+
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
         """Run ``packs``; returns why the failed ones failed, ``{pack: message}``. A failure leaves the others' results."""
         ...
@@ -48,6 +53,9 @@ class Runner(Protocol):
 @dataclass(frozen=True, slots=True)
 class SerialRunner:
     """In this process, a pack at a time: for notebooks, debugging and small studies."""
+
+    def start(self) -> None:
+        """Nothing to start."""
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
         """See `Runner.run`."""
@@ -101,7 +109,8 @@ class RayRunner:
     cpus: int | None = None
     _started: bool = field(default=False, init=False)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start Ray on this machine, or connect to the cluster; once."""
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
@@ -116,12 +125,13 @@ class RayRunner:
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self.cpus} if self.address is None else {}
         ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         self._started = True
+        importlib.import_module("ray.tune")
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
         """See `Runner.run`."""
         if not packs:
             return {}
-        self._start()
+        self.start()
         from ray import tune
 
         failed: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,13 +129,15 @@ class Study:
         chosen: Runner = _runner(runner, address)
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         first = self.plan()  # refuses what cannot be run before anything is started
-        with self._observing([*tracker, *observers]):
+        with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
             hook = self.plugins.manager.hook
-            hook.study_started(study=self.config.plain(), folder=self.folder)
+            starting = aside.submit(chosen.start)  # seconds of waiting, while observers get ready
             try:
+                hook.study_started(study=self.config.plain(), folder=self.folder)
+                starting.result()
                 failed = self._run_generations(chosen, first)
             finally:
-                chosen.close()
+                aside.submit(chosen.close)  # seconds again, while results are looked at
                 results.merge(self.folder)
             if not (self.frame["status"] == "finished").any():
                 raise NasplugError(_nothing(failed))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch._dynamo.exc
 from torch import Tensor
 
 from nasplug.contracts import Params, Projected, Regularizer, SearchMethod
@@ -166,6 +165,8 @@ def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
 
     The gradient is traced into the same graph, which torch leaves out by default.
     """
+    import torch._dynamo.exc  # most of a second, and most packs are never compiled
+
     torch.compiler.reset()  # a process trains many packs; without this the eighth program would not be compiled
     program = torch.compile(step, dynamic=False, fullgraph=True)
 
