@@ -144,6 +144,8 @@ class Networks:
         Raises:
             ContractError: naming the tensor, its shape and the one it must have.
         """
+        if not self.blocks:
+            raise ContractError("no blocks: a network needs one at least")
         k, d = self.replicas, self.depth
         if d < 1 or any(w < 1 for w in self.widths):
             raise ContractError(f"widths {self.widths}: at least two layers of at least one neuron are needed")
@@ -153,19 +155,29 @@ class Networks:
                 to, source = edge
                 if not 0 <= source < to <= d:
                     raise ContractError(f"{name}[{edge}]: an edge goes (to, from) with {d} >= to > from >= 0")
+                if edge not in self.blocks:
+                    raise ContractError(f"{name}[{edge}]: there is no such block; blocks: {sorted(self.blocks)}")
                 wanted[name, edge] = ((k, self.widths[to], self.widths[source]), tensor)
-        for name in ("biases", "gates", "eigenvalues"):
+        ranges = {
+            "biases": (1, d, ""),
+            "gates": (1, d - 1, "hidden "),
+            "choices": (1, d - 1, "hidden "),
+            "eigenvalues": (0, d, ""),
+        }
+        for name, (first, last, which) in ranges.items():
             for layer, tensor in getattr(self, name).items():
-                wanted[name, layer] = ((k, self.widths[layer]), tensor)
-        for layer, tensor in self.choices.items():
-            rows = tensor.shape[1] if tensor.dim() == 3 and tensor.shape[1] == 1 else self.widths[layer]
-            wanted["choices", layer] = ((k, rows, len(self.candidates)), tensor)
+                if not first <= layer <= last:
+                    raise ContractError(f"layer {layer} has {name}; only {which}layers {first}..{last} may")
+                shape: tuple[int, ...] = (k, self.widths[layer])
+                if name == "choices":
+                    rows = 1 if tensor.dim() == 3 and tensor.shape[1] == 1 else self.widths[layer]
+                    shape = (k, rows, len(self.candidates))
+                wanted[name, layer] = (shape, tensor)
         for (name, key), (shape, tensor) in wanted.items():
             if tuple(tensor.shape) != shape:
                 raise ContractError(f"{name}[{key}] has shape {tuple(tensor.shape)}; the skeleton asks for {shape}")
-        for layer in (*self.gates, *self.choices):
-            if not 0 < layer < d:
-                raise ContractError(f"layer {layer} has gates or choices; only hidden layers 1..{d - 1} may")
+        if not self.candidates:
+            raise ContractError("no candidate activation; name one at least")
         if len(self.candidates) > 1 and set(self.choices) != set(range(1, d)):
             raise ContractError(f"{len(self.candidates)} candidate activations need choices for every hidden layer")
         for name in self.candidates:
@@ -271,11 +283,13 @@ def alive(nets: Networks) -> Networks:
         for (to, source), w in weights.items()
     }
     gates = {layer: useful[layer].to(first.dtype) for layer in range(1, d)}
-    kept_biases = {
-        layer: biases[layer] * gates[layer] if layer < d else biases[layer]
-        for layer in biases
-        if layer in nets.biases or bool((biases[layer] != 0).any())
-    }
+    # Which layers have biases is read from the skeleton and not from the numbers: a row must not get one from its pack.
+    offset = any(bool(activation(name)(first.new_zeros(())) != 0) for name in nets.candidates)  # f(0) != 0
+    biased = set(nets.biases)
+    for to, source in sorted(weights):
+        if source > 0 and (offset or source in biased):
+            biased.add(to)
+    kept_biases = {layer: biases[layer] * gates[layer] if layer < d else biases[layer] for layer in sorted(biased)}
     return replace(
         nets,
         blocks={edge: torch.where(edge_gates[edge] > 0, w, torch.zeros_like(w)) for edge, w in weights.items()},
