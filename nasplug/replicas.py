@@ -46,7 +46,7 @@ def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...], low: float = 0.0
     bits = _bits(seeds, stream, math.prod(shape))
     unit = _shift(bits, 11).double() * 2.0**-53
     scaled: Tensor = low + (high - low) * unit
-    return scaled.view(-1, *shape)
+    return scaled.view(len(seeds), *shape)
 
 
 def normal(seeds: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
@@ -85,7 +85,7 @@ def take(tensors: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
 
 def finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Which rows are finite in every leaf: bool ``(K,)``."""
-    rows = [torch.isfinite(t).flatten(1).all(1) for t in tensors.values() if t.dim()]
+    rows = [torch.isfinite(t).reshape(len(t), -1).all(1) for t in tensors.values() if t.dim()]
     return torch.stack(rows).all(0)
 
 
@@ -94,7 +94,7 @@ def clip(gradients: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
 
     The usual clipping reduces over the whole program, so one wild network would slow all others; here rows never meet.
     """
-    squares = [g.square().flatten(1).sum(1) for g in gradients.values()]
+    squares = [g.square().reshape(len(g), -1).sum(1) for g in gradients.values()]
     norm = torch.stack(squares).sum(0).sqrt()  # (K,)
     scale = (limit / norm.clamp(min=1e-12)).clamp(max=1.0)
     return {name: g * column(scale, g) for name, g in gradients.items()}

@@ -30,7 +30,9 @@ def _inside(progress: float, since: float, until: float) -> float:
     """Progress through the window: 0 before ``since``, 1 from ``until`` on."""
     if progress >= until:
         return 1.0
-    return max(0.0, (progress - since) / (until - since))
+    if progress <= since:
+        return 0.0
+    return (progress - since) / (until - since)
 
 
 def constant(*, value: float = 1.0) -> Schedule:
@@ -85,7 +87,10 @@ def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:
     Raises:
         ConfigError: when a schedule returns something that is not a finite number.
     """
-    table = [[float(s(t / max(steps - 1, 1))) for s in schedules] for t in range(steps)]
+    try:
+        table = [[float(s(t / max(steps - 1, 1))) for s in schedules] for t in range(steps)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a schedule returned a value that is not a number: {error}") from error
     values = torch.tensor(table, dtype=torch.float64).view(steps, len(schedules))
     if not bool(torch.isfinite(values).all()):
         raise ConfigError("a schedule returned a value that is not finite; check its start and end")
