@@ -1,0 +1,170 @@
+"""Both runners for real: the same results, workers killed, packs that fail, drivers that die, several nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from nasplug.hookspecs import hookimpl
+from nasplug.packs import TABLE
+from nasplug.study import Study
+
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "task": {"use": "xor", "samples": 20},
+    "method": {"use": "edges", "mode": "annealed", "hidden": [4]},
+    "penalties": [{"use": "l1", "level": {"choice": [0.001, 0.01]}, "ramp": {"use": "linear"}}],
+    "temperature": {"use": "linear", "start": 1.0, "end": 0.0, "until": 0.5},
+    "discretizers": [{"use": "threshold", "eps": 0.01}],
+    "train": {"steps": 60, "lr": 0.01, "finetune": 10},
+    "seeds": 4,
+    "resources": {"pack": 4},
+    "mlflow": None,
+}
+
+
+def study(store: Path, **changes: Any) -> Study:
+    return Study.from_dict({**SMALL, "store": str(store), **changes})
+
+
+def comparable(frame: Any) -> Any:
+    return frame.sort_values("replica").reset_index(drop=True)
+
+
+def test_serial_study_is_reproducible_and_resumes(tmp_path: Path) -> None:
+    first = study(tmp_path / "a").run("serial")
+    again = study(tmp_path / "b").run("serial")
+    for column in ("valid_loss", "test_loss", "edges"):
+        assert (comparable(first.frame)[column] == comparable(again.frame)[column]).all()
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob(f"small/packs/*/{TABLE}")}
+    assert len(written) == 2
+    study(tmp_path / "a").run("serial")
+    assert written == {p: p.stat().st_mtime_ns for p in written}
+
+
+def test_rows_do_not_depend_on_their_pack(tmp_path: Path) -> None:
+    double = {**SMALL["train"], "dtype": "float64"}
+    whole = study(tmp_path / "a", train=double, resources={"pack": 8}).run("serial").frame
+    split = study(tmp_path / "b", train=double, resources={"pack": 1}).run("serial").frame
+    key = ["penalties.0.level", "seed"]
+    whole, split = whole.sort_values(key), split.sort_values(key)
+    np.testing.assert_allclose(whole["valid_loss"], split["valid_loss"], rtol=1e-9, atol=1e-12)
+    assert whole["edges"].tolist() == split["edges"].tolist()
+
+
+def test_a_diverging_row_is_reported_and_harms_no_neighbour(tmp_path: Path) -> None:
+    rates = {"choice": [0.01, 1e30]}
+    mixed = study(tmp_path / "a", train={**SMALL["train"], "lr": rates}, resources={"pack": 64}).run("serial").frame
+    wild = mixed[mixed["train.lr"] > 1]
+    tame = mixed[mixed["train.lr"] < 1]
+    assert set(wild["status"]) == {"diverged"}
+    assert set(tame["status"]) == {"finished"}
+    rates = {"choice": [0.01, 0.02]}
+    calm = study(tmp_path / "b", train={**SMALL["train"], "lr": rates}, resources={"pack": 64}).run("serial").frame
+    calm = calm[calm["train.lr"] == 0.01]
+    assert tame["valid_loss"].tolist() == calm["valid_loss"].tolist()
+    assert tame["edges"].tolist() == calm["edges"].tolist()
+
+
+def test_a_pack_that_fails_for_good_leaves_the_others(tmp_path: Path) -> None:
+    broken = study(tmp_path)
+    (broken.folder / "packs").mkdir(parents=True)
+    (broken.folder / "packs" / "p0001").write_text("a file where the pack's folder should be")
+    frame = broken.run("serial").frame
+    counts = frame["status"].value_counts().to_dict()
+    assert counts == {"finished": 4, "failed": 4}
+    assert frame[frame["status"] == "failed"]["error"].str.contains("p0001").all()
+    assert broken.best()["replica"].startswith("p0000")
+    (broken.folder / "packs" / "p0001").unlink()
+    assert set(study(tmp_path).run("serial").frame["status"]) == {"finished"}
+
+
+@pytest.mark.slow
+def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
+    ray_frame = comparable(study(tmp_path / "ray").run("ray").frame)
+    serial_frame = comparable(study(tmp_path / "serial").run("serial").frame)
+    assert ray_frame["replica"].tolist() == serial_frame["replica"].tolist()
+    np.testing.assert_allclose(ray_frame["valid_loss"], serial_frame["valid_loss"], rtol=1e-4, atol=1e-6)
+    assert not (Path.home() / ".ray" / "auth_token").exists() or os.environ.get("RAY_AUTH_MODE")
+
+
+LONG = {
+    "train": {"steps": 30_000, "lr": 0.01, "reports": 300},
+    "resources": {"pack": 8, "retries": 2},
+}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+
+    class Killer:
+        """Kills the pack's worker once, when a checkpoint is there."""
+
+        @hookimpl
+        def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
+            if killed or not (tmp_path / "small/packs" / pack / "checkpoint.safetensors").exists():
+                return
+            for process in psutil.Process().children(recursive=True):
+                if any("_trial" in part for part in process.cmdline()):
+                    killed.append(process.pid)
+                    process.send_signal(signal.SIGKILL)
+                    return
+
+    done = study(tmp_path, **LONG).run("ray", observers=[Killer()])
+    assert killed
+    assert set(done.frame["status"]) == {"finished"}
+    assert json.loads((done.folder / "packs/p0000/pack.json").read_text())["seconds"]["resumed_at"] > 0
+    steps = done.frame.shape[0]
+    assert steps == 8
+
+
+@pytest.mark.slow
+def test_a_dead_driver_loses_nothing_that_was_earned(tmp_path: Path) -> None:
+    config = {**SMALL, "store": str(tmp_path), "seeds": 16, "resources": {"pack": 2}}
+    config["train"] = {"steps": 3_000, "lr": 0.01}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "nasplug.cli", "run", str(path), "--runner", "serial", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob(f"small/packs/*/{TABLE}"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        driver.kill()
+    earned = {p: p.stat().st_mtime_ns for p in tmp_path.glob(f"small/packs/*/{TABLE}")}
+    assert 3 <= len(earned) < 16
+    resumed = Study.from_yaml(path).run("serial")
+    assert earned == {p: p.stat().st_mtime_ns for p in earned}
+    assert len(resumed.frame) == 32
+
+
+@pytest.mark.slow
+def test_two_nodes_and_fractions_of_gpus(tmp_path: Path) -> None:
+    """Two raylets on this machine; GPUs are counted by Ray alone here, so what is tested is the scheduling."""
+    code = f"""
+import json, os
+os.environ["RAY_AUTH_MODE"] = "disabled"
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}})
+cluster.add_node(num_cpus=1, num_gpus=1)
+from nasplug.study import Study
+config = json.loads({json.dumps(json.dumps({**SMALL, "store": str(tmp_path), "seeds": 16}))})
+config["resources"] = {{"cpus": 0.5, "gpus": 0.5, "pack": 8}}
+study = Study.from_dict(config).run("ray", address=cluster.address)
+assert set(study.frame["status"]) == {{"finished"}} and len(study.frame) == 32
+cluster.shutdown()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
