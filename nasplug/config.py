@@ -6,17 +6,20 @@ Unknown keys are refused with a suggestion, and a plugin's options are checked a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from nasplug.errors import ConfigError, did_you_mean
-from nasplug.plugins import KINDS, Plugins, options_model, readable
+from nasplug.checking import SWEEPS, check, finite, shown
+from nasplug.errors import ConfigError
+from nasplug.plugins import KINDS, Plugins, options_model
 
 __all__ = [
+    "SWEEPS",
     "MLflow",
     "Penalty",
     "Resources",
@@ -43,6 +46,7 @@ class Sweep(BaseModel):
     """
 
     model_config = Strict
+    words: ClassVar[str] = "a sweep: {choice: [...]}, {grid: [...]}, {uniform: [low, high], points: N} or {log: ..., points: N}"
 
     choice: list[Any] | None = Field(None, min_length=1)
     grid: list[Any] | None = Field(None, min_length=1)
@@ -54,14 +58,17 @@ class Sweep(BaseModel):
     def _one_kind(self) -> Sweep:
         kinds = [kind for kind in SWEEPS if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"exactly one of {', '.join(SWEEPS)} is needed; came: {', '.join(kinds) or 'none'}")
+            raise ValueError(f"a sweep with {', '.join(kinds) or 'no kind'}; needed: exactly one of {', '.join(SWEEPS)}")
         bounds = self.uniform or self.log
         if bounds is None and self.points is not None:
-            raise ValueError("'points' goes with 'uniform' or 'log'; a list of values has its own length")
+            raise ValueError(f"points: {self.points} beside a list of values; points go with uniform or log: remove them")
         if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds {list(bounds)}: the first must be below the second")
+            raise ValueError(f"bounds {list(bounds)}; needed: [low, high] with low < high")
         if self.log is not None and self.log[0] <= 0:
-            raise ValueError(f"log bounds {list(self.log)}: both must be > 0")
+            raise ValueError(f"log bounds {list(self.log)}; needed: both > 0. Use uniform to reach 0")
+        listed = [repr(value) for value in self.choice or self.grid or []]
+        if twice := sorted({value for value in listed if listed.count(value) > 1} if len(set(listed)) < len(listed) else ()):
+            raise ValueError(f"{', '.join(twice)} more than once; equal values make equal networks: list each value once")
         return self
 
     @property
@@ -77,7 +84,8 @@ class Sweep(BaseModel):
             return self.grid
         low, high = self.uniform or self.log or (0.0, 0.0)
         if self.points is None:
-            raise ConfigError("a grid over 'uniform' or 'log' needs 'points: N'; or take sampler random, tpe or nsga2")
+            written = shown(self.model_dump(exclude_none=True))
+            raise ConfigError(f"{written} in a grid; needed: points: N beside it, or sampler random, tpe or nsga2, which draw")
         if self.points == 1:
             return [low]
         shares = [i / (self.points - 1) for i in range(self.points)]
@@ -86,17 +94,22 @@ class Sweep(BaseModel):
         return [low + s * (high - low) for s in shares]
 
 
-SWEEPS = ("choice", "grid", "uniform", "log")
-Number = Annotated[float, Field(allow_inf_nan=False)] | Sweep
+Level = Annotated[float, Field(ge=0)] | Sweep
+Rate = Annotated[float, Field(gt=0)] | Sweep
 Whole = Annotated[int, Field(ge=1)] | Sweep
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def as_sweep(value: Any) -> Sweep | None:
-    """``value`` as a `Sweep` if it is one (already, or as a mapping with one of its keys)."""
+def as_sweep(value: Any, where: str = "") -> Sweep | None:
+    """``value`` as a `Sweep` if it is one (already, or as a mapping with one of its keys).
+
+    Raises:
+        ConfigError: for a mapping with one of its keys that is none, naming ``where``.
+    """
     if isinstance(value, Sweep):
         return value
-    if isinstance(value, Mapping) and value and any(key in SWEEPS for key in value):
-        return Sweep.model_validate(dict(value))
+    if isinstance(value, Mapping) and any(key in SWEEPS for key in value):
+        return check(Sweep, value, where)
     return None
 
 
@@ -104,8 +117,19 @@ class Use(BaseModel):
     """A component by name; every other key is an option of that component."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    words: ClassVar[str] = "{use: NAME, OPTION: VALUE, ...}"
 
-    use: str
+    use: str = Field(description="the name of a component (`nasplug plugins` lists them)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_component(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "use" not in given and any(key in SWEEPS for key in given):
+            raise ValueError(
+                f"{shown(dict(given))} is a sweep over components; needed: {cls.words}. "
+                "Sweep the options of one component, and make a study for each of the others"
+            )
+        return given
 
     @property
     def options(self) -> dict[str, Any]:
@@ -116,7 +140,9 @@ class Use(BaseModel):
 class Penalty(Use):
     """A regularizer with its level (lambda) and, if wanted, a ramp that multiplies the level over the steps."""
 
-    level: Number
+    words: ClassVar[str] = "{use: NAME, level: NUMBER, OPTION: VALUE, ...}"
+
+    level: Level
     ramp: Use | None = None
 
 
@@ -127,13 +153,13 @@ class Train(BaseModel):
 
     steps: Whole = 1000
     batch: Annotated[int, Field(ge=1)] | Literal["full"] | Sweep = "full"
-    lr: Number = 0.01
+    lr: Rate = 0.01
     decay: Use | None = None
     optimizer: Use = Use(use="adam")
     finetune: Annotated[int, Field(ge=0)] | Sweep = 0
-    clip: Number | None = None
+    clip: Rate | None = None
     dtype: Literal["float32", "float64"] = "float32"
-    data_seed: int = 0
+    data_seed: Seed = 0
     compile: bool | Literal["auto"] = "auto"
     reports: int = Field(20, ge=1)
 
@@ -146,7 +172,16 @@ class Sampler(BaseModel):
     use: Literal["grid", "random", "tpe", "nsga2"] = "grid"
     trials: int = Field(64, ge=1)
     generation: int = Field(32, ge=1)
-    seed: int = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _read(self) -> Sampler:
+        unread = {"grid": ("trials", "generation", "seed"), "random": ("generation",)}.get(self.use, ())
+        for key in unread:
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: {value} is not read by sampler {self.use!r}; remove it, or take another sampler")
+        return self
 
 
 class Resources(BaseModel):
@@ -156,15 +191,16 @@ class Resources(BaseModel):
 
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
-    pack: int | Literal["auto"] = "auto"
-    device: str = "auto"
+    pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     retries: int = Field(2, ge=0)
 
-    @model_validator(mode="after")
-    def _pack_size(self) -> Resources:
-        if isinstance(self.pack, int) and self.pack < 1:
-            raise ValueError(f"pack: {self.pack}; a pack holds at least one network, or write 'auto'")
-        return self
+    @field_validator("gpus")
+    @classmethod
+    def _whole_gpus(cls, gpus: float) -> float:
+        if gpus > 1 and gpus % 1:
+            raise ValueError(f"{gpus}; needed: a share of one GPU (0 to 1) or a whole number of them")
+        return gpus
 
 
 class MLflow(BaseModel):
@@ -172,9 +208,11 @@ class MLflow(BaseModel):
 
     model_config = Strict
 
-    uri: str | None = None
-    experiment: str | None = None
-    register_: str | None = Field(None, alias="register")
+    uri: str | None = Field(None, min_length=1)
+    experiment: str | None = Field(None, min_length=1)
+    register_: str | None = Field(
+        None, alias="register", pattern=r"^[^/:]+$", description="a model's name without / and :, or null for no registering"
+    )
     children: int = Field(12, ge=0)
 
 
@@ -183,23 +221,45 @@ class StudyConfig(BaseModel):
 
     model_config = Strict
 
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120)
-    store: str = "runs"
+    study: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=120,
+        description="a name of letters, digits, '.', '_' and '-' that begins with a letter or digit (at most 120; quoted, if "
+        "it looks like a number)",
+    )
+    store: str = Field("runs", min_length=1, description="the path of a folder")
     task: Use
     method: Use
     penalties: list[Penalty] = []
     temperature: Use | None = None
     discretizers: list[Use] = []
     train: Train = Train()
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 1
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)] = Field(
+        1, description="how many (a whole number >= 1, for the seeds 0, 1, ...), or a list of them ([0, 7, 42])"
+    )
     sampler: Sampler = Sampler()
     resources: Resources = Resources()
     mlflow: MLflow | None = MLflow()
 
+    @field_validator("store")
+    @classmethod
+    def _folder_path(cls, store: str) -> str:
+        if "://" in store:
+            raise ValueError(f"{store!r} is an address; needed: the path of a folder (mount the remote one)")
+        return store
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
+        if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+            twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+            raise ValueError(f"{', '.join(map(str, twice))} more than once; equal seeds make equal networks: list each once")
+        return seeds
+
     @property
     def folder(self) -> Path:
         """``<store>/<study>``: everything the study writes."""
-        return Path(self.store) / self.study
+        return Path(self.store).expanduser() / self.study
 
     @property
     def seed_list(self) -> list[int]:
@@ -232,51 +292,40 @@ def parse(raw: Mapping[str, Any]) -> StudyConfig:
         ConfigError: naming each wrong key or value, what is accepted and, where it can be guessed, what was meant.
     """
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"a study is a mapping of keys ({', '.join(StudyConfig.model_fields)}); came: {raw!r}")
+        raise ConfigError(f"{shown(raw)}; needed: a study, a mapping of keys ({', '.join(StudyConfig.model_fields)})")
+    finite(raw)
+    return check(StudyConfig, raw)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key comes once and, as in YAML 1.2, ``1e-3`` is a number and not text."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} comes twice; keep one", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
+def _from_yaml(text: str, where: str) -> Any:
     try:
-        return StudyConfig.model_validate(dict(raw))
-    except ValidationError as error:
-        raise _explain(error) from None
-
-
-def _accepted(path: Sequence[Any]) -> Mapping[str, object]:
-    """The keys that are accepted where ``path`` points, walking the models."""
-    model: Any = StudyConfig
-    homes: dict[str, type[BaseModel]] = {
-        "train": Train,
-        "sampler": Sampler,
-        "resources": Resources,
-        "mlflow": MLflow,
-        "penalties": Penalty,
-    }
-    if len(path) > 1:
-        model = homes.get(str(path[0]), Sweep)
-        if len(path) > (3 if isinstance(path[1], int) else 2):
-            model = Sweep
-    return {(field.alias or name): field for name, field in model.model_fields.items()}
-
-
-def _explain(error: ValidationError) -> ConfigError:
-    """All problems, each once: a value that fits none of several types is one problem to a person."""
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    variants = {"float", "int", "bool", "str", "Sweep", "constrained-int", "list", "function-after"}
-    for problem in error.errors():
-        path = tuple(p for p in problem["loc"] if isinstance(p, int) or not (p in variants or "[" in str(p) or "(" in str(p)))
-        groups.setdefault(path, []).append(problem)
-    lines = []
-    for path, problems in groups.items():
-        where = ".".join(str(p) for p in path)
-        kinds = {p["type"] for p in problems}
-        first = problems[0]
-        if kinds == {"extra_forbidden"}:
-            known = _accepted(path)
-            lines.append(f"{where}: unknown key; accepted here: {', '.join(known)}.{did_you_mean(str(path[-1]), known)}")
-        elif kinds == {"missing"}:
-            lines.append(f"{where}: is required and missing")
-        else:
-            said = dict.fromkeys(p["msg"].removeprefix("Value error, ") for p in problems if p["type"] != "model_type")
-            lines.append(f"{where}: {'; or '.join(said) or first['msg']} (came: {first['input']!r})")
-    return ConfigError("\n".join(lines))
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        hint = ". Indent with spaces" if "'\\t'" in str(error.problem) else ""
+        raise ConfigError(f"{where}{line}: is not valid YAML: {error.problem or error.context}{hint}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, ...
+        raise ConfigError(f"{where}: is not valid YAML: {error}") from None
 
 
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -286,13 +335,15 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         ConfigError: when the file cannot be read, is not YAML, or does not describe a study.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a study's YAML file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not text in UTF-8; give the path of a study's YAML file") from None
+    raw = _from_yaml(text, str(path))
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a study is a mapping of keys ({', '.join(StudyConfig.model_fields)})")
+        keys = ", ".join(StudyConfig.model_fields)
+        raise ConfigError(f"{path}: holds {shown(raw)}; needed: a study, a mapping of keys ({keys})")
     for text in overrides:
         override(raw, text)
     return parse(raw)
@@ -305,15 +356,19 @@ def override(raw: dict[str, Any], text: str) -> None:
         ConfigError: when the text is not ``path=value`` or the path does not exist that far.
     """
     path, sign, value = text.partition("=")
-    if not sign or not path:
-        raise ConfigError(f"override {text!r}: write path=value, for example train.steps=500")
-    here: Any = raw
     keys = path.split(".")
+    if not sign or not all(keys):
+        raise ConfigError(f"override {text!r}; needed: path=value, for example train.steps=500 or penalties.0.level=0.01")
+    new = _from_yaml(value, f"override {text!r}")
+    here: Any = raw
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(here, list):
             if not key.isdigit() or int(key) >= len(here):
-                raise ConfigError(f"override {text!r}: {key!r} is not a position in a list of {len(here)} (0-based)")
+                raise ConfigError(
+                    f"override {text!r}: {key!r} is not a position in a list of {len(here)} (the first is 0); "
+                    f"to change how long it is, write the whole list: {'.'.join(keys[:depth])}=[...]"
+                )
             index: Any = int(key)
         elif isinstance(here, dict):
             index = key
@@ -322,19 +377,17 @@ def override(raw: dict[str, Any], text: str) -> None:
                 if here[key] is None:
                     here[key] = {}
         else:
-            raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} holds {here!r}, which has no {key!r}")
+            to = ".".join(keys[:depth])
+            raise ConfigError(f"override {text!r}: {to} holds {shown(here)}, which has no {key!r}; write {to}=VALUE")
         if last:
-            try:
-                here[index] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from None
+            here[index] = new
         else:
             here = here[index]
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every leaf of plain data with its path; a sweep is a leaf."""
-    if as_sweep_quietly(value) is not None or not isinstance(value, dict | list):
+    if as_sweep(value, ".".join(path)) is not None or not isinstance(value, dict | list):
         yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
@@ -342,14 +395,6 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
     else:
         for position, inner in enumerate(value):
             yield from leaves(inner, (*path, str(position)))
-
-
-def as_sweep_quietly(value: Any) -> Sweep | None:
-    """`as_sweep`, with its refusal in our words."""
-    try:
-        return as_sweep(value)
-    except ValidationError as error:
-        raise readable(error, str(dict(value)), Sweep.model_fields) from None
 
 
 def json_schema(plugins: Plugins) -> dict[str, Any]:

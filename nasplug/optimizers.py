@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from nasplug.replicas import column
@@ -93,17 +94,22 @@ class SGD:
             p.sub_(column(lr, p) * g)
 
 
-def adam(*, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def adam(*, beta1: Share = 0.9, beta2: Share = 0.999, eps: Positive = 1e-8, weight_decay: NotNegative = 0.0) -> Optimizer:
     """Adam with a learning rate a row."""
     return Adam(beta1, beta2, eps, weight_decay)
 
 
-def adamw(*, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
+def adamw(*, beta1: Share = 0.9, beta2: Share = 0.999, eps: Positive = 1e-8, weight_decay: NotNegative = 0.01) -> Optimizer:
     """Adam with decoupled weight decay."""
     return Adam(beta1, beta2, eps, weight_decay, decoupled=True)
 
 
-def sgd(*, momentum: float = 0.0, weight_decay: float = 0.0) -> Optimizer:
+def sgd(*, momentum: Share = 0.0, weight_decay: NotNegative = 0.0) -> Optimizer:
     """Stochastic gradient descent, with momentum if asked."""
     return SGD(momentum, weight_decay)
 

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasplug.checking import check
 from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
 from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.networks import Networks
 from nasplug.optimizers import OPTIMIZERS, Optimizer
-from nasplug.plugins import Plugins, options_model, readable
+from nasplug.plugins import Plugins, options_model
 from nasplug.schedules import Track, constant, track
 from nasplug.tasks import Task
 from nasplug.train import Search, start
@@ -36,6 +37,7 @@ ROW = re.compile(r"^(penalties\.\d+\.(level|ramp\.(?!use$).+)|temperature\.(?!us
 
 CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
 MOST_ROWS = 4096
+MOST_CONFIGURATIONS = 10**6  # of a grid, which is planned as a whole
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
 
@@ -120,6 +122,12 @@ def grid(found: Sequence[Axis]) -> list[dict[str, Any]]:
             lists.append(axis.sweep.values)
         except ConfigError as error:
             raise ConfigError(f"{axis.path}: {error}") from None
+    if math.prod(map(len, lists)) > MOST_CONFIGURATIONS:
+        counts = ", ".join(f"{name} {len(values)}" for name, values in zip(names, lists, strict=True))
+        raise ConfigError(
+            f"the grid has {math.prod(map(len, lists))} configurations ({counts}); needed: {MOST_CONFIGURATIONS} at most. "
+            "List fewer values, or take sampler random, tpe or nsga2"
+        )
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
 
 
@@ -174,12 +182,12 @@ def components(study: StudyConfig, plugins: Plugins, device: str = "cpu") -> Com
         raise ConfigError(
             f"train.optimizer: {name!r} is not known; known: {', '.join(OPTIMIZERS)}.{did_you_mean(name, OPTIMIZERS)}"
         )
-    model = options_model(name, OPTIMIZERS[name])
-    try:
-        options = model(**study.train.optimizer.options)
-    except ValueError as error:
-        raise readable(error, "train.optimizer", model.model_fields) from None  # type: ignore[arg-type]
+    options = check(options_model(name, OPTIMIZERS[name]), study.train.optimizer.options, "train.optimizer", swept=True)
     batch = _settled(study.train.batch, "train.batch")
+    if batch != "full" and batch > task.train.samples:
+        raise ConfigError(
+            f"train.batch: {batch}; needed: at most {task.train.samples}, which is all training samples of the task, or full"
+        )
     clip = study.train.clip
     return Components(
         study=study,
@@ -199,8 +207,7 @@ def _numbers(values: Sequence[float], where: str, *, positive: bool) -> list[flo
     for value in values:
         good = isinstance(value, int | float) and math.isfinite(value) and (value > 0 if positive else value >= 0)
         if not good:
-            wanted = "a finite number > 0" if positive else "a finite number >= 0"
-            raise ConfigError(f"{where}: {value!r}; {wanted} is needed")
+            raise ConfigError(f"{where}: {value!r}; needed: a finite number {'> 0' if positive else '>= 0'}")
     return [float(v) for v in values]
 
 
@@ -242,12 +249,18 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         level = number(f"penalties.{i}.level", penalty.level, positive=False)
         levels.append(_schedule_track(penalty.ramp, f"penalties.{i}.ramp", pack, level, parts.steps, plugins))
         if bool((levels[-1].table < 0).any()):
-            raise ConfigError(f"penalties.{i}.ramp: goes below 0; a penalty's level cannot be negative")
+            raise ConfigError(
+                f"penalties.{i}.ramp: goes below 0; needed: values >= 0, as they multiply the level. Correct its ends"
+            )
     one = [1.0] * pack.rows
     tau = _schedule_track(parts.study.temperature, "temperature", pack, one, parts.steps, plugins)
     if bool((tau.table < 0).any()):
-        raise ConfigError("temperature: goes below 0; a temperature is >= 0")
+        raise ConfigError("temperature: goes below 0; needed: values >= 0. Correct its ends")
     decay = _schedule_track(train.decay, "train.decay", pack, lr, parts.steps, plugins)
+    if bool((decay.table < 0).any()):
+        raise ConfigError(
+            "train.decay: goes below 0; needed: values >= 0, as they multiply the learning rate. Correct its ends"
+        )
     dtype = parts.task.train.x.dtype
     return Search(
         task=parts.task,
@@ -270,7 +283,7 @@ def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: s
     if missing:
         raise ConfigError(
             f"{what}: {name!r} reads {', '.join(missing)}, which method {method!r} as configured does not make; "
-            f"it makes: {', '.join(sorted(parts))}. Take another {what.split('.')[0].rstrip('s')} or another method (or mode)"
+            f"it makes: {', '.join(sorted(parts))}. Take another one here, or another method (or mode)"
         )
 
 

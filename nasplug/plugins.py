@@ -12,12 +12,13 @@ from importlib import metadata
 from typing import Any, get_type_hints
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from nasplug import hookspecs
-from nasplug.errors import ConfigError, PluginError, did_you_mean
+from nasplug.checking import check
+from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 
-__all__ = ["KINDS", "Offer", "Plugins", "load_plugins", "options_model", "readable"]
+__all__ = ["KINDS", "Offer", "Plugins", "load_plugins", "options_model"]
 
 KINDS: Mapping[str, str] = {
     "method": "register_search_methods",
@@ -56,7 +57,7 @@ def options_model(name: str, factory: Callable[..., Any]) -> type[BaseModel]:
     Raises:
         PluginError: for a factory with positional or untyped parameters: its options could not be named or checked.
     """
-    hints = get_type_hints(factory)
+    hints = get_type_hints(factory, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(factory).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name not in hints:
@@ -68,23 +69,6 @@ def options_model(name: str, factory: Callable[..., Any]) -> type[BaseModel]:
         fields[parameter.name] = (hints[parameter.name], default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
     return create_model(f"{name}_options", __config__=config, **fields)
-
-
-def readable(error: ValidationError, where: str, accepted: Mapping[str, object]) -> ConfigError:
-    """A pydantic error in our words: what came, what is accepted, what to do; all problems at once."""
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(p) for p in problem["loc"])
-        at = f"{where}.{path}" if where and path else where or path
-        if problem["type"] == "extra_forbidden":
-            key = str(problem["loc"][-1])
-            known = ", ".join(accepted) or "no options"
-            lines.append(f"{at}: unknown key; accepted here: {known}.{did_you_mean(key, accepted)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{at}: is required and missing")
-        else:
-            lines.append(f"{at}: {problem['msg']} (came: {problem['input']!r})")
-    return ConfigError("\n".join(lines))
 
 
 class Plugins:
@@ -156,11 +140,7 @@ class Plugins:
             ConfigError: for unknown keys, wrong types or missing values.
         """
         offer = self.offer(kind, name, where)
-        model = options_model(name, offer.factory)
-        try:
-            checked = model(**given)
-        except ValidationError as error:
-            raise readable(error, where or f"{kind} {name!r}", model.model_fields) from None
+        checked = check(options_model(name, offer.factory), given, where or f"{kind} {name!r}", swept=True)
         return {key: getattr(checked, key) for key in checked.model_fields_set}
 
     def build(self, kind: str, name: str, given: Mapping[str, Any], where: str = "") -> Any:
@@ -168,9 +148,23 @@ class Plugins:
 
         Raises:
             ConfigError: as `offer` and `options`, and whatever the factory itself refuses.
+            PluginError: when the factory raises something else.
         """
         options = self.options(kind, name, given, where)
-        return self.offer(kind, name, where).factory(**options)
+        offer = self.offer(kind, name, where)
+        try:
+            return offer.factory(**options)
+        except ConfigError as error:
+            told = str(error)
+            raise ConfigError(told if told.startswith(where) else f"{where}: {told}") from error
+        except NasplugError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{where or kind}: {name!r} of {offer.owner} {offer.version} broke on the options "
+                f"{', '.join(f'{k}={v!r}' for k, v in options.items()) or '(none)'} with {type(error).__name__}: {error}. "
+                "Change them, or tell the plugin's author"
+            ) from error
 
     @property
     def manifest(self) -> list[dict[str, Any]]:
