@@ -137,7 +137,7 @@ class Study:
                 starting.result()
                 failed = self._run_generations(chosen, first)
             finally:
-                aside.submit(chosen.close)  # seconds again, while results are looked at
+                chosen.close()  # in this thread: Ray ends the process when its objects are let go while it stops
                 results.merge(self.folder)
             if not (self.frame["status"] == "finished").any():
                 raise NasplugError(_nothing(failed))
