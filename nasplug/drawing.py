@@ -238,7 +238,16 @@ def draw_front(
         axes.plot(line_x, line_y, "o", ms=4.0, color=INK, zorder=4.5)
         if baseline is not None and inside:
             bx, by = zip(*inside, strict=True)
-            axes.plot(bx, by, drawstyle="steps-post", ls=(0, (3, 2)), lw=1.2, color=POSITIVE, zorder=3, label=baseline[0])
+            axes.plot(
+                [*bx, right],
+                [*by, by[-1]],
+                drawstyle="steps-post",
+                ls=(0, (3, 2)),
+                lw=1.2,
+                color=POSITIVE,
+                zorder=3,
+                label=baseline[0],
+            )
         mark = front[front["replica"] == chosen]
         if len(mark):
             point = mark.iloc[0]
@@ -259,7 +268,8 @@ def draw_front(
         axes.set_ylabel(f"validation error: {words}" if factor > 1 else f"validation {words}")
         axes.legend(loc="upper right")
         if hidden:
-            axes.set_title(f"{hidden:,} of the finished networks are above this picture", color=MUTED, loc="left", fontsize=8)
+            words = f"not shown, above: {hidden:,} of {int((frame['status'] == 'finished').sum()):,} finished networks"
+            axes.set_title(words, color=MUTED, loc="left", fontsize=8)
     return figure
 
 
@@ -299,7 +309,7 @@ class Strength:
         feature: its name.
         value: the sum, over all paths from it to an output, of the product of the path's |weights|, on standardised inputs.
         sign: ``+`` when every path's product is positive (the output never falls as the feature grows), ``-`` when every one
-            is negative, ``±`` otherwise, and where an activation is not monotone or there is more than one output.
+            is negative, ``±`` otherwise and where an activation is not monotone; empty with more than one output.
     """
 
     place: int
@@ -324,7 +334,7 @@ def _hidden(record: Mapping[str, Any]) -> list[list[str]]:
 def _outputs(record: Mapping[str, Any]) -> list[str]:
     targets, width = [str(t) for t in record["targets"]], int(record["widths"][-1])
     if width == 1 and len(targets) == 2:
-        return [f"P({targets[1]})" if record["link"] == "sigmoid" else targets[1]]
+        return [f"P({targets[1]})" if record["link"] == "sigmoid" else f"score of {targets[1]}"]
     return [f"P({t})" for t in targets] if record["link"] == "softmax" else targets
 
 
@@ -345,9 +355,11 @@ def strengths(network: CompactNetwork) -> list[Strength]:
     widths, blocks = network.widths, _blocks(network)
     signed = _path_sums(blocks, widths).sum(0)
     strength = _path_sums({edge: np.abs(w) for edge, w in blocks.items()}, widths).sum(0)
-    monotone = widths[-1] == 1 and all(name in MONOTONE for layer in _hidden(network.record) for name in layer)
+    monotone = all(name in MONOTONE for layer in _hidden(network.record) for name in layer)
 
     def sign(i: int) -> str:
+        if widths[-1] > 1:
+            return ""
         if not monotone or abs(signed[i]) < strength[i] * (1 - 1e-9):
             return "±"
         return "+" if signed[i] > 0 else "-"
@@ -401,34 +413,56 @@ def _places(orders: Sequence[Sequence[int]]) -> list[Array]:
     return found
 
 
-STEP = 3.2  # between two layers, in rows
+STEP = 3.8  # between two layers, in rows
 BAR = 1.5  # the longest bar of strength
+
+
+Point = tuple[float, float]
+
+
+def _arcs(
+    blocks: Mapping[Edge, Array], places: Sequence[Array], reach: float
+) -> dict[tuple[int, int, int, int], tuple[Point, Point, float]]:
+    """Skip edges as Bezier curves over or under the layers between: ``(to, from, row, column)`` -> ends, height of control."""
+    found: dict[tuple[int, int, int, int], tuple[Point, Point, float]] = {}
+    for side in (1.0, -1.0):
+        here: list[tuple[int, float, float, tuple[int, int, int, int]]] = []
+        for (to, source), w in blocks.items():
+            for t, s in zip(*np.nonzero(w), strict=True):
+                start, end = float(places[source][s]), float(places[to][t])
+                if to - source > 1 and (start >= 0) == (side > 0):
+                    here.append((to - source, side * start, side * end, (to, source, int(t), int(s))))
+        gap = min(0.8, 4.0 / max(len(here), 1))  # between two arcs, in rows, where they are highest
+        for rank, (span, start, end, key) in enumerate(sorted(here)):
+            peak = reach + 0.5 + 0.3 * span + gap * rank
+            height = (peak - 0.125 * (start + end)) / 0.75
+            found[key] = ((STEP * key[1], side * start), (STEP * key[0], side * end), side * height)
+    return found
 
 
 def _draw_graph(network: CompactNetwork) -> Figure:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Curve
-    from matplotlib.patheffects import withStroke
 
     record, blocks = network.record, _blocks(network)
     places = _places(_order(network, blocks))
     reach = max(float(np.abs(p).max()) if len(p) else 0.0 for p in places)
-    skips = [edge for edge in blocks if edge[0] - edge[1] > 1]
-    arc = 1.2 * max((to - source for to, source in skips), default=0)
+    arcs = _arcs(blocks, places, reach)
     names = [_shorten(n, 32) for n in _features(record)]
     outputs = [_shorten(n, 24) for n in _outputs(record)]
     left = -(BAR + 0.9) - 0.21 * max([len(n) for n in names], default=0)
     right = STEP * (len(places) - 1) + 0.5 + 0.22 * max(len(n) for n in outputs)
-    top, bottom = reach + 1.2 + arc, -reach - 1.0 - arc
+    peaks = [0.125 * (start[1] + end[1]) + 0.75 * height for start, end, height in arcs.values()]
+    top, bottom = max([reach + 1.2, *(p + 0.6 for p in peaks)]), min([-reach - 0.7, *(p - 0.6 for p in peaks)])
     row = 0.30
-    figure = _figure(min(max((right - left) * 0.32, 5.0), 11.0), max((top - bottom) * row, 1.4) + 0.3)
+    figure = _figure(min(max((right - left) * 0.32, 6.4), 11.0), max((top - bottom) * row, 1.4) + 0.3)
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     largest = max((float(np.abs(w).max()) for w in blocks.values()), default=1.0)
     written = sum(int((w != 0).sum()) for w in blocks.values()) <= MOST_WEIGHTS
-    halo = [withStroke(linewidth=2.2, foreground=PAPER)]
+    patch = {"boxstyle": "round,pad=0.12", "fc": PAPER, "ec": "none", "alpha": 0.85}
     for (to, source), w in blocks.items():
         for t, s in zip(*np.nonzero(w), strict=True):
             weight = float(w[t, s])
@@ -442,10 +476,10 @@ def _draw_graph(network: CompactNetwork) -> Figure:
             }
             if to - source == 1:
                 axes.plot([start[0], end[0]], [start[1], end[1]], solid_capstyle="round", **style)
-                middle = (start[0] + 0.42 * (end[0] - start[0]), start[1] + 0.42 * (end[1] - start[1]))
+                along = 0.36 if source == 0 else 0.5
+                middle = (start[0] + along * (end[0] - start[0]), start[1] + along * (end[1] - start[1]))
             else:
-                side = 1.0 if start[1] + end[1] >= 0 else -1.0
-                height = side * (reach + 1.1 * (to - source))
+                _, _, height = arcs[to, source, int(t), int(s)]
                 third = (end[0] - start[0]) / 3
                 points = [start, (start[0] + third, height), (end[0] - third, height), end]
                 codes = [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]
@@ -458,7 +492,7 @@ def _draw_graph(network: CompactNetwork) -> Figure:
                     ha="center",
                     va="center",
                     fontsize=7,
-                    path_effects=halo,
+                    bbox=patch,
                     zorder=5,
                 )
     found = strengths(network)
@@ -504,7 +538,8 @@ def _draw_blocks(network: CompactNetwork) -> Figure:
     record, blocks = network.record, _blocks(network)
     hidden = _hidden(record)
     last = len(network.widths) - 1
-    words = ["inputs", *(f"layer {i}" for i in range(1, last)), "output"]
+    mixed = [len(set(kinds)) > 1 for kinds in hidden]
+    words = ["inputs", *(f"layer {i}" + ("" if mixed[i - 1] else f" ({hidden[i - 1][0]})") for i in range(1, last)), "output"]
     names = _features(record)
     rows = [s.place for s in strengths(network)]
     tallest = max(network.widths[source] for _, source in blocks)
@@ -525,9 +560,9 @@ def _draw_blocks(network: CompactNetwork) -> Figure:
         axes.set_title(f"{words[source]} → {words[to]}{kind}\n{cells.shape[0]} x {cells.shape[1]}", fontsize=8.5)
         axes.set_yticks([])
         if source == 0 and len(rows) <= MOST_NAMES:
-            axes.set_yticks(range(len(rows)), [_shorten(names[i], 28) for i in rows], fontsize=6.5)
-        elif source > 0 and len(cells) <= MOST_NAMES:
-            axes.set_yticks(range(len(cells)), hidden[source - 1], fontsize=6.5)
+            axes.set_yticks(range(len(rows)), [_shorten(names[i], 28) for i in rows], fontsize=7)
+        elif source > 0 and mixed[source - 1] and len(cells) <= MOST_NAMES:
+            axes.set_yticks(range(len(cells)), hidden[source - 1], fontsize=7)
         axes.set_xticks([])
         if to == last and cells.shape[1] <= 12:
             axes.set_xticks(range(cells.shape[1]), [_shorten(n, 20) for n in _outputs(record)], rotation=90, fontsize=7)
@@ -604,10 +639,10 @@ def draw_cut(front: pd.DataFrame, chosen: str) -> Figure | None:
         axes = figure.add_subplot()
         x = np.arange(len(front))
         columns = {name: front[name].to_numpy(float) for name in stages}
-        low, high = np.min(list(columns.values()), 0), np.max(list(columns.values()), 0)
-        axes.vlines(x, low, high, color=RULE, lw=1.5, zorder=1)
-        for name, (words, marker, colour) in stages.items():
-            axes.plot(x, columns[name], marker, ms=6, color=colour, mec=PAPER, mew=0.6, ls="none", label=words, zorder=3)
+        for aside, (name, (words, marker, colour)) in zip((-0.14, 0.0, 0.14), stages.items(), strict=True):
+            axes.plot(
+                x + aside, columns[name], marker, ms=6, color=colour, mec=PAPER, mew=0.6, ls="none", label=words, zorder=3
+            )
         every = np.concatenate(list(columns.values()))
         if every.min() > 0 and every.max() / every.min() > WIDE / 4:
             _log_axis(axes, "y")
@@ -661,7 +696,7 @@ def front_picture(frame: pd.DataFrame, chosen: str = "") -> str:
         down = (top - errors) / (top - best) * (4 * tall - 1)
         return np.rint(across).astype(np.int64), np.rint(down).astype(np.int64)
 
-    for i, j in zip(*dot(x, y), strict=True):
+    for i, j in np.unique(np.stack(dot(x, y)), axis=1).T:
         if j >= 0:
             cells[j // 4, i // 2] |= BRAILLE[j % 4][i % 2]
     rows = [[chr(0x2800 + int(cell)) if cell else " " for cell in line] for line in cells]
@@ -678,7 +713,7 @@ def front_picture(frame: pd.DataFrame, chosen: str = "") -> str:
         lines.append(f"{label:>{margin - 1}} │" + "".join(row).rstrip())
     lines.append(" " * margin + "└" + "─" * wide)
     lines.append(" " * margin + _edge_ticks(float(x.min()), float(x.max()), log, wide + 1))
-    lines.append(_shorten(" " * margin + " edges · ◆ chosen  ○ front  ⠿ other networks", COLUMNS))
+    lines.append(" " * margin + " edges · " + ("◆ chosen  " if chosen else "") + "○ front  ⠿ other networks")
     return "\n".join(lines)
 
 
@@ -707,7 +742,8 @@ def network_picture(network: CompactNetwork, most: int = 24) -> str:
     if skips:
         words = ["features", *(f"layer {i}" for i in range(1, len(widths) - 1)), "output"]
         lines.append("skip edges: " + ", ".join(f"{words[source]} ─▶ {words[to]}" for to, source in skips))
-    lines.append(f"{size['edges']} edges, {size['neurons']} hidden neurons, {size['parameters']} parameters")
+    counts = [(size["edges"], "edge"), (size["neurons"], "hidden neuron"), (size["parameters"], "parameter")]
+    lines.append(", ".join(f"{n:,} {word}{'' if n == 1 else 's'}" for n, word in counts))
     found = strengths(network)
     if not found:
         return "\n".join([*lines, "no feature is left: the output is constant"])
@@ -717,11 +753,11 @@ def network_picture(network: CompactNetwork, most: int = 24) -> str:
     for s in found[:most]:
         eighths = round(8 * bar_width * s.value / found[0].value) if found[0].value else 0
         bar = "█" * (eighths // 8) + (chr(0x2590 - eighths % 8) if eighths % 8 else "")
-        lines.append(f"{_shorten(s.feature, name_width):>{name_width}} {s.sign} {bar or '▏'} {s.value:.3g}")
+        lines.append(f"{_shorten(s.feature, name_width):>{name_width}} {s.sign:1} {bar or '▏'} {s.value:.3g}")
     if len(found) > most:
         lines.append(f"{'':>{name_width}}   and {len(found) - most} weaker ones")
     lines.append("")
     lines.append("bar: sum over paths to the output of the product of |weights|")
     if widths[-1] == 1:
-        lines.append("+ the output grows with the feature, - it falls, ± it depends")
+        lines.append("+ the output never falls as the feature grows, - never rises, ± depends")
     return "\n".join(lines)

@@ -60,6 +60,7 @@ MOST_SAMPLES = 20_000  # training samples; above this the baseline would take lo
 MOST_CELLS = 4_000_000  # training samples x inputs x outputs, likewise
 GRID = 20
 LISTED = 30  # rows of the tables of what went wrong
+ROWS = 30  # of the front in a terminal; the page has all
 CURVES = 24  # networks whose training curves are drawn
 
 
@@ -143,7 +144,6 @@ def _refusal(task: Task) -> str:
 
 def _logistic(x: Array, y: Array) -> tuple[Any, str, list[float]]:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.svm import l1_min_c
 
     named = inspect.signature(LogisticRegression).parameters
     old = "penalty" in named and named["penalty"].default == "l2"  # before scikit-learn 1.8 the norm went by name
@@ -153,7 +153,9 @@ def _logistic(x: Array, y: Array) -> tuple[Any, str, list[float]]:
         model = LogisticRegression(**norm, solver="liblinear", intercept_scaling=10.0, max_iter=1000, random_state=0)
     else:
         model = LogisticRegression(**norm, solver="saga", max_iter=300, tol=1e-3, warm_start=True, random_state=0)
-    least = float(l1_min_c(x, y, loss="log"))  # below this every coefficient is zero
+    shares = (y[:, None] == np.unique(y)).astype(np.float64)
+    steepest = np.abs((x - x.mean(0)).T @ shares).max()  # of the loss, where every coefficient is zero
+    least = 1.0 / max(float(steepest), 1e-12)  # below this they all stay zero
     return model, "C", [float(c) for c in least * np.logspace(0.05, 3.5, GRID)]
 
 
@@ -170,6 +172,8 @@ def baseline(task: Task) -> Baseline | None:
 
     None where the task is too large for it (`MOST_SAMPLES`, `MOST_CELLS`).
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     if _refusal(task):
         return None
     labels = task.kind != "regression"
@@ -192,8 +196,8 @@ def baseline(task: Task) -> Baseline | None:
     path, of_test = [], []
     for strength in grid:
         setattr(model, knob, strength)
-        with warnings.catch_warnings(record=True) as raised:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged` instead
             model.fit(*splits["train"])
         weights = np.atleast_2d(model.coef_)
         edges = int((weights != 0).sum())
@@ -206,7 +210,7 @@ def baseline(task: Task) -> Baseline | None:
                 parameters=edges + int((np.atleast_1d(model.intercept_) != 0).sum()),
                 valid_error=float(wrong("valid").mean()),
                 test_error=float(of_test[-1].mean()),
-                converged=not any("converge" in str(w.message).lower() for w in raised),
+                converged=bool(np.max(model.n_iter_) < model.max_iter),
             )
         )
     best = min(path, key=lambda fit: (fit.valid_error, fit.parameters))
@@ -250,7 +254,8 @@ def _write_baseline(study: Finished, task: Task, chosen: pd.Series[Any]) -> tupl
     if linear is not None:
         plain |= {
             **asdict(linear),
-            "chosen": {name: chosen[name].item() for name in ("valid_error", "test_error", "edges", "parameters")},
+            "chosen": {name: float(chosen[name]) for name in ("valid_error", "test_error")}
+            | {name: int(chosen[name]) for name in ("edges", "parameters")},
             "within_one_standard_error": bool(float(chosen["test_error"]) - linear.best.test_error <= linear.standard_error),
             "versions": {"scikit-learn": version("scikit-learn")},
         }
@@ -305,12 +310,15 @@ def _columns(task: Task, axes: Sequence[Axis], frame: pd.DataFrame) -> list[Colu
     def plain(name: str) -> Callable[[Any], str]:
         return lambda row: _number(row[name])
 
+    def whole(name: str) -> Callable[[Any], str]:
+        return lambda row: f"{int(row[name]):,}"
+
     unit = "% wrong labels ± one standard error, sqrt(e (1 - e) / N)" if labels else "mean squared error, standardised target"
     found = [
-        Column("edges", "weights on a path from an input to an output", plain("edges")),
-        Column("neurons", "hidden neurons", plain("neurons")),
-        Column("inputs", f"features in use, of {task.inputs}", plain("inputs")),
-        Column("params", "edges plus biases that are not zero", plain("parameters")),
+        Column("edges", "weights on a path from an input to an output", whole("edges")),
+        Column("neurons", "hidden neurons", whole("neurons")),
+        Column("inputs", f"features in use, of {task.inputs}", whole("inputs")),
+        Column("params", "edges plus biases that are not zero", whole("parameters")),
         Column("valid error" + (" %" if labels else ""), f"{unit}, {task.valid.samples:,} validation samples", error("valid")),
         Column(
             "test error" + (" %" if labels else ""),
@@ -321,7 +329,7 @@ def _columns(task: Task, axes: Sequence[Axis], frame: pd.DataFrame) -> list[Colu
     if "test_r2" in frame.columns:
         found.append(Column("test R²", "1 - mean squared error / variance of the target", plain("test_r2")))
     found += [Column(_heading(a, axes), f"varied: {a.path}", plain(a.path)) for a in axes if a.path in frame.columns]
-    found.append(Column("seed", "of initial weights and noise", plain("seed")))
+    found.append(Column("seed", "of initial weights and noise", lambda row: str(int(row["seed"]))))
     found.append(Column("replica", "pack/row: its name in every table", plain("replica")))
     return found
 
@@ -332,15 +340,26 @@ def front_table(study: Finished) -> Table:
 
     frame, task = study.frame, study.task
     front, chosen = results.front(frame), str(results.choose(frame, task)["replica"])
-    table = Table(title=f"Front of {study.config.study!r}: no network is both smaller and better (▶ chosen)")
+    shown = _thinned(front, chosen, ROWS)
+    rest = "" if len(shown) == len(front) else f"{len(shown)} of {len(front)} networks; all are in {study.folder / 'front.csv'}"
+    table = Table(title=f"Front of {study.config.study!r}: no network is both smaller and better (▶ chosen)", caption=rest)
     columns = _columns(task, study.axes, frame)
     table.add_column("")
     for column in columns:
         table.add_column(column.heading, justify="left" if column.heading == "replica" else "right", no_wrap=True)
-    for _, row in front.iterrows():
+    for _, row in shown.iterrows():
         mark = row["replica"] == chosen
         table.add_row("▶" if mark else "", *(c.cell(row) for c in columns), style="bold" if mark else "")
     return table
+
+
+def _thinned(front: pd.DataFrame, chosen: str, most: int) -> pd.DataFrame:
+    """At most ``most`` rows, evenly over the front; its ends and the chosen network stay."""
+    if len(front) <= most:
+        return front
+    kept = {int(i) for i in np.linspace(0, len(front) - 1, most - 1).round()}
+    kept |= {int(i) for i in np.flatnonzero((front["replica"] == chosen).to_numpy())}
+    return front.iloc[sorted(kept)]
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -356,7 +375,8 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder, task, frame, axes = study.folder, study.task, study.frame, study.axes
+    began = None if seconds is None else time.time() - seconds  # now: fits and pictures take time too
+    config, folder, task, frame, axes = study.config, study.folder, study.task, study.frame, study.axes
     front, best = results.front(frame), results.choose(frame, task)
     chosen = str(best["replica"])
     network = results.network(folder, chosen, task)
@@ -380,10 +400,10 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     columns = _columns(task, axes, frame)
     environment = Environment(loader=PackageLoader("nasplug"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.get_template("report.html").render(
-        config=study.config,
+        config=config,
         task=task,
         pictures={name: Markup(svg(figure, name)) for name, figure in figures.items() if figure is not None},
-        facts=_facts(study, frame, seconds),
+        facts=_facts(study, frame, seconds, began),
         verdict=_verdict(task, best, network),
         rule=_rule(task, slack),
         columns=columns,
@@ -394,9 +414,10 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         sentence=sentence,
         error=lambda value: _shown_error(task, float(value)),
         cut=_cut(frame, best),
+        finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
         owners=_owners(frame),
         versions=_versions(folder),
-        yaml=yaml.safe_dump(study.config.plain(), sort_keys=False),
+        yaml=yaml.safe_dump(config.plain(), sort_keys=False),
         troubles=_troubles(frame, axes),
         snippets=_snippets(folder, network, chosen),
         written=time.strftime("%Y-%m-%d %H:%M"),
@@ -420,10 +441,7 @@ def _histories(folder: Path, front: pd.DataFrame, chosen: str) -> pd.DataFrame:
     """Curves of the front's networks (evenly thinned to `CURVES`, the chosen one always among them)."""
     import pyarrow.parquet as pq
 
-    names = [str(name) for name in front["replica"]]
-    if len(names) > CURVES:
-        kept = {names[i] for i in np.linspace(0, len(names) - 1, CURVES - 1).round().astype(int)} | {chosen}
-        names = [name for name in names if name in kept]
+    names = [str(name) for name in _thinned(front, chosen, CURVES)["replica"]]
     there = set(pq.read_schema(folder / TABLE).names)
     columns = ["replica", "edges", *(f"history_{name}" for name in ("step", *HISTORIES) if f"history_{name}" in there)]
     table: pd.DataFrame = pq.read_table(folder / TABLE, columns=columns, filters=[("replica", "in", names)]).to_pandas()
@@ -436,29 +454,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _facts(study: Finished, frame: pd.DataFrame, seconds: float | None) -> list[tuple[str, str]]:
+def _facts(study: Finished, frame: pd.DataFrame, seconds: float | None, began: float | None) -> list[tuple[str, str]]:
     """What the study was, in pairs of name and value."""
     config, task = study.config, study.task
     counts = frame["status"].value_counts()
     packs = frame["replica"].str.partition("/")[0]
     found = [
-        ("task", f"{task.name} ({task.kind}, loss {task.loss}): {task.inputs} inputs, {task.outputs} outputs"),
+        (
+            "task",
+            f"{task.name} ({task.kind}, loss {task.loss}): {_count(task.inputs, 'input')}, {_count(task.outputs, 'output')}",
+        ),
         ("data", task.source or "not said"),
         ("samples", f"{task.train.samples:,} train, {task.valid.samples:,} validation, {task.test.samples:,} test"),
         ("method", config.method.use + _options(config.method.options)),
         ("penalties", ", ".join(p.use for p in config.penalties) or "none"),
         ("discretizers", ", ".join(d.use for d in config.discretizers) or "none"),
-        ("networks", f"{len(frame):,} in {packs.nunique():,} packs"),
+        ("networks", f"{len(frame):,} in {_count(packs.nunique(), 'pack')}"),
         ("finished", f"{int(counts.get('finished', 0)):,}"),
         ("diverged", f"{int(counts.get('diverged', 0)):,}"),
         ("failed", f"{int(counts.get('failed', 0)):,}"),
     ]
     found += [(f"data: {name}", words) for name, words in task.notes.items()]
     work = _pack_seconds(study.folder)
-    if seconds is not None:
-        began = time.time() - seconds - 1.0
+    if seconds is not None and began is not None:
         files = {p: study.folder / "packs" / p / TABLE for p in packs.unique()}
-        fresh = {p for p, file in files.items() if file.exists() and file.stat().st_mtime >= began}
+        fresh = {p for p, file in files.items() if file.exists() and file.stat().st_mtime >= began - 1.0}
         made = int(packs.isin(fresh).sum())
         found.append(("time of this run", _duration(seconds)))
         if made == len(frame):
@@ -484,14 +504,15 @@ def _pack_seconds(folder: Path) -> float:
     return sum(float(pack["seconds"].get(part, 0.0)) for pack in _packs(folder) for part in ("build", "train", "harden"))
 
 
-def _verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -> str:
-    def count(n: int, one: str, many: str) -> str:
-        return f"{n:,} {one if n == 1 else many}"
+def _count(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
+
+def _verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -> str:
     size = (
-        f"The chosen network reads {int(best['inputs'])} of {task.inputs} inputs and has "
-        f"{count(int(best['neurons']), 'hidden neuron', 'hidden neurons')}, {count(int(best['edges']), 'edge', 'edges')} and "
-        f"{count(network.parameter_count, 'parameter', 'parameters')}."
+        f"The chosen network reads {int(best['inputs'])} of {_count(task.inputs, 'input')} and has "
+        f"{_count(int(best['neurons']), 'hidden neuron')}, {_count(int(best['edges']), 'edge')} and "
+        f"{_count(network.parameter_count, 'parameter')}."
     )
     error, n = float(best["test_error"]), task.test.samples
     if task.kind == "regression":
@@ -514,7 +535,7 @@ def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[tuple[str, str, str,
     stages = {"relaxed": "relaxed_valid", "cut": "cut_valid", "fine-tuned": "valid"}
     finished = frame[frame["status"] == "finished"]
     found = []
-    for what in ("loss", "error"):
+    for what in ("loss", "error") if "valid_accuracy" in frame.columns else ("loss",):  # mean squared error is the loss
         for whose in ("chosen network", "median of all finished"):
             cells = []
             for prefix in stages.values():

@@ -1,0 +1,530 @@
+"""The report of a small real study: its files, its numbers, its pictures, its baseline."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from nasplug import datasets, drawing, report, results, schedules
+from nasplug.compact import CompactNetwork, compact
+from nasplug.config import parse
+from nasplug.contracts import Params
+from nasplug.hookspecs import hookimpl
+from nasplug.networks import Edge, Networks, forward
+from nasplug.plugins import Plugins
+from nasplug.replicas import uniform
+from nasplug.study import Study
+from nasplug.tasks import Kind, Loss, Split, Task
+
+NASTY = "<script>alert(1)</script>"
+FEATURES = [NASTY, "price ($)", "useless & long " + "x" * 40]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+# -- a study -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Dense layers and one skip block, nothing to relax."""
+
+    hidden: int
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        shapes = {"1_0": (self.hidden, task.inputs), "2_1": (task.outputs, self.hidden), "2_0": (task.outputs, task.inputs)}
+        return {name: uniform(seeds, name, shape, -0.7, 0.7) for name, shape in shapes.items()} | {
+            "bias": uniform(seeds, "bias", (task.outputs,), -0.1, 0.1)
+        }
+
+    def relax(self, params: Params, tau: Tensor, noise: Any = None) -> Networks:
+        blocks: dict[Edge, Tensor] = {(1, 0): params["1_0"], (2, 1): params["2_1"], (2, 0): params["2_0"]}
+        widths = (params["1_0"].shape[2], params["1_0"].shape[1], params["2_0"].shape[1])
+        return Networks(widths=widths, blocks=blocks, biases={2: params["bias"]})
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        return nets
+
+
+class Size:
+    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    def __call__(self, nets: Networks) -> Tensor:
+        return torch.stack([w.abs().sum((1, 2)) for w in nets.blocks.values()]).sum(0)
+
+
+class Cut:
+    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    def __call__(self, nets: Networks, score: Callable[[Networks], Tensor]) -> Networks:
+        return replace(nets, edge_gates={edge: (w.abs() > 0.1).to(w.dtype) for edge, w in nets.blocks.items()})
+
+
+class Offers:
+    @hookimpl
+    def register_search_methods(self, register: Any) -> None:
+        def plain(*, hidden: int = 3) -> Plain:
+            return Plain(hidden)
+
+        register("plain", plain)
+
+    @hookimpl
+    def register_regularizers(self, register: Any) -> None:
+        register("size", Size)
+
+    @hookimpl
+    def register_discretizers(self, register: Any) -> None:
+        register("cut", Cut)
+
+
+def plugins() -> Plugins:
+    found = Plugins()
+    for module in (datasets, schedules):
+        found.add(module, module.__name__, "nasplug", "0.1.0")
+    found.add(Offers(), "offers", "report-tests", "9.8.7")
+    return found
+
+
+def study(folder: Path, target: str = "label") -> Study:
+    """32 networks in 2 packs on 200 samples of 3 features, of which the third says nothing."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 3))
+    frame = pd.DataFrame(x, columns=FEATURES)
+    score = x[:, 0] - 0.5 * x[:, 1] ** 2 + 0.3 * random.normal(size=200)
+    frame["label"] = np.where(score > 0, "yes & <b>", "no")
+    frame["amount"] = score
+    path = folder / "data.csv"
+    frame.to_csv(path, index=False)
+    raw = {
+        "study": f"small-{target}",
+        "store": str(folder),
+        "task": {"use": "table", "path": str(path), "target": target, "features": FEATURES},
+        "method": {"use": "plain", "hidden": {"choice": [2, 4]}},
+        "penalties": [{"use": "size", "level": {"log": [1e-4, 1.0], "points": 8}}],
+        "discretizers": [{"use": "cut"}],
+        "train": {"steps": 40, "lr": 0.05, "finetune": 5, "reports": 4},
+        "seeds": 2,
+        "mlflow": None,
+    }
+    return Study(parse(raw), plugins()).run("serial")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture(scope="module")
+def amounts(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("amounts"), "amount")
+
+
+def page(of: Study) -> str:
+    return (of.folder / "report.html").read_text(encoding="utf-8")
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_the_files(labels: Study) -> None:
+    for name in ("front.png", "network.png"):
+        data = (labels.folder / name).read_bytes()
+        assert data.startswith(PNG)
+        assert len(data) > 5000
+    written = pd.read_csv(labels.folder / "front.csv")
+    assert written["replica"].tolist() == labels.front()["replica"].tolist()
+    np.testing.assert_allclose(written["valid_error"], labels.front()["valid_error"])
+
+
+def test_the_page_is_one_file_without_network_or_script(labels: Study) -> None:
+    text = page(labels)
+    for target in re.findall(r'(?:src|href)="([^"]*)"', text):
+        assert target.startswith(("#", "data:")), target
+    assert "default-src 'none'" in text
+    assert "url(http" not in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_escapes_names(labels: Study) -> None:
+    text = page(labels)
+    assert "<script" not in text.lower()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<b>" not in text
+
+
+def test_pictures_in_the_page_are_well_formed_and_have_their_own_ids(labels: Study) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", page(labels), flags=re.DOTALL)
+    assert len(pictures) == 4
+    ids: list[str] = []
+    for picture in pictures:
+        root = ElementTree.fromstring(picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+        ids += [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        assert "var(--ink)" in picture
+        assert drawing.INK not in picture
+    assert len(ids) == len(set(ids))
+
+
+def cells(text: str) -> list[list[str]]:
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", text, flags=re.DOTALL)
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.DOTALL) for row in rows]
+
+
+def test_the_table_of_the_front_has_the_numbers(labels: Study) -> None:
+    found = cells(page(labels))
+    task = labels.task
+    for _, row in labels.front().iterrows():
+        e, n = row["test_error"], task.test.samples
+        wanted = [str(row["edges"]), str(row["neurons"]), str(row["inputs"]), str(row["parameters"])]
+        line = next(c for c in found if c and c[-1] == row["replica"])
+        assert line[:4] == wanted
+        assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n) ** 0.5:.2f}"
+        assert f"{row['penalties.0.level']:.3g}" in line
+        assert str(row["method.hidden"]) in line
+
+
+def test_the_chosen_network_is_marked_once(labels: Study) -> None:
+    text = page(labels)
+    marked = re.findall(r'<tr class="chosen">(.*?)</tr>', text, flags=re.DOTALL)
+    assert str(labels.best()["replica"]) in marked[0]
+    assert f"reads {labels.best()['inputs']} of 3 inputs" in text
+
+
+def test_the_page_says_what_the_study_was_and_what_made_it(labels: Study) -> None:
+    text = page(labels)
+    assert "<dt>networks</dt><dd>32 in 2 packs</dd>" in text
+    assert "<dt>finished</dt><dd>32</dd>" in text
+    assert "networks per second" in text
+    assert "plain (report-tests 9.8.7)" in text
+    assert labels.task.digest in text
+    assert "data.csv: 200 rows" in text
+    assert "5 steps of fine-tuning" in text
+    assert "hidden:" in text  # the config as YAML
+
+
+def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
+    after = max(file.stat().st_mtime for file in labels.folder.glob("packs/*/replicas.parquet")) + 5.0
+    facts = dict(report._facts(labels, labels.frame, 3.0, after))
+    assert facts["made in this run"].startswith("0 of 32")
+    assert "networks per second" not in facts
+    later = dict(report._facts(labels, labels.frame, None, None))
+    assert "time of this run" not in later
+
+
+def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
+    class Ill:
+        config, folder, axes, task = labels.config, labels.folder, labels.axes, labels.task
+
+        @property
+        def frame(self) -> pd.DataFrame:
+            frame = labels.frame
+            front = set(labels.front()["replica"])
+            other = [i for i, name in enumerate(frame["replica"]) if name not in front]
+            frame.loc[other[0], "status"] = "diverged"
+            frame.loc[other[0], "valid_error"] = np.nan
+            failed = {"replica": "p0009/0000", "configuration": 7, "seed": 1, "status": "failed", "error": "no <memory>"}
+            return pd.concat([frame, pd.DataFrame([failed])], ignore_index=True)
+
+    before = page(labels)
+    try:
+        report.write_report(Ill(), 1.0)
+        text = page(labels)
+    finally:
+        (labels.folder / "report.html").write_text(before, encoding="utf-8")
+    assert "1 diverged" in text
+    assert "1 failed" in text
+    assert "no &lt;memory&gt;" in text
+    assert "p0009/0000" in text
+    assert f"<td>{int(labels.best()['edges'])}</td>" in text  # counts stay whole numbers beside missing ones
+
+
+def test_the_snippets_run(labels: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(labels.folder)
+    name = str(labels.best()["replica"])
+    for _, code in report._snippets(labels.folder, labels.network(), name):
+        exec(compile(code, "snippet", "exec"), {})  # noqa: S102
+    said = capsys.readouterr().out
+    assert said.count("tensor(") == 2
+
+
+def test_regression(amounts: Study) -> None:
+    text = page(amounts)
+    best = amounts.best()
+    assert f"R² is {best['test_r2']:.4f}" in text
+    assert "Lasso" in text
+    assert "% wrong" not in text
+    assert f"<td>{best['test_error']:.4g}</td>" in text
+
+
+# -- the terminal ------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_for_a_terminal(labels: Study) -> None:
+    console = Console(width=180, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(report.front_table(labels))
+    lines = console.export_text().splitlines()
+    (marked,) = [line for line in lines if "▶" in line and "chosen" not in line]
+    best = labels.best()
+    assert str(best["replica"]) in marked
+    assert f"{100 * best['valid_error']:.2f} ±" in marked
+    assert sum("p000" in line for line in lines) == len(labels.front())
+
+
+def test_a_long_front_is_thinned_for_a_terminal() -> None:
+    front = pd.DataFrame({"replica": [f"p0000/{i:04d}" for i in range(100)]})
+    shown = report._thinned(front, "p0000/0037", 30)
+    assert len(shown) <= 30
+    assert {"p0000/0000", "p0000/0037", "p0000/0099"} <= set(shown["replica"])
+
+
+def test_the_picture_of_the_front_fits_and_marks_the_chosen(labels: Study, amounts: Study) -> None:
+    for of in (labels, amounts):
+        picture = drawing.front_picture(of.frame, str(of.best()["replica"]))
+        lines = picture.splitlines()
+        assert len(lines) <= 18
+        assert max(map(len, lines)) <= 72
+        assert "".join(lines[:-1]).count("◆") == 1
+
+
+def test_the_picture_of_the_front_of_one_and_of_none() -> None:
+    one = pd.DataFrame(
+        {
+            "replica": ["p0000/0000"],
+            "status": "finished",
+            "edges": 0,
+            "valid_error": 0.0,
+            "valid_loss": 1.0,
+            "valid_accuracy": 1.0,
+        }
+    )
+    assert "◆" in drawing.front_picture(one, "p0000/0000")
+    assert drawing.front_picture(one.assign(status="diverged")) == "no network finished"
+
+
+# -- a network ---------------------------------------------------------------------------------------------------------
+
+
+def network(
+    widths: Sequence[int], blocks: dict[Edge, Sequence[Sequence[float]] | Tensor], candidates: tuple[str, ...] = ("relu",)
+) -> CompactNetwork:
+    nets = Networks(
+        widths=tuple(widths),
+        blocks={edge: torch.as_tensor(w, dtype=torch.float32).unsqueeze(0) for edge, w in blocks.items()},
+        candidates=candidates,
+    )
+    return compact(nets, 0)
+
+
+def drawn(of: CompactNetwork, tmp_path: Path) -> str:
+    """The picture as SVG; that the PNG is one too is checked on the way."""
+    figure = drawing.draw_network(of)
+    drawing.save_png(figure, tmp_path / "network.png")
+    data = (tmp_path / "network.png").read_bytes()
+    assert data.startswith(PNG)
+    assert len(data) > 2000
+    text = drawing.svg(figure, "network")
+    assert text.startswith("<svg")
+    return text
+
+
+def test_strength_is_the_sum_over_paths() -> None:
+    net = network((3, 2, 1), {(1, 0): [[2, -1, 0], [0, 3, 0]], (2, 1): [[1, -2]], (2, 0): [[0.5, 0, -0.25]]})
+    found = {s.feature: (s.value, s.sign) for s in drawing.strengths(net)}
+    assert found == {"x1": (1 + 6, "-"), "x0": (2 + 0.5, "+"), "x2": (0.25, "-")}
+    assert [s.feature for s in drawing.strengths(net)] == ["x1", "x0", "x2"]
+
+
+def test_a_sign_is_only_told_where_it_holds() -> None:
+    both = network((1, 2, 1), {(1, 0): [[1], [-1]], (2, 1): [[1, 1]]})
+    assert [s.sign for s in drawing.strengths(both)] == ["±"]
+    wave = network((1, 1, 1), {(1, 0): [[1]], (2, 1): [[1]]}, ("sin",))
+    assert [s.sign for s in drawing.strengths(wave)] == ["±"]
+    two = network((1, 2), {(1, 0): [[1], [1]]})
+    assert [s.sign for s in drawing.strengths(two)] == [""]
+
+
+def test_a_network_with_a_skip_edge(tmp_path: Path) -> None:
+    net = network((2, 2, 1), {(1, 0): [[1, 2], [0, -3]], (2, 1): [[1, -2]], (2, 0): [[0.5, 0]]}, ("tanh",))
+    text = drawn(net, tmp_path)
+    assert text.count("tanh") == 2
+    assert "+0.50" in text  # few edges have their weight written on them
+    assert "\u22123.00" in text
+    assert "skip edges: features ─▶ output" in drawing.network_picture(net)
+
+
+def test_a_network_without_hidden_neurons(tmp_path: Path) -> None:
+    net = network((3, 1), {(1, 0): [[1, 0, -2]]})
+    text = drawn(net, tmp_path)
+    assert ">x0<" in text
+    assert ">x1<" not in text
+    assert "2 of 3 features ─▶ y0" in drawing.network_picture(net)
+
+
+def test_a_network_that_is_a_constant(tmp_path: Path) -> None:
+    net = network((3, 1), {(1, 0): [[0, 0, 0]]})
+    assert "the output is constant" in drawn(net, tmp_path)
+    assert "the output is constant" in drawing.network_picture(net)
+
+
+def test_a_hundred_inputs_are_a_heat_map_and_five_survivors_a_drawing(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(3, 100, generator=generator)
+    text = drawn(network((100, 3, 1), {(1, 0): dense, (2, 1): [[1.0, -1.0, 2.0]]}), tmp_path)
+    assert "<image" in text
+    assert "inputs → layer 1 (relu)" in text
+    few = torch.zeros(3, 100)
+    few[:, ::20] = dense[:, ::20]
+    net = network((100, 3, 1), {(1, 0): few, (2, 1): [[1.0, -1.0, 2.0]]})
+    text = drawn(net, tmp_path)
+    assert "<image" not in text
+    assert ">x80<" in text
+    assert "5 of 100 features" in drawing.network_picture(net)
+    assert "and 76 weaker ones" in drawing.network_picture(network((100, 3, 1), {(1, 0): dense, (2, 1): [[1.0, -1.0, 2.0]]}))
+
+
+def test_bars_are_as_long_as_the_strength() -> None:
+    lines = drawing.network_picture(network((2, 1), {(1, 0): [[4, -1]]})).splitlines()
+    first, second = (next(line for line in lines if line.lstrip().startswith(name)) for name in ("x0", "x1"))
+    assert first.count("█") == pytest.approx(4 * second.count("█"), abs=4)
+    assert " + " in first
+    assert " - " in second
+
+
+def test_many_dots_are_pixels() -> None:
+    random = np.random.default_rng(0)
+    n = 5000
+    frame = pd.DataFrame(
+        {
+            "replica": [f"p0000/{i:04d}" for i in range(n)],
+            "status": "finished",
+            "edges": random.integers(1, 5000, n),
+            "valid_error": random.random(n),
+            "valid_loss": random.random(n),
+            "level": 10 ** random.uniform(-5, 0, n),
+        }
+    )
+    front = results.front(frame)
+    text = drawing.svg(drawing.draw_front(frame, front, str(front["replica"].iloc[0]), colour=("level", "level")), "front")
+    assert len(text) < 2_000_000
+    assert "<image" in text
+
+
+# -- the baseline ------------------------------------------------------------------------------------------------------
+
+
+def synthetic(kind: Kind, samples: int = 300, outputs: int = 3) -> Task:
+    """10 inputs of which 2 count."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(10, samples, generator=generator)
+    score = torch.stack([x[0] - x[1], x[1] - 0.5 * x[0], -x[0]]) + 0.3 * torch.randn(3, samples, generator=generator)
+    y = {"classes": score.argmax(0), "binary": (score[:1] > 0).float(), "regression": score[:outputs]}[kind]
+    losses: dict[str, Loss] = {"classes": "cross_entropy", "binary": "logistic", "regression": "mse"}
+    parts = [Split(x[:, i::3], y[..., i::3]) for i in range(3)]
+    names = {"binary": ("no", "yes"), "classes": ("a", "b", "c"), "regression": tuple("abc"[:outputs])}[kind]
+    return Task(
+        name="made",
+        kind=kind,
+        loss=losses[kind],
+        train=parts[0],
+        valid=parts[1],
+        test=parts[2],
+        features=tuple(f"f{i}" for i in range(10)),
+        targets=names,
+        input_shift=torch.zeros(10),
+        input_scale=torch.ones(10),
+        output_shift=torch.zeros(len(names)),
+        output_scale=torch.ones(len(names)),
+    )
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
+def test_the_baseline_finds_the_sparse_model(kind: Kind) -> None:
+    task = synthetic(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear = report.baseline(task)
+    assert linear is not None
+    assert len(linear.path) == 20
+    assert linear.best.valid_error == min(fit.valid_error for fit in linear.path)
+    assert linear.simplest.edges <= linear.best.edges
+    assert linear.path[0].edges <= 3 < linear.path[-1].edges
+    assert linear.path[-1].inputs <= 10
+    assert all(fit.edges <= fit.parameters <= fit.edges + 3 for fit in linear.path)
+    assert linear.best.test_error < (0.2 if kind != "regression" else 0.3)
+
+
+def test_the_baseline_counts_what_scikit_learn_says() -> None:
+    from sklearn.linear_model import Lasso
+
+    task = synthetic("regression", outputs=1)
+    linear = report.baseline(task)
+    assert linear is not None
+    fit = linear.path[8]
+    model = Lasso(alpha=fit.strength).fit(task.train.x.T.numpy(), task.train.y.T.numpy())
+    assert fit.edges == int((model.coef_ != 0).sum())
+    square = (model.predict(task.test.x.T.numpy()) - task.test.y[0].numpy()) ** 2
+    assert fit.test_error == pytest.approx(square.mean(), rel=1e-3)
+
+
+def test_test_scores_do_not_choose_the_baseline() -> None:
+    task = synthetic("binary")
+    wrong = replace(task, test=Split(task.test.x, 1 - task.test.y))
+    one, other = report.baseline(task), report.baseline(wrong)
+    assert one is not None
+    assert other is not None
+    assert one.best.strength == other.best.strength
+    assert one.best.test_error == pytest.approx(1 - other.best.test_error)
+
+
+def test_a_standard_error_decides_within(labels: Study) -> None:
+    fit = report.Fit(1.0, 4, 3, 5, 0.1, 0.2, True)
+    linear = report.Baseline("L1 logistic regression", fit, fit, 0.04, 100, (fit,))
+    task = labels.task
+    row = pd.Series({"test_error": 0.239, "parameters": 7})
+    said = report.compare(task, row, linear)
+    assert said.startswith("chosen network: test error 23.90 % (7 parameters); L1 logistic regression: 20.00 % (5 parameters)")
+    assert said.endswith("(4.00 %, N = 100): yes")
+    assert report.compare(task, pd.Series({"test_error": 0.241, "parameters": 7}), linear).endswith("no")
+
+
+def test_baseline_json(labels: Study) -> None:
+    written = json.loads((labels.folder / "baseline.json").read_text())
+    assert written["sentence"] in page(labels)
+    assert written["digest"] == labels.task.digest
+    assert written["chosen"]["edges"] == labels.best()["edges"]
+    error, n = written["best"]["test_error"], labels.task.test.samples
+    assert written["standard_error"] == pytest.approx((error * (1 - error) / n) ** 0.5)
+    within = labels.best()["test_error"] - error <= written["standard_error"]
+    assert written["within_one_standard_error"] == within
+
+
+def test_a_large_task_gets_no_baseline_and_the_page_says_why() -> None:
+    task = synthetic("binary", samples=3 * 20_001)
+    assert report.baseline(task) is None
+    assert "20,001 training samples" in report._refusal(task)
+
+
+# -- imports -----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_report_imports_no_plotting() -> None:
+    code = "import sys, nasplug.report; print(sorted({'matplotlib', 'pandas', 'sklearn', 'jinja2'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
