@@ -80,7 +80,9 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.5,
     "grid.alpha": 0.6,
     "legend.fontsize": 8.0,
-    "legend.frameon": False,
+    "legend.facecolor": PAPER,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "svg.fonttype": "none",
     "svg.hashsalt": "nasplug",
     "xtick.color": MUTED,
@@ -278,7 +280,8 @@ def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None
     from matplotlib.colors import ListedColormap, LogNorm, Normalize
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    style: dict[str, Any] = {"s": 13, "alpha": 0.55, "lw": 0, "zorder": 2, "rasterized": len(x) > MOST_DOTS}
+    many = len(x) > MOST_DOTS
+    style: dict[str, Any] = {"s": 4 if many else 13, "alpha": 0.4 if many else 0.55, "lw": 0, "zorder": 2, "rasterized": many}
     if value is None or not np.isfinite(value).any() or np.nanmin(value) == np.nanmax(value):
         axes.scatter(x, y, color=MUTED, **style)
         return
