@@ -189,14 +189,21 @@ def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @config.command()
 @config_argument
 @overrides_argument
+@json_option
 @_refusing
-def validate(config: Path, overrides: tuple[str, ...]) -> None:
-    """Check a study as `run` would, data and plugins included; status 2 if it would be refused."""
+def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check a study as `run` would: plugins, data and store; status 2 if it would be refused.
+
+    Only CPUs and GPUs are not looked at: they are those of the machine that runs it.
+    """
     from nasplug.study import Study
 
-    study = Study.from_yaml(config, overrides)
-    packs = study.plan()
-    click.echo(f"{config}: good; {sum(p.rows for p in packs)} networks in {len(packs)} packs.")
+    packs = Study.from_yaml(config, overrides).check()
+    networks = sum(p.rows for p in packs)
+    if as_json:
+        _print_json({"config": str(config), "networks": networks, "packs": len(packs)})
+    else:
+        click.echo(f"{config}: good; {networks} networks in {len(packs)} packs.")
 
 
 @config.command()

@@ -29,6 +29,7 @@ __all__ = [
     "Train",
     "Use",
     "as_sweep",
+    "from_yaml",
     "json_schema",
     "override",
     "parse",
@@ -70,6 +71,11 @@ class Sweep(BaseModel):
         if twice := sorted({value for value in listed if listed.count(value) > 1} if len(set(listed)) < len(listed) else ()):
             raise ValueError(f"{', '.join(twice)} more than once; equal values make equal networks: list each value once")
         return self
+
+    @property
+    def ends(self) -> list[Any]:
+        """All values of a list, the two ends of a range."""
+        return self.choice or self.grid or list(self.uniform or self.log or ())
 
     @property
     def values(self) -> list[Any]:
@@ -317,7 +323,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _from_yaml(text: str, where: str) -> Any:
+def from_yaml(text: str, where: str) -> Any:
+    """Plain data from YAML.
+
+    Raises:
+        ConfigError: naming ``where`` and the line.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -340,7 +351,7 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a study's YAML file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text in UTF-8; give the path of a study's YAML file") from None
-    raw = _from_yaml(text, str(path))
+    raw = from_yaml(text, str(path))
     if not isinstance(raw, dict):
         keys = ", ".join(StudyConfig.model_fields)
         raise ConfigError(f"{path}: holds {shown(raw)}; needed: a study, a mapping of keys ({keys})")
@@ -359,7 +370,7 @@ def override(raw: dict[str, Any], text: str) -> None:
     keys = path.split(".")
     if not sign or not all(keys):
         raise ConfigError(f"override {text!r}; needed: path=value, for example train.steps=500 or penalties.0.level=0.01")
-    new = _from_yaml(value, f"override {text!r}")
+    new = from_yaml(value, f"override {text!r}")
     here: Any = raw
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1

@@ -50,13 +50,17 @@ def pick_device(device: str, gpus: float) -> str:
     Raises:
         ConfigError: when a device is asked for that is not there.
     """
-    if device == "auto":
-        return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"resources.device: {device!r} cannot be used here ({error}); write auto or cpu") from None
-    return device
+    if device == "cpu" or (device == "auto" and gpus == 0):
+        return "cpu"
+    chosen = "cuda" if device == "auto" else device
+    have = torch.cuda.device_count()
+    if have <= (torch.device(chosen).index or 0):
+        asked = f"gpus: {gpus:g}" if device == "auto" else f"device: {device}"
+        raise ConfigError(
+            f"resources.{asked}; here are {have} GPUs that torch {torch.__version__} can use. Write gpus: 0 and device: auto "
+            "to train on the CPU, or run where there is a GPU"
+        )
+    return chosen
 
 
 def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], widths: tuple[int, ...]) -> bool:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from nasplug.schedules import Track, constant, track
 from nasplug.tasks import Task
 from nasplug.train import Search, start
 
-__all__ = ["Axis", "Components", "Pack", "assemble", "axes", "chunk", "components", "grid", "settle"]
+__all__ = ["Axis", "Components", "Pack", "assemble", "axes", "chunk", "components", "corners", "cpus_here", "grid", "settle"]
 
 ROW = re.compile(r"^(penalties\.\d+\.(level|ramp\.(?!use$).+)|temperature\.(?!use$).+|train\.lr|train\.decay\.(?!use$).+)$")
 """Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
@@ -129,6 +130,13 @@ def grid(found: Sequence[Axis]) -> list[dict[str, Any]]:
             "List fewer values, or take sampler random, tpe or nsga2"
         )
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def corners(found: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Each value that a draw may give (of a range, its ends), with the other axes at their first."""
+    ends = {axis.path: axis.sweep.ends for axis in found}
+    first = {path: values[0] for path, values in ends.items()}
+    return [first | {path: value} for path, values in ends.items() for value in values]
 
 
 def settle(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
@@ -324,9 +332,20 @@ def floats(tensors: Iterable[Tensor]) -> int:
     return sum(math.prod(t.shape[1:]) for t in tensors)
 
 
+def cpus_here() -> int:
+    """The CPUs that this process may use: in a container that has a quota, the quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        share, period = quota.read_text().split()
+        if share != "max":
+            return max(1, min(allowed, int(share) // int(period)))
+    return allowed
+
+
 def places(study: StudyConfig) -> int:
     """How many packs this machine trains at once."""
-    return max(1, int((os.cpu_count() or 1) / study.resources.cpus))
+    return max(1, int(cpus_here() / study.resources.cpus))
 
 
 def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> int:

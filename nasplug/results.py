@@ -60,8 +60,11 @@ def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
         raise ConfigError(
             f"{folder} has no {TABLE}; give the folder of a study that has run (<store>/<study>), or run it first"
         )
-    names = [n for n in pq.read_schema(path).names if histories or not n.startswith("history_")]
-    frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
+    try:
+        names = [n for n in pq.read_schema(path).names if histories or not n.startswith("history_")]
+        frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); run the study again, which writes it anew") from None
     return frame
 
 

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import torch
 
 from nasplug.config import StudyConfig, parse
+from nasplug.errors import ConfigError, NasplugError
 from nasplug.packs import TABLE, pick_device, run_pack
-from nasplug.plan import Pack
+from nasplug.plan import Pack, cpus_here
 from nasplug.plugins import Plugins, load_plugins
 
 __all__ = ["RayRunner", "Runner", "SerialRunner", "Watch"]
@@ -35,6 +36,14 @@ class Watch:
 
 class Runner(Protocol):
     """Runs packs until each has its results or has failed for good."""
+
+    def check(self, study: StudyConfig) -> None:
+        """Refuse, before anything is started or written, resources that this runner can never give.
+
+        Raises:
+            ConfigError: with what there is.
+        """
+        ...
 
     def start(self) -> None:
         """Get ready; may be called from another thread, before `run`, so that slow starts overlap."""
@@ -52,6 +61,10 @@ class Runner(Protocol):
 @dataclass(frozen=True, slots=True)
 class SerialRunner:
     """In this process, a pack at a time: for notebooks, debugging and small studies."""
+
+    def check(self, study: StudyConfig) -> None:
+        """See `Runner.check`."""
+        pick_device(study.resources.device, study.resources.gpus)
 
     def start(self) -> None:
         """Nothing to start."""
@@ -108,6 +121,28 @@ class RayRunner:
     cpus: int | None = None
     _started: bool = field(default=False, init=False)
 
+    def check(self, study: StudyConfig) -> None:
+        """See `Runner.check`; what a cluster has is its own matter, as it may grow."""
+        resources = study.resources
+        if resources.device not in ("auto", "cpu") and resources.gpus == 0:
+            raise ConfigError(
+                f"resources.device: {resources.device} with gpus: 0; Ray hides the GPUs from trials that ask for none. "
+                "Write gpus: 1 (or a share of one)"
+            )
+        if ":" in resources.device:
+            raise ConfigError(f"resources.device: {resources.device}; Ray chooses which GPU a trial gets. Write device: cuda")
+        if self.address is not None:
+            return
+        have = {"cpus": float(self.cpus or cpus_here()), "gpus": float(torch.cuda.device_count())}
+        for name, there in have.items():
+            asked = getattr(resources, name)
+            if asked > there:
+                raise ConfigError(
+                    f"resources.{name}: {asked:g} for a pack; this machine has {there:g}, so the first pack would wait "
+                    f"for ever. Write {name}: {there:g} or less, or give the address of a cluster that has more (--address)"
+                )
+        pick_device(resources.device, resources.gpus)
+
     def start(self) -> None:
         """Start Ray on this machine, or connect to the cluster; once."""
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -121,8 +156,17 @@ class RayRunner:
 
         if ray.is_initialized():
             return
-        local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self.cpus} if self.address is None else {}
-        ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        local: dict[str, Any] = (
+            {"include_dashboard": False, "num_cpus": self.cpus or cpus_here()} if self.address is None else {}
+        )
+        try:
+            ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+            where = "on this machine" if self.address is None else f"at address {self.address!r}"
+            raise NasplugError(
+                f"Ray {where} does not answer: {_last_line(error)}. Give the address of a running cluster (auto, host:port), "
+                "none to start Ray on this machine, or take the runner serial"
+            ) from error
         self._started = True
         importlib.import_module("ray.tune")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,10 @@ import yaml
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import StudyConfig, parse, read_yaml
+from nasplug.config import StudyConfig, from_yaml, parse, read_yaml
 from nasplug.errors import ConfigError, NasplugError, did_you_mean
 from nasplug.packs import TABLE
-from nasplug.plan import Axis, Pack, axes, build_task, chunk, settle
+from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.report import write_report
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
@@ -68,9 +69,11 @@ class Study:
         """
         folder = Path(folder)
         file = folder / STUDY_FILE
-        if not file.exists():
-            raise ConfigError(f"{folder} is not a study's folder (it has no {STUDY_FILE}); give <store>/<study>")
-        config = parse(yaml.safe_load(file.read_text()))
+        if not file.is_file():
+            inside = [str(found.parent) for found in sorted(folder.glob(f"*/{STUDY_FILE}"))]
+            there = f"one of {', '.join(inside)}" if inside else "<store>/<study>"
+            raise ConfigError(f"{folder} is not a study's folder (it has no {STUDY_FILE}); give {there}")
+        config = parse(from_yaml(file.read_text(encoding="utf-8"), str(file)))
         return cls(config.model_copy(update={"store": str(folder.parent), "study": folder.name}))
 
     # -- planning ------------------------------------------------------------------------------------------------------
@@ -96,7 +99,48 @@ class Study:
         Raises:
             ConfigError: for anything that cannot be run.
         """
-        return chunk(self.config, next(iter(self.generations)), self.plugins)
+        generations = self.generations
+        sampler = self.config.sampler.use
+        if sampler != "grid":
+            if not generations.drawn:
+                raise ConfigError(
+                    f"sampler: {sampler!r} has nothing to draw; needed: a sweep with choice, uniform or log. "
+                    "Write one, or take sampler grid"
+                )
+            chunk(self.config, corners(self.axes), self.plugins)  # what a later generation may draw is refused now
+        return chunk(self.config, next(iter(generations)), self.plugins)
+
+    def check(self) -> list[Pack]:
+        """As `plan`, and the folder too: all that can be refused without knowing who runs the packs. Writes nothing.
+
+        Raises:
+            ConfigError: for anything that cannot be run, a store that cannot be written, a folder that is taken.
+        """
+        packs = self.plan()
+        there = next(parent for parent in (self.folder, *self.folder.resolve().parents) if parent.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            what = "is read-only" if there.is_dir() else "is a file"
+            raise ConfigError(
+                f"store: {self.folder} cannot be written ({there} {what}); choose a folder you may write to (store: ...)"
+            )
+        path = self.folder / STUDY_FILE
+        if path.exists():
+            old = from_yaml(path.read_text(encoding="utf-8"), str(path))
+            plain = self.config.plain()
+            changed = [
+                key for key in plain if key not in _MAY_CHANGE and (not isinstance(old, dict) or old.get(key) != plain[key])
+            ]
+            if changed:
+                raise ConfigError(
+                    f"{self.folder} already holds another study of that name (different: {', '.join(changed)}); "
+                    "give this one another name (study: ...), or remove that folder"
+                )
+        elif self.folder.exists() and (others := sorted({p.name for p in self.folder.iterdir()} - _BEFORE_CLAIMED)):
+            raise ConfigError(
+                f"{self.folder} exists and is not a study's folder (it holds {', '.join(others[:3])}, no {STUDY_FILE}); "
+                "give the study another name (study: ...) or another store"
+            )
+        return packs
 
     @property
     def task(self) -> Task:
@@ -121,14 +165,15 @@ class Study:
             observers: objects with any of the observer hooks, beside the installed plugins.
 
         Raises:
-            ConfigError: before any work, for what cannot be run.
+            ConfigError: before any work, for what cannot be run; nothing is written then.
             NasplugError: when no network of the whole study finished.
         """
         began = time.perf_counter()
-        self._claim()
         chosen: Runner = _runner(runner, address)
+        chosen.check(self.config)
+        first = self.check()
+        self._claim()
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
-        first = self.plan()  # refuses what cannot be run before anything is started
         with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
             hook = self.plugins.manager.hook
             starting = aside.submit(chosen.start)  # seconds of waiting, while observers get ready
@@ -206,25 +251,16 @@ class Study:
         return Watch(reported, finished)
 
     def _claim(self) -> None:
-        """Make the folder and write the study into it, or refuse.
+        """Make the folder and write the study into it.
 
         Raises:
-            ConfigError: when the store cannot be written, or the folder holds another study.
+            ConfigError: when the store cannot be written.
         """
         path = self.folder / STUDY_FILE
-        plain = self.config.plain()
+        beside = path.with_suffix(".tmp")
         try:
             (self.folder / "packs").mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                old = yaml.safe_load(path.read_text())
-                changed = [key for key in plain if key not in _MAY_CHANGE and old.get(key) != plain[key]]
-                if changed:
-                    raise ConfigError(
-                        f"{self.folder} already holds another study of that name (different: {', '.join(changed)}); "
-                        "give this one another name (study: ...), or remove that folder"
-                    )
-            beside = path.with_suffix(".tmp")
-            beside.write_text(yaml.safe_dump(plain, sort_keys=False))
+            beside.write_text(yaml.safe_dump(self.config.plain(), sort_keys=False))
             beside.replace(path)
         except OSError as error:
             raise ConfigError(
@@ -265,6 +301,7 @@ class Study:
 
 
 _MAY_CHANGE = frozenset({"store", "resources", "mlflow"})
+_BEFORE_CLAIMED = frozenset({"packs", "study.tmp"})  # what a run that was stopped while it claimed its folder may leave
 
 
 def _runner(runner: str | Runner, address: str | None) -> Runner:
@@ -273,6 +310,8 @@ def _runner(runner: str | Runner, address: str | None) -> Runner:
     if runner == "ray":
         return RayRunner(address)
     if runner == "serial":
+        if address is not None:
+            raise ConfigError(f"address {address!r} with runner 'serial', which runs here; leave it out, or take runner 'ray'")
         return SerialRunner()
     raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")
 
