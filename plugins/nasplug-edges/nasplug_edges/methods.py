@@ -1,0 +1,258 @@
+"""`edges`: every edge is a weight; four ways of learning which edges to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from nasplug.contracts import Params, SearchMethod
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks, forward
+from nasplug.networks import activation as known
+from nasplug.replicas import column
+from nasplug.tasks import Task
+from nasplug_edges.skeleton import Skeleton, linear, mirrored, nothing, small
+
+__all__ = ["Annealed", "Gated", "Plain", "Snapped", "edges"]
+
+SMALLEST = 1e-4
+"""Lower temperatures count as this one, where a gate is 0 or 1 to float32 unless its logit is within 2e-3 of 0."""
+
+Mode = Literal["annealed", "gated", "l1", "snap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Plain weights that start as `torch.nn.Linear`'s: mode ``l1``."""
+
+    skeleton: Skeleton
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Blocks and biases ``U[-1, 1] / sqrt(H_from)``."""
+        return self.skeleton.draw(task, seeds, lambda edge: linear, biased=True)
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The weights as they are; ``tau`` and ``noise`` play no part."""
+        return self.skeleton.networks(params)
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct."""
+        return nets
+
+
+@dataclass(frozen=True, slots=True)
+class Snapped:
+    """Weights rounded to {0, 1} now and then: mode ``snap``."""
+
+    skeleton: Skeleton
+    every: int
+    cut: float
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Blocks ``N(0, 0.1)``, input to output included."""
+        return self.skeleton.draw(task, seeds, lambda edge: small, biased=False)
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The weights as they are; ``tau`` and ``noise`` play no part."""
+        return self.skeleton.networks(params)
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct."""
+        return nets
+
+    def project(self, params: Params, step: int, steps: int) -> Params:
+        """``1 if |w| >= cut else 0`` after every ``every`` steps but not after the last one."""
+        if step % self.every or step == steps:
+            return params
+        return {name: (w.abs() >= self.cut).to(w.dtype) for name, w in params.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Annealed:
+    """Plain weights in mirrored pairs, activations that start with a slope on both sides: mode ``annealed``."""
+
+    skeleton: Skeleton
+    slope: float
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Hidden layers mirrored, the output layer as `torch.nn.Linear`'s, skip blocks and biases 0."""
+        last = len(self.skeleton.hidden) + 1
+        return self.skeleton.draw(
+            task,
+            seeds,
+            lambda edge: nothing if edge[1] < edge[0] - 1 else linear if edge[0] == last else mirrored,
+            biased=False,
+        )
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """``f_s(z) = (1 - s) f(z) + s z`` with ``s = slope min(tau, 1)``, as a choice; the weights as they are."""
+        s = self.slope * tau.clamp(max=1.0)  # (K,)
+        choice = torch.stack((1.0 - s, s), -1).unsqueeze(1)  # (K, 1, 2)
+        nets = self.skeleton.networks(params)
+        return replace(
+            nets,
+            choices=dict.fromkeys(range(1, nets.depth), choice),
+            candidates=(self.skeleton.activation, "identity"),
+        )
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct."""
+        return nets
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A gate beside each weight: mode ``gated``."""
+
+    skeleton: Skeleton
+    start: float
+    architecture: ClassVar[frozenset[str]] = frozenset({"logits"})
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Weights as in ``annealed``; ``logits (K, E)``, all edges side by side, such that each gate starts at ``start``."""
+        params = Annealed(self.skeleton, 0.0).init(task, seeds)
+        count = sum(math.prod(p.shape[1:]) for name, p in params.items() if name.startswith("block"))
+        logit = math.log(self.start) - math.log1p(-self.start)
+        return params | {"logits": torch.full((len(seeds), count), logit, dtype=torch.float64, device=seeds.device)}
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """``gate = sigmoid(logit / tau)``."""
+        nets = self.skeleton.networks(params)
+        logits = params["logits"]
+        gates = torch.sigmoid(logits / column(tau, logits).clamp(min=SMALLEST))
+        parts = gates.split_with_sizes([w.shape[1] * w.shape[2] for w in nets.blocks.values()], 1)
+        return replace(nets, edge_gates={edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)})
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct: gates are part of the record."""
+        return nets
+
+
+def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:
+    """An option that the mode does not read is an error, not a wish."""
+    foreign = [f"{name}={value}" for name, value in given.items() if value is not None and name not in OPTIONS[mode]]
+    if foreign:
+        readers = "; ".join(f"{m}: {', '.join(names)}" for m, names in OPTIONS.items() if names)
+        raise ConfigError(
+            f"edges: {', '.join(foreign)} with mode {mode!r}, which does not read it. Options of one mode alone: {readers}. "
+            "Leave it out or change the mode"
+        )
+
+
+OPTIONS: Mapping[Mode, tuple[str, ...]] = {"annealed": ("slope",), "gated": ("start",), "l1": (), "snap": ("every", "cut")}
+
+
+def _check_snap(hidden: Sequence[int], skips: bool, bias: bool | None) -> None:
+    if skips or bias:
+        raise ConfigError(
+            f"edges: mode 'snap' with skips={skips}, bias={bias}; it has the blocks in->hidden, in->out and hidden->out and no "
+            "biases, as the code it follows. Leave both out, or take another mode"
+        )
+    if len(hidden) != 1:
+        raise ConfigError(f"edges: mode 'snap' with hidden={list(hidden)}; it has one hidden layer, for example [4]")
+
+
+def edges(
+    *,
+    mode: Mode = "annealed",
+    hidden: Sequence[int] = (16,),
+    skips: bool = False,
+    activation: str = "relu",
+    bias: bool | None = None,
+    slope: float | None = None,
+    start: float | None = None,
+    every: int | None = None,
+    cut: float | None = None,
+) -> SearchMethod:
+    """Structure-aware backpropagation: every edge is a weight, and training decides which edges stay.
+
+    ``y = W_D f(... f(W_1 x + b_1) ...) + b_D``, layered, with a block from every earlier layer if ``skips``; blocks
+    ``(K, H_to, H_from)``. The pull towards zero, its level and its ramp are the study's (``l1`` on weights, ``soft_count`` on
+    gates), and so is the cut (``threshold``). An edge counts if it lies on a path from an input to an output.
+
+    Modes:
+
+    - ``annealed``: ours. Hidden rows start in pairs ``+q, -q`` with orthonormal q, biases and skip blocks at 0; the
+      activation is ``(1 - s) f(z) + s z`` with ``s = slope min(tau, 1)``, so that no unit starts dead. Let the temperature
+      end at 0, where f alone is left. ``slope`` in [0, 1], default 0.5.
+    - ``gated``: ours. A gate a weight, ``sigmoid(logit / tau)``, from ``start`` in (0, 1), default 0.9; starts otherwise as
+      ``annealed``. The logits are the architecture.
+    - ``l1``: the paper's text. Plain weights that start as `torch.nn.Linear`'s.
+    - ``snap``: what the paper's code does. After every ``every`` steps (default 50) each weight becomes 1 if
+      ``|w| >= cut`` (default 0.3), else 0; not after the last step. No bias; in->out beside in->hidden->out; starts N(0, 0.1).
+
+    ``bias``: biases of hidden and output layers; None means yes, except for ``snap``, which has none.
+
+    Fails: ``l1`` without a ramp and fine-tuning keeps twice the edges that are needed, or none; XOR with four hidden units
+    can start with every unit on one side of the data (1 of 300 seeds with ``annealed``, 1 of 4 with random rows). ``snap``
+    destroys what was learned at each rounding: it is here to be compared with. ``gated`` alone keeps gates of weights that
+    do nothing: penalise both.
+
+    Raises:
+        ConfigError: for hidden layers that are missing or empty, an unknown activation, an option of another mode or out of
+            range.
+
+    Source: Structure-Aware Backpropagation; text and code differ, hence two modes. We differ in ``snap`` by leaving out the
+    code's hidden x hidden block: data flow through the network once, so its edges never carry signal. The code counts them:
+    its "14 of 30" edges with 4 hidden units are all 2*4 + 2 + 4 = 14 real ones, its "11 of 20" with 3 all of 6 + 2 + 3.
+    """
+    if not hidden or min(hidden) < 1:
+        raise ConfigError(f"edges: hidden={list(hidden)}; needed: at least one layer of at least one neuron, for example [8]")
+    known(activation)
+    _refuse_others(mode, {"slope": slope, "start": start, "every": every, "cut": cut})
+    if mode == "snap":
+        _check_snap(hidden, skips, bias)
+    skeleton = Skeleton(tuple(hidden), skips or mode == "snap", activation, mode != "snap" if bias is None else bias)
+    if mode == "l1":
+        return Plain(skeleton)
+    if mode == "snap":
+        return _snapped(skeleton, 50 if every is None else every, 0.3 if cut is None else cut)
+    if mode == "gated":
+        return _gated(skeleton, 0.9 if start is None else start)
+    return _annealed(skeleton, 0.5 if slope is None else slope)
+
+
+def _snapped(skeleton: Skeleton, every: int, cut: float) -> Snapped:
+    if every < 1:
+        raise ConfigError(f"edges: every={every}; needed: a whole number >= 1 (steps between two roundings)")
+    if not (math.isfinite(cut) and cut > 0.0):
+        raise ConfigError(f"edges: cut={cut}; needed: a finite number > 0 (weights at least this large become 1)")
+    return Snapped(skeleton, every, cut)
+
+
+def _gated(skeleton: Skeleton, start: float) -> Gated:
+    if not 0.0 < start < 1.0:
+        raise ConfigError(f"edges: start={start}; needed: 0 < start < 1 (where gates begin, at temperature 1)")
+    return Gated(skeleton, start)
+
+
+def _annealed(skeleton: Skeleton, slope: float) -> Annealed:
+    if not 0.0 <= slope <= 1.0:
+        raise ConfigError(f"edges: slope={slope}; needed: 0 <= slope <= 1 (share of the identity at temperature 1)")
+    if skeleton.activation == "identity":
+        raise ConfigError("edges: activation 'identity' has nothing to anneal; take mode 'l1', or another activation")
+    return Annealed(skeleton, slope)
