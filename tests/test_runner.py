@@ -161,7 +161,7 @@ cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "num_gpu
 cluster.add_node(num_cpus=1, num_gpus=1)
 from nasplug.study import Study
 config = json.loads({json.dumps(json.dumps({**SMALL, "store": str(tmp_path), "seeds": 16}))})
-config["resources"] = {{"cpus": 0.5, "gpus": 0.5, "pack": 8}}
+config["resources"] = {{"cpus": 0.5, "gpus": 0.5, "pack": 8, "device": "cpu"}}
 study = Study.from_dict(config).run("ray", address=cluster.address)
 assert set(study.frame["status"]) == {{"finished"}} and len(study.frame) == 32
 cluster.shutdown()
