@@ -69,7 +69,7 @@ def print_summary(study: Study) -> None:
     frame = study.frame
     best = study.best()
     console.print(front_table(study))
-    console.print(front_picture(frame), highlight=False, markup=False)
+    console.print(front_picture(frame, str(best["replica"])), highlight=False, markup=False)
     console.print(network_picture(study.network(str(best["replica"]))), highlight=False, markup=False)
     counts = frame["status"].value_counts().to_dict()
     console.print(f"{len(frame)} networks: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
