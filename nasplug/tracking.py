@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
@@ -54,7 +55,7 @@ SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded
 SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
 EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
-ARTIFACTS = ("replicas.parquet", "failures.parquet", "report.html", "front.csv", "baseline.json")
+ARTIFACTS = (TABLE, "report.html", "front.csv", "baseline.json")
 PICTURES = ("*.png", "*.svg")
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
 VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
@@ -391,9 +392,10 @@ class Tracker:
         for task, digest in {pair[1]: pair for pair in map(self._task, sorted(self._counted)[:MOST_TASKS])}.values():
             self._client.log_inputs(self.run, datasets=_datasets(task, digest))
         pictures = [path for pattern in PICTURES for path in sorted(self._folder.glob(pattern))]
-        for path in [*(self._folder / name for name in ARTIFACTS), *pictures]:
-            if path.exists():
-                self._client.log_artifact(self.run, str(path))
+        with tempfile.TemporaryDirectory() as beside:
+            for path in [*(self._folder / name for name in ARTIFACTS), *pictures]:
+                if path.exists():
+                    self._client.log_artifact(self.run, str(_clean(path, Path(beside))))
         note = (
             f"{len(frame)} networks, {len(rows)} on the front. Chosen: **{best}**, {int(chosen['edges'])} edges, "
             f"validation error {chosen['valid_error']:.4g}, test error {chosen['test_error']:.4g}."
@@ -633,6 +635,20 @@ def _scored_on(metric: str, task: Task, digest: str) -> tuple[str | None, str | 
         if f"{split}_" in metric:
             return f"{task.name}/{split}", digest[:DIGEST]
     return None, None
+
+
+def _clean(path: Path, beside: Path) -> Path:
+    """The file, or a copy without secrets where it may hold some: the report shows the config, the table plugins' errors."""
+    copy = beside / path.name
+    if path.suffix == ".html":
+        copy.write_text(scrub(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return copy
+    if path.suffix == ".parquet" and "error" in pq.read_schema(path).names:
+        table = pq.read_table(path)
+        errors = pa.array(scrub(table["error"].to_pylist()), pa.string())
+        pq.write_table(table.set_column(table.column_names.index("error"), "error", errors), copy)
+        return copy
+    return path
 
 
 def _curves(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:

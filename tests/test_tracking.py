@@ -1,0 +1,560 @@
+"""Real MLflow on real stores: sqlite files in temporary folders, and one real server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nasplug import NasplugError, Networks, hookimpl
+from nasplug.config import parse
+from nasplug.errors import ConfigError
+from nasplug.plugins import Plugins, load_plugins
+from nasplug.study import Study
+from nasplug.tracking import Registered, Tracker, default_uri, flatten, scrub, spread
+
+PASSWORD = "hunter2"
+
+
+class Moody:
+    """A penalty that fails where it is told to, but only in a pack: planning, which tries one network, cannot see it."""
+
+    needs = frozenset({"blocks"})
+
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+
+    def __call__(self, nets: Networks) -> Tensor:
+        if self.fails and nets.replicas > 1:
+            raise RuntimeError(f"out of luck at http://me:{PASSWORD}@example.org")
+        return sum((w.square().sum((1, 2)) for w in nets.blocks.values()), torch.zeros(nets.replicas))
+
+
+class MoodyPlugin:
+    @hookimpl
+    def register_regularizers(self, register: Any) -> None:
+        def moody(*, fails: bool = False) -> Moody:
+            return Moody(fails)
+
+        register("moody", moody)
+
+
+def plugins() -> Plugins:
+    """The installed ones and ours, in a registry of their own."""
+    fresh = load_plugins.__wrapped__()
+    fresh.add(MoodyPlugin(), "moody", "nasplug-moody", "1.2.3")
+    return fresh
+
+
+def study(store: Path, *, fails: bool = False, **changes: Any) -> Study:
+    """Some twenty networks of breast_cancer in a pack; with ``fails`` a second pack that does not work."""
+    raw: dict[str, Any] = {
+        "study": "tiny",
+        "store": str(store),
+        "task": {"use": "breast_cancer"},
+        "method": {"use": "edges", "hidden": [4]},
+        "penalties": [
+            {"use": "l1", "level": {"log": [1e-4, 1e-1], "points": 5}},
+            {"use": "moody", "level": 1e-6, "fails": {"choice": [False, True]} if fails else False},
+        ],
+        "discretizers": [{"use": "threshold", "tolerance": 0.05}],
+        "train": {"steps": 60, "batch": "full", "lr": 0.05, "reports": 6, "compile": False},
+        "seeds": 4,
+        "resources": {"pack": 64},
+        "mlflow": {"register": "served"},
+    }
+    return Study(parse(raw | changes), plugins())
+
+
+def client_of(store: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(default_uri(store), default_uri(store))
+
+
+def children_of(client: Any, parent: Any) -> list[Any]:
+    found: list[Any] = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return found
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database as MLflow makes it, in 2 seconds: tests that are not about making it begin with a copy."""
+    folder = tmp_path_factory.mktemp("schema")
+    client_of(folder).search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(tmp_path: Path, schema: Path) -> Path:
+    """A store whose database exists."""
+    shutil.copy(schema, tmp_path)
+    return tmp_path
+
+
+class Tracked(NamedTuple):
+    study: Study
+    client: Any
+    parent: Any
+    children: dict[str, Any]  # by replica, or by pack for failures
+
+
+def look(done: Study) -> Tracked:
+    client = client_of(Path(done.config.store))
+    parent = client.get_run(json.loads((done.folder / "mlflow.json").read_text())["run_id"])
+    found = children_of(client, parent)
+    return Tracked(done, client, parent, {c.data.tags.get("nasplug.replica") or c.data.tags["nasplug.pack"]: c for c in found})
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    return look(study(tmp_path_factory.mktemp("a store"), fails=True).run("serial"))
+
+
+def test_parent_run_holds_the_whole_study(tracked: Tracked) -> None:
+    done, client, parent, _ = tracked
+    data = parent.data
+    assert parent.info.status == "FINISHED"
+    assert client.get_experiment(parent.info.experiment_id).name == "tiny"
+    assert data.params["train.steps"] == "60"
+    assert data.params["method.hidden"] == "[4]"
+    assert json.loads(data.params["penalties.0.level"]) == {"log": [1e-4, 1e-1], "points": 5}
+    assert not any(key.startswith(("mlflow", "store", "resources")) for key in data.params)
+    assert data.tags["nasplug.plugin.moody"] == "1.2.3"
+    assert data.tags["nasplug.version.torch"] == torch.__version__
+    frame = done.frame
+    assert data.metrics["networks"] == len(frame) == 40
+    assert data.metrics["networks_failed"] == 20
+    assert data.metrics["networks_finished"] + data.metrics["networks_diverged"] == 20
+    best = done.best()
+    assert data.metrics["chosen_test_error"] == best["test_error"]
+    assert data.metrics["chosen_edges"] == best["edges"]
+    assert data.metrics["best_valid_error"] == frame["valid_error"].min()
+    assert data.tags["nasplug.chosen"] == best["replica"]
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"study.yaml", "plugins.json", "environment.json", "replicas.parquet", "report.html", "front.csv"} <= files
+    points = client.get_metric_history(parent.info.run_id, "networks_done")
+    assert [(point.step, point.value) for point in points][-1] == (1, 20)
+
+
+def test_data_is_an_input_with_its_digest(tracked: Tracked) -> None:
+    for run in (tracked.parent, tracked.children[str(tracked.study.best()["replica"])]):
+        inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
+        assert {name: i.tags[0].value for name, i in inputs.items()} == {
+            "breast_cancer/train": "training",
+            "breast_cancer/valid": "validation",
+            "breast_cancer/test": "testing",
+        }
+        for given in inputs.values():
+            assert given.dataset.digest == tracked.study.task.digest[:36]
+            assert "Breast Cancer Wisconsin" in given.dataset.source
+        assert json.loads(inputs["breast_cancer/test"].dataset.profile)["num_rows"] == tracked.study.task.test.samples
+
+
+def test_each_network_of_the_front_is_a_child_run(tracked: Tracked) -> None:
+    done, client, parent, children = tracked
+    front = done.front()
+    assert {name for name in children if "/" in name} == set(front["replica"])
+    for row in front.to_dict("records"):
+        run = children[row["replica"]]
+        assert run.info.status == "FINISHED"
+        assert float(run.data.params["penalties.0.level"]) == row["penalties.0.level"]
+        assert run.data.params["seed"] == str(row["seed"])
+        for key in ("valid_error", "test_error", "relaxed_valid_error", "cut_valid_error", "edges", "neurons"):
+            assert run.data.metrics[key] == row[key]
+        assert len(client.get_metric_history(run.info.run_id, "history/valid_loss")) == 6
+        assert {f.path for f in client.list_artifacts(run.info.run_id, "network")} == {
+            "network/network.json",
+            "network/weights.safetensors",
+        }
+        tags = run.data.tags
+        assert tags["nasplug.method"].startswith("edges (nasplug-edges ")
+        assert tags["nasplug.penalties"] == ", ".join(
+            f"{name} ({owner})"
+            for name, owner in (
+                ("l1", "nasplug-regularizers " + _version("nasplug-regularizers")),
+                ("moody", "nasplug-moody 1.2.3"),
+            )
+        )
+        assert tags["nasplug.parent_run"] == parent.info.run_id
+        assert tags["nasplug.data_digest"] == done.task.digest
+        assert tags["nasplug.chosen"] == ("true" if row["replica"] == done.best()["replica"] else "false")
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)
+
+
+def test_scores_are_linked_to_the_model_and_the_data(tracked: Tracked) -> None:
+    run = tracked.children[str(tracked.study.best()["replica"])]
+    (output,) = run.outputs.model_outputs
+    model = tracked.client.get_logged_model(output.model_id)
+    assert model.source_run_id == run.info.run_id
+    assert str(model.status) == "READY"
+    scores = {metric.key: metric for metric in model.metrics}
+    assert scores["test_error"].dataset_name == "breast_cancer/test"
+    assert scores["test_error"].dataset_digest == tracked.study.task.digest[:36]
+    assert scores["relaxed_valid_error"].dataset_name == "breast_cancer/valid"
+    assert scores["edges"].dataset_name is None
+
+
+def test_a_failed_pack_is_a_failed_child_with_its_error_and_no_secret(tracked: Tracked) -> None:
+    failed = {name: run for name, run in tracked.children.items() if "/" not in name}
+    assert len(failed) == 1
+    run = next(iter(failed.values()))
+    assert run.info.status == "FAILED"
+    assert "out of luck" in run.data.tags["nasplug.error"]
+    assert PASSWORD not in run.data.tags["nasplug.error"]
+    assert run.data.metrics["networks"] == 20
+
+
+def test_the_chosen_network_is_registered_with_its_lineage(tracked: Tracked) -> None:
+    done, client, parent, children = tracked
+    version = client.get_model_version_by_alias("served", "champion")
+    best = done.best()
+    assert version.run_id == children[best["replica"]].info.run_id
+    assert version.source == f"models:/{children[best['replica']].outputs.model_outputs[0].model_id}"
+    assert version.tags["nasplug.replica"] == best["replica"]
+    assert version.tags["nasplug.parent_run"] == parent.info.run_id
+    assert version.tags["nasplug.data_digest"] == done.task.digest
+    assert "nasplug-moody==1.2.3" in version.tags["nasplug.plugins"]
+    assert float(version.tags["nasplug.test_error"]) == pytest.approx(best["test_error"], rel=1e-5)
+    state = json.loads((done.folder / "mlflow.json").read_text())
+    assert (state["model"], state["version"], state["alias"]) == ("served", str(version.version), "champion")
+    assert state["run_id"] == parent.info.run_id
+
+
+LOAD = """
+import json, sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0].startswith("nasplug"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+import mlflow, numpy as np, torch
+mlflow.set_tracking_uri(sys.argv[1])
+given = np.load(sys.argv[2])
+uri = "models:/served@champion"
+plain, wrapped = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
+for rows in (1, 2, 7):
+    x = given["x"][:rows]
+    for got in (plain(torch.from_numpy(x)).detach().numpy(), wrapped.predict(x)):
+        assert got.shape == given["y"][:rows].shape, got.shape
+        assert np.abs(got - given["y"][:rows]).max() < 1e-5
+assert "nasplug" not in sys.modules
+record = wrapped.metadata.metadata["nasplug"]
+print(json.dumps([record["format"], wrapped.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"]]))
+"""
+
+
+@pytest.mark.slow
+def test_the_registered_model_loads_without_nasplug(tracked: Tracked, tmp_path: Path) -> None:
+    network = tracked.study.network()
+    generator = np.random.default_rng(0)
+    task = tracked.study.task
+    x = (generator.normal(size=(7, task.inputs)) * task.input_scale.numpy() + task.input_shift.numpy()).astype(np.float32)
+    with torch.no_grad():
+        np.savez(tmp_path / "given.npz", x=x, y=network(torch.from_numpy(x)).numpy())
+    uri = default_uri(Path(tracked.study.config.store))
+    command = [sys.executable, "-c", LOAD, uri, str(tmp_path / "given.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == ["nasplug.network/1", [-1, task.inputs]]
+
+
+def _count(where: Tracked) -> tuple[set[str], list[str], int]:
+    versions = [v.version for v in where.client.search_model_versions("name = 'served'")]
+    models = where.client.search_logged_models([where.parent.info.experiment_id])
+    return {run.info.run_id for run in where.children.values()}, versions, len(models)
+
+
+def test_running_again_continues_the_same_run_and_doubles_nothing(tracked: Tracked) -> None:
+    before = _count(tracked)
+    again = study(Path(tracked.study.config.store), fails=True).run("serial")
+    now = look(again)
+    assert now.parent.info.run_id == tracked.parent.info.run_id
+    assert now.parent.info.status == "FINISHED"
+    assert _count(now) == before
+    assert len(now.client.search_runs([now.parent.info.experiment_id])) == 1 + len(now.children)
+
+
+def test_a_half_written_child_is_made_anew_and_the_alias_completed(tracked: Tracked) -> None:
+    best = str(tracked.study.best()["replica"])
+    old = tracked.children[best].info.run_id
+    tracked.client.delete_tag(old, "nasplug.complete")
+    tracker = Tracker(tracked.study.config, tracked.study.plugins)
+    tracker.study_finished(tracked.study.config.plain(), tracked.study.folder)
+    now = look(tracked.study)
+    assert set(now.children) == set(tracked.children)
+    assert now.children[best].info.run_id != old
+    version = now.client.get_model_version_by_alias("served", "champion")
+    assert version.run_id == now.children[best].info.run_id
+    assert tracker.registered == Registered("served", str(version.version), "champion")
+    models = now.client.search_logged_models([now.parent.info.experiment_id])
+    assert len(models) == len([name for name in now.children if "/" in name])
+
+
+@pytest.mark.slow
+def test_a_deleted_run_or_a_new_uri_begins_a_new_run_and_says_so(store: Path, schema: Path) -> None:
+    first = study(store).run("serial")
+    old = look(first).parent.info.run_id
+    look(first).client.delete_run(old)
+    second = look(study(store).run("serial"))
+    assert second.parent.info.run_id != old
+    assert second.parent.data.tags["nasplug.continues"] == f"continues run {old}, which was deleted"
+    other = store / "elsewhere" / "other.db"
+    other.parent.mkdir()
+    shutil.copy(schema, other)
+    uri = f"sqlite:///{other}"
+    third = study(store, mlflow={"uri": uri})
+    third.run("serial")
+    state = json.loads((third.folder / "mlflow.json").read_text())
+    assert state["uri"] == uri
+    assert "model" not in state
+    from mlflow import MlflowClient
+
+    there = MlflowClient(uri, uri).get_run(state["run_id"])
+    assert "the tracking URI changed" in there.data.tags["nasplug.continues"]
+    assert there.info.artifact_uri.startswith((store / "elsewhere" / "mlartifacts").as_uri())
+
+
+@pytest.mark.slow
+def test_a_second_study_takes_the_alias_and_the_first_does_not_take_it_back(store: Path) -> None:
+    first = study(store).run("serial")
+    client = client_of(store)
+    study(store, study="second", seeds=2).run("serial")
+    now = client.get_model_version_by_alias("served", "champion")
+    assert (str(now.version), now.tags["nasplug.study"], now.tags["nasplug.previous_champion"]) == ("2", "second", "1")
+    assert str(client.get_model_version_by_alias("served", "challenger").version) == "1"
+    first.run("serial")
+    assert str(client.get_model_version_by_alias("served", "champion").version) == "2"
+    assert len(client.search_model_versions("name = 'served'")) == 2
+
+
+def test_few_children_are_spread_over_the_front_with_the_chosen_one(store: Path) -> None:
+    done = study(store, mlflow={"register": "served", "children": 1}).run("serial")
+    assert set(look(done).children) == {str(done.best()["replica"])}
+    none = study(store, study="untold", mlflow={"children": 0}).run("serial")
+    assert look(none).children == {}
+
+
+def test_mlflow_globals_stay_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid:1")
+    monkeypatch.chdir(tmp_path)
+    before = (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), dict(os.environ), mlflow.active_run())
+    levels = [logging.getLogger(name).level for name in ("mlflow", "alembic", "urllib3")]
+    study(tmp_path / "store").run("serial")
+    assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), dict(os.environ), mlflow.active_run()) == before
+    assert [logging.getLogger(name).level for name in ("mlflow", "alembic", "urllib3")] == levels
+    assert {path.name for path in tmp_path.iterdir()} == {"store"}
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    study(tmp_path).run("serial")
+    out, err = capfd.readouterr()
+    assert "mlflow" not in (out + err).lower()
+    assert "alembic" not in (out + err).lower()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_an_unreachable_server_stops_the_study_before_any_work(tmp_path: Path) -> None:
+    uri = f"http://me:{PASSWORD}@127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    with pytest.raises(NasplugError, match=r"(?s)MLflow at http://127.*mlflow\.uri=null") as caught:
+        study(tmp_path, mlflow={"uri": uri}).run("serial")
+    assert time.monotonic() - began < 12
+    assert PASSWORD not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert list((tmp_path / "tiny" / "packs").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["folder", "text", "port"])
+def test_a_database_that_is_none_stops_the_study_at_once(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "mlflow.db"
+    if what == "folder":
+        path.mkdir()
+    else:
+        path.write_text("not a database, though long enough to have a header of a hundred bytes " * 3)
+    uri = f"sqlite:///{path}" if what != "port" else f"postgresql://me:{PASSWORD}@127.0.0.1:{free_port()}/mlflow"
+    began = time.monotonic()
+    with pytest.raises(NasplugError, match="MLflow at") as caught:
+        study(tmp_path, mlflow={"uri": uri}).run("serial")
+    assert time.monotonic() - began < 10
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_deleted_experiment_is_named(store: Path) -> None:
+    done = study(store).run("serial")
+    where = look(done)
+    where.client.delete_experiment(where.parent.info.experiment_id)
+    with pytest.raises(ConfigError, match=r"was deleted .* restore"):
+        study(store).run("serial")
+
+
+def test_results_survive_a_store_that_fails_at_the_end(store: Path) -> None:
+    done = study(store)
+    tracker = Tracker(done.config, done.plugins)
+    tracker.study_started(done.config.plain(), done.folder)
+    study(store, mlflow=None).run("serial")
+    database = store / "mlflow.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE runs RENAME TO gone")
+    tracker.pack_finished()
+    with pytest.raises(NasplugError, match=rf"(?s)results are safe in {done.folder}.*run the same command again"):
+        tracker.study_finished(done.config.plain(), done.folder)
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE gone RENAME TO runs")
+    done.run("serial")
+    assert look(done).parent.info.status == "FINISHED"
+
+
+def test_an_untracked_study_can_be_tracked_later(store: Path) -> None:
+    done = study(store, mlflow=None).run("serial")
+    later = study(store)
+    tracker = Tracker(later.config, later.plugins)
+    tracker.study_finished(later.config.plain(), later.folder)
+    assert tracker.registered == Registered("served", "1", "champion")
+    assert set(look(done).children) == set(done.front()["replica"])
+
+
+def test_a_stopped_study_is_said_to_have_failed(store: Path) -> None:
+    done = study(store)
+    tracker = Tracker(done.config, done.plugins)
+    tracker.study_started(done.config.plain(), done.folder)
+    tracker.stopped(f"no network finished, see http://me:{PASSWORD}@x")
+    parent = client_of(store).get_run(tracker.run)
+    assert parent.info.status == "FAILED"
+    assert parent.data.tags["nasplug.stopped"] == "no network finished, see http://x"
+
+
+def test_every_task_of_a_swept_one_is_an_input(store: Path) -> None:
+    done = study(store, task={"use": "breast_cancer", "seed": {"choice": [0, 1]}}, seeds=2).run("serial")
+    where = look(done)
+    assert len({i.dataset.digest for i in where.parent.inputs.dataset_inputs}) == 2
+    for name, run in where.children.items():
+        own = {i.dataset.digest for i in run.inputs.dataset_inputs}
+        assert own == {run.data.tags["nasplug.data_digest"][:36]}, name
+
+
+FIRST = """
+import sys
+from pathlib import Path
+from nasplug.config import parse
+from nasplug.plugins import load_plugins
+from nasplug.tracking import Tracker
+config = parse({"study": sys.argv[2], "store": sys.argv[1], "task": {"use": "breast_cancer"}, "method": {"use": "edges"}})
+Tracker(config, load_plugins()).study_started(config.plain(), config.folder)
+"""
+
+
+@pytest.mark.slow
+def test_several_studies_may_begin_on_a_fresh_store(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", FIRST, str(tmp_path), f"study{i}"] for i in range(4)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    errors = [process.communicate()[1][-500:] for process in running]
+    assert [process.returncode for process in running] == [0] * 4, errors
+    assert {e.name for e in client_of(tmp_path).search_experiments()} >= {f"study{i}" for i in range(4)}
+
+
+@pytest.fixture
+def server(tmp_path: Path, schema: Path) -> Iterator[tuple[str, Path]]:
+    port = free_port()
+    home = tmp_path / "server"
+    home.mkdir()
+    shutil.copy(schema, home)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")]
+    with (home / "log.txt").open("w") as log:
+        env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, env=env, start_new_session=True)
+    try:
+        for _ in range(240):
+            assert process.poll() is None, (home / "log.txt").read_text()[-2000:]
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                    break
+            except OSError:
+                time.sleep(0.25)
+        yield f"127.0.0.1:{port}", home
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
+
+
+@pytest.mark.slow
+def test_a_server_gets_everything_but_the_password(tmp_path: Path, server: tuple[str, Path]) -> None:
+    address, home = server
+    done = study(tmp_path, fails=True, mlflow={"uri": f"http://me:{PASSWORD}@{address}", "register": "served"}).run("serial")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"http://{address}", f"http://{address}")
+    version = client.get_model_version_by_alias("served", "champion")
+    assert version.tags["nasplug.replica"] == done.best()["replica"]
+    parent = client.get_run(json.loads((done.folder / "mlflow.json").read_text())["run_id"])
+    assert len(children_of(client, parent)) == len(done.front()) + 1
+    assert "study.yaml" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pt2" for path in files)
+    for path in [*files, done.folder / "mlflow.json"]:
+        assert PASSWORD.encode() not in path.read_bytes(), path
+
+
+def test_flatten_keeps_sweeps_and_lists_of_numbers_whole() -> None:
+    raw = {"a": {"b": 1, "c": None}, "d": [{"e": [1, 2]}, {"e": {"log": [1, 2], "points": 3}}], "f": "x", "g": []}
+    assert flatten(raw) == {"a.b": "1", "d.0.e": "[1, 2]", "d.1.e": '{"log": [1, 2], "points": 3}', "f": "x", "g": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("names", "most", "needed", "picked"),
+    [
+        ("abc", 5, "b", "abc"),
+        ("abcdefghi", 3, "e", "aei"),
+        ("abcdefghi", 3, "f", "afi"),
+        ("abcdefghi", 3, "b", "bei"),
+        ("abcdefghi", 1, "f", "f"),
+        ("abcdefghi", 0, "f", "f"),
+        ("abcdefghi", 0, None, ""),
+    ],
+)
+def test_spread(names: str, most: int, needed: str | None, picked: str) -> None:
+    assert "".join(spread(list(names), most, needed)) == picked
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://user:pass@host:5000/x", "http://host:5000/x"),
+        ("postgresql+psycopg2://u:p%40@db/m (refused)", "postgresql+psycopg2://db/m (refused)"),
+        ("https://host/x?token=abc&a=1", "https://host/x?token=***&a=1"),
+        ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
+        ("me@example.org", "me@example.org"),
+    ],
+)
+def test_scrub(text: str, clean: str) -> None:
+    assert scrub(text) == clean
+    assert scrub({"a": [text]}) == {"a": [clean]}
