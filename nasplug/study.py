@@ -6,8 +6,8 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -172,16 +172,22 @@ class Study:
         chosen: Runner = _runner(runner, address)
         chosen.check(self.config)
         first = self.check()
-        self._claim()
+        fresh = self._claim()
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
             hook = self.plugins.manager.hook
             starting = aside.submit(chosen.start)  # seconds of waiting, while observers get ready
             try:
-                hook.study_started(study=self.config.plain(), folder=self.folder)
-                starting.result()
+                try:
+                    hook.study_started(study=self.config.plain(), folder=self.folder)
+                    starting.result()
+                except NasplugError:
+                    if fresh:
+                        self._unclaim()
+                    raise
                 failed = self._run_generations(chosen, first)
             finally:
+                wait([starting])
                 chosen.close()  # in this thread: Ray ends the process when its objects are let go while it stops
                 results.merge(self.folder)
             if not (self.frame["status"] == "finished").any():
@@ -250,14 +256,15 @@ class Study:
 
         return Watch(reported, finished)
 
-    def _claim(self) -> None:
-        """Make the folder and write the study into it.
+    def _claim(self) -> bool:
+        """Make the folder and write the study into it; whether it is the first time.
 
         Raises:
             ConfigError: when the store cannot be written.
         """
         path = self.folder / STUDY_FILE
         beside = path.with_suffix(".tmp")
+        fresh = not path.exists()
         try:
             (self.folder / "packs").mkdir(parents=True, exist_ok=True)
             beside.write_text(yaml.safe_dump(self.config.plain(), sort_keys=False))
@@ -266,6 +273,14 @@ class Study:
             raise ConfigError(
                 f"store: {self.folder} cannot be written ({error.strerror}); choose a folder you may write to (store: ...)"
             ) from None
+        return fresh
+
+    def _unclaim(self) -> None:
+        """Take back a claim under which nothing was run, so that a corrected study finds its name free."""
+        (self.folder / STUDY_FILE).unlink()
+        for empty in (self.folder / "packs", self.folder):
+            with suppress(OSError):  # an observer has left something in it
+                empty.rmdir()
 
     @contextmanager
     def _observing(self, observers: Sequence[object]) -> Iterator[None]:
