@@ -60,7 +60,7 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) 
     dead weights and neurons are removed exactly (`nasplug.networks.alive`).
 
     Raises:
-        ContractError: when a discretizer changes the number of replicas or the skeleton.
+        ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself.
     """
 
     def score(candidate: Networks) -> Tensor:
@@ -73,6 +73,7 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) 
                 f"discretizer {discretizer!r} returned {harder.replicas} networks of widths {harder.widths} for "
                 f"{nets.replicas} of {nets.widths}; it must keep both (cut gates instead of shapes)"
             )
+        harder.check()  # gates of the wrong shape would spread over rows
         nets = harder
     return alive(harden(nets))
 

@@ -29,9 +29,14 @@ def _scramble(z: Tensor) -> Tensor:
     return mixed
 
 
+def number_of(stream: str) -> int:
+    """A stream's name as a number: what a compiled step takes as a constant (`nasplug.train.compile_step` says so)."""
+    return zlib.crc32(stream.encode())
+
+
 def _bits(seeds: Tensor, stream: str, count: int) -> Tensor:
     """``seeds (K,)`` -> ``(K, count)`` random 64-bit integers; a row depends on its own seed and the stream's name alone."""
-    name = torch.tensor(zlib.crc32(stream.encode()), device=seeds.device)  # int64: products wrap as they should
+    name = torch.tensor(number_of(stream), device=seeds.device)  # int64: products wrap as they should
     key = _scramble(_scramble(seeds.long()) + _GOLDEN * (name + 1))  # (K,)
     index = torch.arange(1, count + 1, device=seeds.device)
     return _scramble(key.unsqueeze(-1) + _GOLDEN * index)  # (K, count)

@@ -16,7 +16,7 @@ from torch import Tensor
 from nasplug.contracts import Params, Projected, Regularizer, SearchMethod
 from nasplug.networks import Networks
 from nasplug.optimizers import Optimizer
-from nasplug.replicas import clip, finite, seeds_of, take
+from nasplug.replicas import clip, finite, number_of, seeds_of, take
 from nasplug.schedules import Track
 from nasplug.tasks import Split, Task
 
@@ -124,7 +124,7 @@ class Batches:
             return self.split
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.data_seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.data_seed * 1_000_003 + epoch) % 2**63)
             self._order = torch.randperm(self.split.samples, generator=generator).to(self.split.x.device)
             self._epoch = epoch
         return self.split.columns(self._order[position * self.size : (position + 1) * self.size])
@@ -168,6 +168,8 @@ def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
     import torch._dynamo.exc  # most of a second, and most packs are never compiled
 
     torch.compiler.reset()  # a process trains many packs; without this the eighth program would not be compiled
+    # Dynamo cannot look into zlib; without this a method that draws noise would not be compiled.
+    torch.compiler.assume_constant_result(number_of)  # type: ignore[no-untyped-call]
     program = torch.compile(step, dynamic=False, fullgraph=True)
 
     broken = False

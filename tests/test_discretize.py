@@ -1,0 +1,264 @@
+"""From soft to hard: nothing that was removed comes back, nothing gets worse, a broken row is alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nasplug.contracts import Score
+from nasplug.discretize import Frozen, discretize, finetune
+from nasplug.errors import ContractError
+from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
+from nasplug.tasks import Task
+from nasplug.testing import example_networks, example_task
+from nasplug.train import Search, evaluate
+
+from .stand_ins import Dense, search
+
+RATES = torch.tensor([0.05, 0.01, 0.02, 0.03], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Edge gates below ``at`` become 0, the others 1."""
+
+    at: float = 0.5
+    needs: frozenset[str] = field(default=frozenset({"edge_gates"}))
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        return replace(nets, edge_gates={edge: (g >= self.at).to(g.dtype) for edge, g in nets.edge_gates.items()})
+
+
+@dataclass(frozen=True)
+class Best:
+    """Whichever of two cuts a network's validation loss likes better."""
+
+    needs: frozenset[str] = field(default=frozenset({"edge_gates"}))
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        loose, tight = Cut(0.3)(nets, score), Cut(0.7)(nets, score)
+        better = (score(tight) < score(loose)).view(-1, 1, 1)
+        gates = {edge: torch.where(better, tight.edge_gates[edge], g) for edge, g in loose.edge_gates.items()}
+        return replace(nets, edge_gates=gates)
+
+
+def soft(found: Search, seed: int = 0) -> Networks:
+    """Soft networks for a task, as a method may leave them: gates anywhere in [0, 1]."""
+    task = found.task
+    return example_networks(
+        seed, 4, (task.inputs, 4, 3, task.outputs), ("biases", "gates", "edge_gates", "choices"), dtype=found.dtype
+    )
+
+
+def validation(task: Task, nets: Networks) -> Tensor:
+    return evaluate(task, task.valid, nets, forward)["loss"]
+
+
+def test_what_comes_out_is_hard_and_alive() -> None:
+    found = search()
+    nets = soft(found)
+    hard = discretize(found.task, nets, [Cut(0.6)])
+    hard.check()
+    for part in ("gates", "edge_gates", "choices"):
+        for tensor in getattr(hard, part).values():
+            assert set(tensor.unique().tolist()) <= {0.0, 1.0}, part
+    for edge, gate in hard.edge_gates.items():
+        assert torch.equal(gate, (hard.blocks[edge] != 0).to(gate.dtype))
+    x = found.task.valid.x
+    again = alive(hard)
+    assert torch.equal(forward(again, x), forward(hard, x))
+    assert {n: c.tolist() for n, c in sizes(again).items()} == {n: c.tolist() for n, c in sizes(hard).items()}
+
+
+def test_discretizers_run_in_order_and_see_the_validation_loss() -> None:
+    found = search()
+    nets = soft(found)
+    seen: list[Tensor] = []
+
+    @dataclass(frozen=True)
+    class Look:
+        needs: frozenset[str] = frozenset()
+
+        def __call__(self, nets: Networks, score: Score) -> Networks:
+            seen.append(score(nets))
+            return nets
+
+    discretize(found.task, nets, [Look(), Cut(0.6), Look()])
+    assert torch.equal(seen[0], validation(found.task, nets))
+    assert torch.equal(seen[1], validation(found.task, Cut(0.6)(nets, lambda n: n.blocks[1, 0])))
+
+
+def test_what_no_discretizer_touches_is_rounded() -> None:
+    found = search()
+    hard = discretize(found.task, soft(found), [])
+    assert all(set(g.unique().tolist()) <= {0.0, 1.0} for g in (*hard.gates.values(), *hard.choices.values()))
+
+
+def test_row_by_row() -> None:
+    found = search()
+    nets = soft(found)
+    together = discretize(found.task, nets, [Best()])
+    for k in range(4):
+        row = torch.tensor([k])
+        alone = discretize(found.task, take(nets, row), [Best()])
+        for part in PARTS:
+            for key, tensor in getattr(alone, part).items():
+                assert torch.allclose(tensor, getattr(together, part)[key][row], rtol=0, atol=1e-12), (part, key)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    change: Any
+    needs: frozenset[str] = frozenset()
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        changed: Networks = self.change(nets)
+        return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda nets: take(nets, torch.tensor([0, 1, 2])), r"returned 3 networks of widths \(3, 4, 3, 1\) for 4 of"),
+        (lambda nets: take(nets, torch.tensor([0, 1, 2, 3, 3])), "returned 5 networks"),
+        (lambda nets: replace(nets, widths=(3, 4, 1), blocks={(1, 0): nets.blocks[1, 0]}), r"of widths \(3, 4, 1\) for 4"),
+    ],
+)
+def test_a_discretizer_that_changes_shapes_is_refused(change: Any, message: str) -> None:
+    found = search()
+    with pytest.raises(ContractError, match=message):
+        discretize(found.task, soft(found), [Cut(), Wrong(change)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda nets: replace(nets, gates={layer: g[:1] for layer, g in nets.gates.items()}),  # would spread row 0's gates
+        lambda nets: replace(nets, edge_gates={edge: g[..., :1] for edge, g in nets.edge_gates.items()}),
+        lambda nets: replace(nets, choices={}),
+    ],
+)
+def test_a_discretizer_whose_parts_do_not_fit_is_refused(change: Any) -> None:
+    """Shapes that would broadcast are the worst kind: one network's gates would be all networks'."""
+    found = search()
+    with pytest.raises(ContractError):
+        discretize(found.task, soft(found), [Wrong(change)])
+
+
+# Fine-tuning.
+
+
+@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("kind", ["regression", "binary", "classes"])
+def test_fine_tuning_never_costs_and_brings_nothing_back(kind: Any, batch: int | None) -> None:
+    found = search(kind=kind, batch=batch)
+    hard = discretize(found.task, soft(found), [Cut(0.6)])
+    tuned = finetune(found, hard, 60, RATES)
+    tuned.check()
+    before, after = validation(found.task, hard), validation(found.task, tuned)
+    assert (after <= before).all()
+    assert (after < before).any()
+    for edge, gate in hard.edge_gates.items():
+        assert (tuned.blocks[edge][gate == 0] == 0).all()
+    for layer, gate in hard.gates.items():
+        assert (tuned.biases[layer][gate == 0] == 0).all()
+    for part in ("gates", "edge_gates", "choices"):
+        for key, tensor in getattr(hard, part).items():
+            assert torch.equal(getattr(tuned, part)[key], tensor)
+    counts = sizes(tuned)
+    for name, wanted in sizes(hard).items():
+        assert (counts[name] <= wanted).all(), name
+
+
+def test_rows_that_do_not_gain_keep_their_weights() -> None:
+    """A rate that throws every network away: all rows come back as they were, bit by bit."""
+    found = search()
+    hard = discretize(found.task, soft(found), [Cut(0.6)])
+    rates = torch.tensor([1e3, 0.01, 1e3, torch.nan], dtype=torch.float64)
+    tuned = finetune(found, hard, 20, rates)
+    before, after = validation(found.task, hard), validation(found.task, tuned)
+    assert torch.equal(after[[0, 2, 3]], before[[0, 2, 3]])
+    assert after[1] < before[1]
+    for edge, w in hard.blocks.items():
+        assert torch.equal(tuned.blocks[edge][[0, 2, 3]], w[[0, 2, 3]])
+
+
+def test_no_steps_are_no_change() -> None:
+    found = search()
+    hard = discretize(found.task, soft(found), [])
+    assert finetune(found, hard, 0, RATES) is hard
+
+
+def test_fine_tuning_changes_nothing_it_is_given() -> None:
+    found = search()
+    hard = discretize(found.task, soft(found), [])
+    before = hard.map(torch.clone)
+    finetune(found, hard, 5, RATES)
+    for part in PARTS:
+        for key, tensor in getattr(before, part).items():
+            assert torch.equal(getattr(hard, part)[key], tensor), (part, key)
+
+
+@pytest.mark.parametrize("method", [Dense(hidden=(4,), gated=True), Dense(gated=True, biased=False, act="softplus")])
+def test_the_whole_way_row_by_row(method: Dense) -> None:
+    """Discretized and fine-tuned, a row is what it would have been alone: also which biases it has to tune."""
+    found = search(method, batch=7, clip=1.0)
+    params = method.init(found.task, found.seeds)
+    params["logit 1 0"][1, :2] = -9.0  # row 1 has neurons that no input reaches, the others may not
+    params["logit 1 0"][0] = 9.0
+    nets = method.relax(params, torch.ones(4).double())
+    together = finetune(found, discretize(found.task, nets, [Cut()]), 25, RATES)
+    for k in range(4):
+        row = torch.tensor([k])
+        one = discretize(found.task, take(nets, row), [Cut()])
+        alone = finetune(found.take(row), one, 25, RATES[row])
+        assert set(alone.biases) == set(together.biases)
+        for part in ("blocks", "biases", "gates", "edge_gates"):
+            for key, tensor in getattr(alone, part).items():
+                assert torch.allclose(tensor, getattr(together, part)[key][row], rtol=0, atol=1e-10), (k, part, key)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+@pytest.mark.parametrize("where", [("blocks",), ("biases",), PARTS])
+def test_a_broken_row_is_alone(where: tuple[str, ...], poison: float) -> None:
+    found = search(batch=7, clip=1.0)
+    nets = soft(found)
+
+    def spoil(tensor: Tensor) -> Tensor:
+        spoiled = tensor.clone()
+        spoiled[1] = poison
+        return spoiled
+
+    broken = replace(nets, **{part: {key: spoil(t) for key, t in getattr(nets, part).items()} for part in where})
+    hard = [discretize(found.task, n, [Best()]) for n in (nets, broken)]
+    tuned = [finetune(found, n, 15, RATES) for n in hard]
+    others = torch.tensor([0, 2, 3])
+    for clean, spoiled in (hard, tuned):
+        for part in PARTS:
+            assert set(getattr(clean, part)) == set(getattr(spoiled, part))
+            for key, tensor in getattr(clean, part).items():
+                assert torch.equal(tensor[others], getattr(spoiled, part)[key][others]), (part, key)
+    losses = [validation(found.task, n) for n in tuned]
+    assert torch.equal(losses[0][others], losses[1][others])
+    counts = [sizes(n) for n in tuned]
+    for name in counts[0]:
+        assert torch.equal(counts[0][name][others], counts[1][name][others]), name
+
+
+def test_frozen_networks_are_themselves() -> None:
+    nets = example_networks(k=3)
+    frozen = Frozen(nets)
+    params = frozen.init(example_task(), torch.arange(3))
+    assert set(params) == {"block 1 0", "block 2 0", "block 2 1", "block 3 0", "block 3 1", "block 3 2"} | {
+        f"bias {layer}" for layer in (1, 2, 3)
+    }
+    again = frozen.relax(params, torch.ones(3))
+    for part in PARTS:
+        for key, tensor in getattr(nets, part).items():
+            assert torch.equal(getattr(again, part)[key], tensor)
+    params["block 1 0"].zero_()
+    assert (nets.blocks[1, 0] != 0).any()
