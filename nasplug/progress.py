@@ -126,5 +126,8 @@ class Watcher:
             self.said = now
             figures = ", ".join(f"{name} {value}" for name, value in self._figures().items())
             self.console.print(
-                f"[{now - self.began:6.1f} s] {100 * self.share:5.1f} % | {figures}", highlight=False, markup=False
+                f"[{now - self.began:6.1f} s] {100 * self.share:5.1f} % | {figures}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )

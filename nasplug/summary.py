@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["print_plan", "print_plugins", "print_summary", "store_of"]
 
 
+def _console() -> Console:
+    """A terminal's own width; a file or a pipe has none, and tables need room."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def print_plugins(plugins: Plugins) -> None:
     """Every name by kind, with its owner."""
     table = Table(title="Installed names")
@@ -28,12 +34,12 @@ def print_plugins(plugins: Plugins) -> None:
     for kind in KINDS:
         for offer in plugins.offers(kind).values():
             table.add_row(kind, offer.name, offer.summary, f"{offer.owner} {offer.version}")
-    Console().print(table)
+    _console().print(table)
 
 
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
-    console = Console()
+    console = _console()
     sizes = study.generations.sizes
     networks = sum(pack.rows for pack in packs)
     axes = Table(title=f"Study {study.config.study!r}: what varies")
@@ -65,7 +71,7 @@ def print_summary(study: Study) -> None:
     """The front, the chosen network, where everything is."""
     from nasplug.report import front_picture, front_table, network_picture
 
-    console = Console()
+    console = _console()
     frame = study.frame
     best = study.best()
     console.print(front_table(study))
