@@ -390,7 +390,7 @@ def test_an_unreachable_server_stops_the_study_before_any_work(tmp_path: Path) -
     assert time.monotonic() - began < 12
     assert PASSWORD not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert list((tmp_path / "tiny" / "packs").iterdir()) == []
+    assert list(tmp_path.glob("tiny/packs/*")) == []
 
 
 @pytest.mark.parametrize("what", ["folder", "text", "port"])
@@ -474,11 +474,11 @@ Tracker(config, load_plugins()).study_started(config.plain(), config.folder)
 
 @pytest.mark.slow
 def test_several_studies_may_begin_on_a_fresh_store(tmp_path: Path) -> None:
-    commands = [[sys.executable, "-c", FIRST, str(tmp_path), f"study{i}"] for i in range(4)]
+    commands = [[sys.executable, "-c", FIRST, str(tmp_path), f"study{i}"] for i in range(3)]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     errors = [process.communicate()[1][-500:] for process in running]
-    assert [process.returncode for process in running] == [0] * 4, errors
-    assert {e.name for e in client_of(tmp_path).search_experiments()} >= {f"study{i}" for i in range(4)}
+    assert [process.returncode for process in running] == [0] * 3, errors
+    assert {e.name for e in client_of(tmp_path).search_experiments()} >= {f"study{i}" for i in range(3)}
 
 
 @pytest.fixture
