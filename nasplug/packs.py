@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from nasplug.plan import Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
 from nasplug.train import Report, Search, State, evaluate, start, train
 
-__all__ = ["HISTORIES", "TABLE", "load_networks", "run_pack", "worth_compiling"]
+__all__ = ["HISTORIES", "TABLE", "flushing_denormals", "load_networks", "run_pack", "worth_compiling"]
 
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
@@ -61,6 +62,20 @@ def pick_device(device: str, gpus: float) -> str:
             "to train on the CPU, or run where there is a GPU"
         )
     return chosen
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero inside: weights that decay to 1e-40 cost a hundredfold otherwise.
+
+    The processor's setting is put back afterwards: a notebook that runs a study keeps the arithmetic it had.
+    """
+    before = bool(torch.full((), 1e-40) * 1.0 == 0.0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], widths: tuple[int, ...]) -> bool:
@@ -152,7 +167,6 @@ def run_pack(
         return
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    torch.set_flush_denormal(True)  # weights that decay to 1e-40 cost a hundredfold otherwise
     parts = components(settle(study, pack.values), plugins, device)
     search = assemble(parts, pack, plugins, device)
     identity = _identity(study, pack)

@@ -19,7 +19,7 @@ import torch
 
 from nasplug.config import StudyConfig, parse
 from nasplug.errors import ConfigError, NasplugError
-from nasplug.packs import TABLE, pick_device, run_pack
+from nasplug.packs import TABLE, flushing_denormals, pick_device, run_pack
 from nasplug.plan import Pack, cpus_here
 from nasplug.plugins import Plugins, load_plugins
 
@@ -75,8 +75,9 @@ class SerialRunner:
         device = pick_device(study.resources.device, study.resources.gpus)
         for pack in packs:
             try:
-                for metrics in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
-                    watch.reported(pack.id, metrics)
+                with flushing_denormals():
+                    for metrics in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
+                        watch.reported(pack.id, metrics)
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
                 failed[pack.id] = "".join(traceback.format_exception_only(error)).strip()
                 continue
@@ -100,8 +101,9 @@ def _trial(
     pack = Pack(**packs[config["pack"]])
     device = pick_device(settled.resources.device, settled.resources.gpus)
     metrics: dict[str, float] = {"progress": 1.0}
-    for metrics in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
-        tune.report(dict(metrics))
+    with flushing_denormals():
+        for metrics in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
+            tune.report(dict(metrics))
     if metrics.get("steps") is None:  # the pack was complete already: Tune wants a word all the same
         tune.report(metrics)
 

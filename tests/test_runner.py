@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 import yaml
 
 from nasplug.hookspecs import hookimpl
@@ -52,6 +53,11 @@ def test_serial_study_is_reproducible_and_resumes(tmp_path: Path) -> None:
     assert len(written) == 2
     study(tmp_path / "a").run("serial")
     assert written == {p: p.stat().st_mtime_ns for p in written}
+
+
+def test_a_study_leaves_the_arithmetic_of_its_process_alone(tmp_path: Path) -> None:
+    study(tmp_path).run("serial")
+    assert float(torch.full((), 1e-40) * 1.0) > 0.0
 
 
 def test_rows_do_not_depend_on_their_pack(tmp_path: Path) -> None:
