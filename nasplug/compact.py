@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -40,6 +41,12 @@ class CompactNetwork(nn.Module):
         self.widths: list[int] = record["widths"]
         self.activations: list[list[tuple[str, int]]] = [[(n, c) for n, c in layer] for layer in record["activations"]]
         self.edges: list[tuple[int, int]] = [(to, source) for to, source in record["blocks"]]
+        for name in (name for layer in self.activations for name, _ in layer):
+            activation(name)
+        if [sum(count for _, count in layer) for layer in self.activations] != self.widths[1:-1]:
+            raise ConfigError(f"network record has activations {self.activations} for hidden layers of {self.widths[1:-1]}")
+        if record["link"] not in get_args(Link):
+            raise ConfigError(f"network record has link {record['link']!r}; known: {', '.join(get_args(Link))}")
         self.register_buffer("kept", torch.tensor(record["kept_inputs"], dtype=torch.long))
         self.register_buffer("input_shift", torch.zeros(self.widths[0]))
         self.register_buffer("input_scale", torch.ones(self.widths[0]))
@@ -94,7 +101,7 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
     inside. Without one it is the bare function of scaled inputs. Soft gates are rounded first (`nasplug.networks.harden`).
     """
     device = next(iter(nets.blocks.values())).device
-    one = alive(harden(take(nets, torch.tensor([k], device=device)))).map(lambda t: t.detach().cpu().float())
+    one = alive(harden(take(nets, torch.tensor([k], device=device))).map(lambda t: t.detach().cpu().float()))
     masks = {0: torch.zeros(one.widths[0], dtype=torch.bool)}
     for (_, source), gate in one.edge_gates.items():
         if source == 0:
@@ -176,8 +183,11 @@ def load(folder: Path) -> CompactNetwork:
         ConfigError: when the folder does not hold one, or its record and weights do not fit.
     """
     try:
-        network = CompactNetwork(json.loads((folder / "network.json").read_text()))
+        record = json.loads((folder / "network.json").read_text())
+        if not isinstance(record, dict):
+            raise ConfigError(f"{folder / 'network.json'} does not hold a network's record")
+        network = CompactNetwork(record)
         network.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (FileNotFoundError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder} does not hold a network saved by nasplug: {error}") from error
     return network.eval()
