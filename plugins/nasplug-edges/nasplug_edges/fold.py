@@ -101,7 +101,11 @@ def _merge(parts: _Layer, i: int) -> tuple[_Layer, Tensor]:
     j, possible = _partner(parts, i, parts.used & parts.straight & (likeness > 1.0 - 1e-6), likeness)
     out_i, out_j = parts.out[:, i], _pick(parts.out, j)
     s = (out_i * out_j).sum(-1, keepdim=True) / out_i.square().sum(-1, keepdim=True)
-    made = _replaced(parts, i, parts.into[:, i] + s * _pick(parts.into, j), out_i, j)
+    into = parts.into[:, i] + s * _pick(parts.into, j)
+    # Both sides get the same norm: a sum of large weights behind a tiny one would fall to the next threshold.
+    a = (into[:, :-1].norm(dim=-1, keepdim=True) / out_i.norm(dim=-1, keepdim=True)).sqrt()
+    a = torch.where(torch.isfinite(a) & (a > 0), a, torch.ones_like(a))
+    made = _replaced(parts, i, into / a, out_i * a, j)
     return made, possible & parts.used[:, i] & parts.straight[:, i]
 
 

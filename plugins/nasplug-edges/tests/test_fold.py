@@ -80,6 +80,14 @@ def test_a_line_goes_on_beyond_the_data() -> None:
     assert float(forward(folded, far)) == pytest.approx(-100 + 1.0 + 0.3)
 
 
+def test_a_merged_neuron_is_balanced() -> None:
+    """A tiny outgoing weight before a large sum would be cut by the next threshold, and the function with it."""
+    nets = network([[0.02, 0.0], [1.0, 1.0]], [0.0, 0.0], [0.01, 1.0], [True, True])
+    folded = fold(tolerance=0.0)(nets, to_itself(nets))
+    assert int(sizes(folded)["edges"]) == 3
+    assert min(float(w[w != 0].abs().min()) for w in folded.blocks.values()) > 0.5
+
+
 def test_kinks_that_matter_stay() -> None:
     nets = example_networks(3, 6, (2, 4, 1), ["biases"], skips=False)
     nets = replace(nets, candidates=("relu",))
