@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import secrets
+import socket
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from nasplug.plan import Pack, cpus_here
 from nasplug.plugins import Plugins, load_plugins
 
 __all__ = ["RayRunner", "Runner", "SerialRunner", "Watch"]
+
+KNOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class RayRunner:
         if ":" in resources.device:
             raise ConfigError(f"resources.device: {resources.device}; Ray chooses which GPU a trial gets. Write device: cuda")
         if self.address is not None:
+            _knock(self.address)
             return
         have = {"cpus": float(self.cpus or cpus_here()), "gpus": float(torch.cuda.device_count())}
         for name, there in have.items():
@@ -154,6 +158,8 @@ class RayRunner:
             # A local Ray wants a token; one in the environment leaves the user's home folder as it was.
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        if self.address is not None:
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # the default is to try for a quarter of an hour
         import ray  # reads the variables above when it is first imported
 
         if ray.is_initialized():
@@ -165,10 +171,7 @@ class RayRunner:
             ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
             where = "on this machine" if self.address is None else f"at address {self.address!r}"
-            raise NasplugError(
-                f"Ray {where} does not answer: {_last_line(error)}. Give the address of a running cluster (auto, host:port), "
-                "none to start Ray on this machine, or take the runner serial"
-            ) from error
+            raise NasplugError(f"Ray {where} does not answer: {_last_line(error)}. {_ADDRESSES}") from error
         self._started = True
         importlib.import_module("ray.tune")
 
@@ -231,6 +234,27 @@ class RayRunner:
 
             ray.shutdown()
             self._started = False
+
+
+_ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody listens; ``auto`` is known to Ray alone.
+
+    Raises:
+        ConfigError: for what is no address.
+        NasplugError: when nobody answers within seconds.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        raise ConfigError(f"address {address!r}; needed: auto, host:port or ray://host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:  # an OverflowError is a port above 65535
+        raise NasplugError(f"Ray at address {address!r} does not answer: {error}. {_ADDRESSES}") from None
 
 
 REPORTED = frozenset(

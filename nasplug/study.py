@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from pluggy import PluginValidationError
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, from_yaml, parse, read_yaml
-from nasplug.errors import ConfigError, NasplugError, did_you_mean
+from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
 from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, settle
 from nasplug.plugins import Plugins, load_plugins
@@ -172,10 +173,10 @@ class Study:
         chosen: Runner = _runner(runner, address)
         chosen.check(self.config)
         first = self.check()
-        fresh = self._claim()
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
             hook = self.plugins.manager.hook
+            fresh = self._claim()
             starting = aside.submit(chosen.start)  # seconds of waiting, while observers get ready
             try:
                 try:
@@ -285,14 +286,18 @@ class Study:
     @contextmanager
     def _observing(self, observers: Sequence[object]) -> Iterator[None]:
         manager = self.plugins.manager
-        names = [manager.register(observer) for observer in observers]
-        manager.check_pending()
+        registered = []
         try:
+            for observer in observers:
+                if manager.register(observer) is not None:
+                    registered.append(observer)
+            manager.check_pending()
             yield
+        except PluginValidationError as error:
+            raise PluginError(f"an observer's hook is not one of nasplug/hookspecs.py: {error}. Correct its name") from error
         finally:
-            for observer, name in zip(observers, names, strict=True):
-                if name is not None:
-                    manager.unregister(observer)
+            for observer in registered:
+                manager.unregister(observer)
 
     # -- results -------------------------------------------------------------------------------------------------------
 
