@@ -187,6 +187,8 @@ class Sampler(BaseModel):
             value = getattr(self, key)
             if value != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: {value} is not read by sampler {self.use!r}; remove it, or take another sampler")
+        if self.use == "nsga2" and self.generation < 2:
+            raise ValueError(f"generation: {self.generation}; sampler 'nsga2' breeds, needed: 2 or more")
         return self
 
 

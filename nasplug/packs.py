@@ -285,24 +285,24 @@ def load_networks(folder: Path) -> Networks:
         ConfigError: when the pack has not finished, or its file cannot be read.
     """
     path = folder / NETWORKS
-    try:
-        tensors = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (FileNotFoundError, SafetensorError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; run the study again to finish this pack") from error
     blocks: dict[Edge, Tensor] = {}
     parts: dict[str, dict[int, Tensor]] = {"biases": {}, "gates": {}, "choices": {}}
-    for key, tensor in tensors.items():
-        part, *where = key.split("/")
-        if part == "blocks":
-            blocks[int(where[0]), int(where[1])] = tensor
-        else:
-            parts[part][int(where[0])] = tensor
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
+        for key, tensor in load_file(path).items():
+            part, *where = key.split("/")
+            if part == "blocks":
+                blocks[int(where[0]), int(where[1])] = tensor
+            else:
+                parts[part][int(where[0])] = tensor
+    except (OSError, SafetensorError, LookupError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; run the study again to finish this pack") from error
     return Networks(
-        widths=tuple(json.loads(metadata["widths"])),
+        widths=widths,
         blocks=blocks,
         edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
-        candidates=tuple(json.loads(metadata["candidates"])),
+        candidates=candidates,
         **parts,
     )

@@ -27,14 +27,15 @@ R2_SLACK = 0.01  # a regression network may lose this share of the target's vari
 def merge(folder: Path) -> int:
     """Join the packs' tables into ``<folder>/replicas.parquet``, a row group a pack, and return the number of rows.
 
-    One pack is in memory at a time. Columns that a pack does not have are null in its rows.
+    One pack is in memory at a time. Columns that a pack does not have are null in its rows; a column that is a number in one
+    pack and text in another (a sweep over 32 and "full") is text in all.
     """
     files = sorted((folder / "packs").glob(f"*/{TABLE}"))
     if (folder / FAILURES).exists():
         files.append(folder / FAILURES)
     if not files:
         return 0
-    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
+    schema = _schema([pq.read_schema(file) for file in files])
     beside = folder / (TABLE + f".{os.getpid()}.tmp")
     rows = 0
     with pq.ParquetWriter(beside, schema) as writer:
@@ -47,6 +48,20 @@ def merge(folder: Path) -> int:
             rows += table.num_rows
     beside.replace(folder / TABLE)
     return rows
+
+
+def _schema(found: Sequence[pa.Schema]) -> pa.Schema:
+    try:
+        return pa.unify_schemas(found, promote_options="permissive")
+    except pa.ArrowTypeError:
+        columns = []
+        for name in dict.fromkeys(name for schema in found for name in schema.names):
+            mine = [pa.schema([schema.field(name)]) for schema in found if name in schema.names]
+            try:
+                columns.append(pa.unify_schemas(mine, promote_options="permissive").field(0))
+            except pa.ArrowTypeError:
+                columns.append(pa.field(name, pa.string()))
+        return pa.schema(columns)
 
 
 def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
@@ -72,7 +87,8 @@ def write_failures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a replica whose pack failed for good: its configuration, seed, status ``failed`` and the error."""
     path = folder / FAILURES
     if rows:
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+        names = dict.fromkeys(name for row in rows for name in row)  # packs differ; pyarrow would read the first row's alone
+        pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), path)
     else:
         path.unlink(missing_ok=True)
 
@@ -82,7 +98,7 @@ def front(frame: pd.DataFrame, error: str = "valid_error", size: str = "edges") 
 
     Ties in error and size are settled by the smaller validation loss. Only validation scores are read.
     """
-    finished = frame[frame["status"] == "finished"]
+    finished = frame[(frame["status"] == "finished") & frame[error].notna()]
     ordered = finished.sort_values([size, error, "valid_loss"], kind="stable")
     best = ordered[error].cummin().shift(fill_value=float("inf"))
     return ordered[ordered[error] < best].reset_index(drop=True)
@@ -124,7 +140,7 @@ def network(folder: Path, replica: str, task: Task | None = None) -> CompactNetw
         ConfigError: for a name that is not a replica of this study.
     """
     pack, _, row = replica.partition("/")
-    if not row.isdigit() or not (folder / "packs" / pack).is_dir():
+    if not (row.isascii() and row.isdigit()) or not (folder / "packs" / pack).is_dir():
         raise ConfigError(f"{replica!r} is not a replica of {folder}; names look like p0000/0012 (column 'replica')")
     nets = load_networks(folder / "packs" / pack)
     if int(row) >= nets.replicas:
