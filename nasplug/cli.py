@@ -175,15 +175,13 @@ def config() -> None:
 @_refusing
 def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print a study as it is understood: defaults filled in, overrides applied."""
-    import yaml
-
-    from nasplug.config import read_yaml
+    from nasplug.config import read_yaml, to_yaml
 
     plain = read_yaml(config, overrides).plain()
     if as_json:
         _print_json(plain)
     else:
-        click.echo(yaml.safe_dump(plain, sort_keys=False), nl=False)
+        click.echo(to_yaml(plain), nl=False)
 
 
 @config.command()

@@ -34,6 +34,7 @@ __all__ = [
     "override",
     "parse",
     "read_yaml",
+    "to_yaml",
 ]
 
 Strict = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -320,9 +321,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back as the same: text that looks like ``1e-3`` in quotes."""
+
+
+for one in (_Loader, _Dumper):
+    one.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+    )
+
+
+def to_yaml(plain: Mapping[str, Any]) -> str:
+    """Plain data as YAML, in the order of its keys; `from_yaml` reads it back."""
+    return yaml.dump(dict(plain), Dumper=_Dumper, sort_keys=False)
 
 
 def from_yaml(text: str, where: str) -> Any:

@@ -11,17 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pluggy import PluginValidationError
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import StudyConfig, from_yaml, parse, read_yaml
+from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
 from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, settle
 from nasplug.plugins import Plugins, load_plugins
-from nasplug.report import write_report
+from nasplug.report import import_libraries, write_report
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
 from nasplug.sampling import Generations
 from nasplug.tasks import Task
@@ -181,6 +180,7 @@ class Study:
             try:
                 try:
                     hook.study_started(study=self.config.plain(), folder=self.folder)
+                    import_libraries()
                     starting.result()
                 except NasplugError:
                     if fresh:
@@ -268,7 +268,7 @@ class Study:
         fresh = not path.exists()
         try:
             (self.folder / "packs").mkdir(parents=True, exist_ok=True)
-            beside.write_text(yaml.safe_dump(self.config.plain(), sort_keys=False))
+            beside.write_text(to_yaml(self.config.plain()), encoding="utf-8")
             beside.replace(path)
         except OSError as error:
             raise ConfigError(
