@@ -54,7 +54,12 @@ def linear(*, start: float = 0.0, end: float = 1.0, since: float = 0.0, until: f
 def cosine(*, start: float = 1.0, end: float = 0.0, since: float = 0.0, until: float = 1.0) -> Schedule:
     """``end + (start - end) (1 + cos(pi p)) / 2`` through the window: flat at both ends (Loshchilov & Hutter 2017)."""
     _window("cosine", since, until)
-    return lambda progress: end + (start - end) * (1.0 + math.cos(math.pi * _inside(progress, since, until))) / 2.0
+
+    def value(progress: float) -> float:
+        share = (1.0 + math.cos(math.pi * _inside(progress, since, until))) / 2.0
+        return share * start + (1.0 - share) * end  # exact at both ends, however far apart they are
+
+    return value
 
 
 def geometric(*, start: float = 1.0, end: float = 0.05, since: float = 0.0, until: float = 1.0) -> Schedule:
