@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,6 +51,7 @@ __all__ = [
     "compare",
     "front_picture",
     "front_table",
+    "import_libraries",
     "network_picture",
     "write_report",
 ]
@@ -363,6 +365,12 @@ def _thinned(front: pd.DataFrame, chosen: str, most: int) -> pd.DataFrame:
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def import_libraries() -> None:
+    """Import what `write_report` needs, which takes a second or two: at a moment when the driver waits anyway."""
+    for name in ("matplotlib.figure", "sklearn.linear_model", "pandas"):
+        import_module(name)
 
 
 def write_report(study: Finished, seconds: float | None = None) -> Path:

@@ -151,6 +151,7 @@ class RayRunner:
 
     def start(self) -> None:
         """Start Ray on this machine, or connect to the cluster; once."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
