@@ -1,0 +1,146 @@
+"""The house map in the README is the house: every module on its floor, imports go down, heavy packages have one door each."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = {path.name: path for path in (ROOT / "nasplug").glob("*.py") if path.name != "__init__.py"}
+DOORS = {"ray": "runner.py", "mlflow": "tracking.py", "pytest": "testing.py"}
+"""Heavy packages, and the one module that may import each."""
+
+PUBLIC = {"compact", "contracts", "errors", "hookspecs", "networks", "replicas", "tasks", "testing"}
+"""What a plugin may import of nasplug, besides the names of the package itself."""
+
+LINE = re.compile(r"^\s*(\d+)\s+(\w+\.py)\s+(\S.*)$")
+
+
+def house_map(text: str) -> dict[str, int]:
+    """Module -> floor, from the first fenced block after the words "house map"."""
+    block = re.search(r"house map.*?^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None, "the README has no fenced block after the words 'house map'"
+    floors: dict[str, int] = {}
+    for line in block[1].splitlines():
+        found = LINE.match(line)
+        assert found is not None, f"not '<floor> <module>.py  words': {line!r}"
+        assert found[2] not in floors, f"{found[2]} is on the map twice"
+        floors[found[2]] = int(found[1])
+    return floors
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of everything imported anywhere but under ``if TYPE_CHECKING``; ``from a import b`` gives ``a.b``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from imported(ast.Module([other], []))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where things live"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imported(node)
+
+
+def imports(path: Path) -> set[str]:
+    return set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def ours(name: str) -> str | None:
+    """The module of nasplug that a dotted name is in."""
+    parts = name.split(".")
+    return f"{parts[1]}.py" if parts[0] == "nasplug" and len(parts) > 1 and f"{parts[1]}.py" in MODULES else None
+
+
+FLOORS = house_map((ROOT / "README.md").read_text(encoding="utf-8"))
+PLUGINS = sorted((ROOT / "plugins").glob("*/nasplug_*/**/*.py"))
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    assert set(FLOORS) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_from_below(module: str) -> None:
+    below = {name: FLOORS[name] for full in imports(MODULES[module]) if (name := ours(full)) is not None}
+    wrong = {name: floor for name, floor in below.items() if floor >= FLOORS[module]}
+    assert not wrong, f"{module} is on floor {FLOORS[module]} and imports from {wrong}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_stands_as_low_as_it_can(module: str) -> None:
+    below = [FLOORS[name] for full in imports(MODULES[module]) if (name := ours(full)) is not None]
+    assert FLOORS[module] == max(below, default=-1) + 1
+
+
+@pytest.mark.parametrize("package", sorted(DOORS))
+def test_a_heavy_package_has_one_door(package: str) -> None:
+    users = {name for name, path in MODULES.items() if any(full.split(".")[0] == package for full in imports(path))}
+    assert users == {DOORS[package]}
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT / "plugins")))
+def test_a_plugin_has_no_more_rights_than_a_strangers(path: Path) -> None:
+    for full in imports(path):
+        parts = full.split(".")
+        if parts[0] == "nasplug" and len(parts) > 1 and f"{parts[1]}.py" in MODULES:
+            assert parts[1] in PUBLIC, f"{full} is not of a public module ({', '.join(sorted(PUBLIC))})"
+            assert not any(part.startswith("_") for part in parts[1:]), f"{full} is private"
+        package = path.relative_to(ROOT / "plugins").parts[1]
+        others = {p.relative_to(ROOT / "plugins").parts[1] for p in PLUGINS} - {package}
+        assert parts[0] not in others, f"{full} belongs to another plugin"
+
+
+def test_there_are_plugins_to_look_at() -> None:
+    assert {path.parent.name for path in PLUGINS} >= {"nasplug_discretizers", "nasplug_regularizers"}
+
+
+# the reader itself
+
+BLOCK = "# x\nThe house map\n\n```text\n 0 errors.py    words\n12 plan.py      words\n```\n"
+
+
+def test_the_reader_of_maps() -> None:
+    assert house_map(BLOCK) == {"errors.py": 0, "plan.py": 12}
+    for broken, told in (
+        (BLOCK.replace("house map", "plan"), "no fenced block"),
+        (BLOCK.replace("12 plan", "plan"), "not '<floor>"),
+        (BLOCK.replace("plan", "errors"), "twice"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            house_map(broken)
+
+
+def test_the_reader_of_imports() -> None:
+    code = """
+from typing import TYPE_CHECKING
+import os.path
+from nasplug.errors import ConfigError, NasplugError
+if TYPE_CHECKING:
+    import ray
+else:
+    import json
+def inside():
+    if True:
+        from nasplug import hookspecs
+"""
+    assert set(imported(ast.parse(code))) == {
+        "typing.TYPE_CHECKING",
+        "os.path",
+        "nasplug.errors.ConfigError",
+        "nasplug.errors.NasplugError",
+        "json",
+        "nasplug.hookspecs",
+    }
+    assert [ours(n) for n in ("nasplug.errors.ConfigError", "nasplug.plan", "nasplug.Networks", "os")] == [
+        "errors.py",
+        "plan.py",
+        None,
+        None,
+    ]
