@@ -96,8 +96,8 @@ class Sweep(BaseModel):
         if self.points == 1:
             return [low]
         shares = [i / (self.points - 1) for i in range(self.points)]
-        if self.log is not None:
-            return [math.exp(math.log(low) + s * (math.log(high) - math.log(low))) for s in shares]
+        if self.log is not None:  # the ends as written: exp(log(1e-4)) is not 1e-4
+            return [low, *(low * (high / low) ** s for s in shares[1:-1]), high]
         return [low + s * (high - low) for s in shares]
 
 

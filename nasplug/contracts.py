@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from nasplug.networks import Networks
 from nasplug.tasks import Task
 
-__all__ = ["Discretizer", "Params", "Projected", "Regularizer", "Schedule", "Score", "SearchMethod"]
+__all__ = ["Discretizer", "Params", "Projected", "Regularizer", "Schedule", "Score", "SearchMethod", "Stochastic"]
 
 Params = dict[str, Tensor]
 """Trainable leaves by name; every leaf is ``(K, ...)``."""
@@ -37,7 +37,10 @@ class SearchMethod(Protocol):
         ...
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """The soft networks at temperature ``tau (K,)``; small tau is nearly hard. ``noise``: a seed a row, long ``(K,)``."""
+        """The soft networks at temperature ``tau (K,)``; small tau is nearly hard.
+
+        ``noise``: a seed a row, long ``(K,)``, for methods that are `Stochastic`; None for the others.
+        """
         ...
 
     def forward(self, nets: Networks, x: Tensor) -> Tensor:
@@ -56,6 +59,13 @@ class Projected(Protocol):
     def project(self, params: Params, step: int, steps: int) -> Params:
         """Parameters after step ``step`` (1-based) of ``steps``; row by row, may return ``params`` itself."""
         ...
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """A method whose `SearchMethod.relax` draws noise: the loop then passes a fresh seed a row and step."""
+
+    stochastic: ClassVar[bool]
 
 
 @runtime_checkable
@@ -84,5 +94,3 @@ class Discretizer(Protocol):
 
 Factory = Callable[..., object]
 """Makes a component; its keyword-only parameters are the component's config schema."""
-
-Names = Sequence[str]

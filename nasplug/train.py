@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Params, Projected, Regularizer, SearchMethod
+from nasplug.contracts import Params, Projected, Regularizer, SearchMethod, Stochastic
 from nasplug.networks import Networks
 from nasplug.optimizers import Optimizer
 from nasplug.replicas import clip, finite, number_of, seeds_of, take
@@ -205,7 +205,7 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
     params, moments = state.params, state.moments
     batches = Batches(search.task.train, search.batch, search.data_seed)
     advance = compile_step() if compiled else step
-    stochastic = bool(getattr(search.method, "stochastic", False))
+    stochastic = isinstance(search.method, Stochastic) and search.method.stochastic
     for t in range(state.step, search.steps):
         batch = batches.at(t)
         noise = seeds_of(search.seeds, f"step {t}") if stochastic else None
