@@ -92,11 +92,19 @@ class SerialRunner:
 
 
 def _trial(
-    config: Mapping[str, Any], *, study: dict[str, Any], packs: Mapping[str, Mapping[str, Any]], manifest: Any, folder: str
+    config: Mapping[str, Any],
+    *,
+    study: dict[str, Any],
+    packs: Mapping[str, Mapping[str, Any]],
+    manifest: Any,
+    folder: str,
+    home: str,
 ) -> None:
     """The trainable: plain data in, files out, small numbers reported. Everything else is rebuilt here by name."""
     from ray import tune
 
+    if os.path.isdir(home):  # Tune has moved to the trial's own folder, from which the study's relative paths lead nowhere
+        os.chdir(home)
     settled = parse(study)
     torch.set_num_threads(max(1, int(settled.resources.cpus)))
     plugins = load_plugins()
@@ -183,8 +191,6 @@ class RayRunner:
         self.start()
         from ray import tune
 
-        failed: dict[str, str] = {}
-
         class Tell(tune.Callback):
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
                 numbers = {k: float(v) for k, v in result.items() if k in REPORTED}
@@ -192,10 +198,6 @@ class RayRunner:
 
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 watch.finished(trial.config["pack"])
-
-            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                error = trial.get_pickled_error() or trial.get_error()
-                failed[trial.config["pack"]] = _last_line(error)
 
             def __reduce__(self) -> Any:
                 # Tune pickles the experiment for its own way of resuming, which we do not use; observers stay here.
@@ -208,6 +210,7 @@ class RayRunner:
             packs={pack.id: pack.plain() for pack in packs},
             manifest=plugins.manifest,
             folder=str(folder),
+            home=os.getcwd(),
         )
         resources = study.resources
         tuner = tune.Tuner(
@@ -222,7 +225,9 @@ class RayRunner:
                 verbose=0,
             ),
         )
-        tuner.fit()
+        grid = tuner.fit()
+        ended = [grid[position] for position in range(len(grid))]  # only now: an error is not readable while its trial stops
+        failed = {(trial.config or {})["pack"]: _last_line(trial.error) for trial in ended if trial.error is not None}
         for pack in packs:
             if pack.id not in failed and not (folder / "packs" / pack.id / TABLE).exists():
                 failed[pack.id] = "the trial ended without results; see the logs under the study's folder ray/tune"

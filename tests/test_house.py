@@ -73,12 +73,6 @@ def test_a_module_imports_only_from_below(module: str) -> None:
     assert not wrong, f"{module} is on floor {FLOORS[module]} and imports from {wrong}"
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_stands_as_low_as_it_can(module: str) -> None:
-    below = [FLOORS[name] for full in imports(MODULES[module]) if (name := ours(full)) is not None]
-    assert FLOORS[module] == max(below, default=-1) + 1
-
-
 @pytest.mark.parametrize("package", sorted(DOORS))
 def test_a_heavy_package_has_one_door(package: str) -> None:
     users = {name for name, path in MODULES.items() if any(full.split(".")[0] == package for full in imports(path))}
