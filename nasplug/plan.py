@@ -31,13 +31,27 @@ from nasplug.schedules import Track, constant, track
 from nasplug.tasks import Task
 from nasplug.train import Search, start
 
-__all__ = ["Axis", "Components", "Pack", "assemble", "axes", "chunk", "components", "corners", "cpus_here", "grid", "settle"]
+__all__ = [
+    "Axis",
+    "Components",
+    "Pack",
+    "assemble",
+    "axes",
+    "chunk",
+    "components",
+    "corners",
+    "cpus_here",
+    "forget_tasks",
+    "grid",
+    "settle",
+]
 
 ROW = re.compile(r"^(penalties\.\d+\.(level|ramp\.(?!use$).+)|temperature\.(?!use$).+|train\.lr|train\.decay\.(?!use$).+)$")
 """Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
 
 CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
 MOST_ROWS = 4096
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in a period, or max
 MOST_CONFIGURATIONS = 10**6  # of a grid, which is planned as a whole
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
@@ -167,8 +181,13 @@ def _task(key: str, plugins: Plugins) -> Task:
     return task
 
 
+def forget_tasks() -> None:
+    """Build tasks anew from now on: their files may have changed."""
+    _task.cache_clear()
+
+
 def build_task(study: StudyConfig, plugins: Plugins) -> Task:
-    """The task of a settled study; built once a process for the same options."""
+    """The task of a settled study; built once for the same options, until `forget_tasks`."""
     return _task(json.dumps(study.task.model_dump(mode="json"), sort_keys=True), plugins)
 
 
@@ -335,9 +354,8 @@ def floats(tensors: Iterable[Tensor]) -> int:
 def cpus_here() -> int:
     """The CPUs that this process may use: in a container that has a quota, the quota."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        share, period = quota.read_text().split()
+    if QUOTA.exists():
+        share, period = QUOTA.read_text().split()
         if share != "max":
             return max(1, min(allowed, int(share) // int(period)))
     return allowed

@@ -182,6 +182,7 @@ class RayRunner:
             where = "on this machine" if self.address is None else f"at address {self.address!r}"
             raise NasplugError(f"Ray {where} does not answer: {_last_line(error)}. {_ADDRESSES}") from error
         self._started = True
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
         importlib.import_module("ray.tune")
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:

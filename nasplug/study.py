@@ -18,7 +18,7 @@ from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
-from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, settle
+from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, forget_tasks, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.report import import_libraries, write_report
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
@@ -99,6 +99,7 @@ class Study:
         Raises:
             ConfigError: for anything that cannot be run.
         """
+        forget_tasks()
         generations = self.generations
         sampler = self.config.sampler.use
         if sampler != "grid":
@@ -192,7 +193,7 @@ class Study:
                 chosen.close()  # in this thread: Ray ends the process when its objects are let go while it stops
                 results.merge(self.folder)
             if not (self.frame["status"] == "finished").any():
-                raise NasplugError(_nothing(failed))
+                raise NasplugError(_nothing(failed, self.folder))
             best = self.best()
             save(self.network(str(best["replica"])), self.folder / "best")
             write_report(self, time.perf_counter() - began)
@@ -350,8 +351,9 @@ def _failed_rows(pack: Pack, error: str) -> list[dict[str, Any]]:
     ]
 
 
-def _nothing(failed: Mapping[str, str]) -> str:
+def _nothing(failed: Mapping[str, str], folder: Path) -> str:
     if failed:
         pack, error = next(iter(failed.items()))
-        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}"
+        where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
+        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
     return "no network finished with finite scores: all diverged; try a smaller learning rate or clip gradients"
