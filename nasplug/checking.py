@@ -140,6 +140,8 @@ def _into(hint: Any, step: str | int) -> Any:
                 return keys_of(member)[str(step)]
         elif isinstance(step, int) and origin in SEQUENCES:
             return args[step] if origin is tuple and Ellipsis not in args and step < len(args) else args[0]
+        elif origin in (dict, Mapping) and "[" not in str(step):
+            return args[1]
     return None
 
 
