@@ -1,0 +1,158 @@
+"""The laws, both forward forms against the explicit inverse, parameter counts, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks, activation, forward, sizes
+from nasplug.replicas import normal
+from nasplug.tasks import Task
+from nasplug.testing import SearchMethodLaws, example_task
+from nasplug_sparcs import chosen_form, materialised, recursive, sparcs
+
+torch.set_num_threads(1)
+ONE = torch.ones(2, dtype=torch.float64)
+SEEDS = torch.tensor([3, 8])
+
+
+class TestAuto(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {"hidden": [5]}
+
+
+class TestRecursive(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {"hidden": [4, 3, 5], "form": "recursive", "activation": "tanh", "bias_input": True}
+
+
+class TestMaterialised(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {"hidden": [4, 3], "form": "materialised", "activation": "sigmoid", "bias_input": True}
+
+
+def spectral(widths: tuple[int, ...], bias_input: bool, name: str) -> Networks:
+    """Random networks in spectral space: no eigenvalue is 0."""
+    method = sparcs(hidden=widths[1:-1], bias_input=bias_input, activation=name)
+    params = method.init(task_of(widths), SEEDS)
+    for leaf in params:
+        params[leaf] = params[leaf] + 0.3 * normal(SEEDS, leaf, tuple(params[leaf].shape[1:]))
+    return method.relax(params, ONE)
+
+
+def task_of(widths: tuple[int, ...]) -> Task:
+    class Shape:
+        inputs, outputs = widths[0], widths[-1]
+
+    return Shape()  # type: ignore[return-value]
+
+
+def by_inversion(nets: Networks, x: Tensor) -> Tensor:
+    """``A = Phi Lambda Phi^-1`` as one dense matrix, and (4.5) layer by layer."""
+    constant = 1 in nets.biases
+    widths = (nets.widths[0] + constant, *nets.widths[1:])
+    starts = [sum(widths[:m]) for m in range(len(widths) + 1)]
+    outputs = []
+    for k in range(nets.replicas):
+        phi = torch.eye(starts[-1], dtype=torch.float64)
+        eigenvalues = torch.zeros(starts[-1], dtype=torch.float64)
+        for layer in range(1, len(widths)):
+            block = nets.blocks[layer, layer - 1][k]
+            if layer == 1 and constant:
+                block = torch.cat((block, nets.biases[1][k].unsqueeze(-1)), -1)
+            phi[starts[layer] : starts[layer + 1], starts[layer - 1] : starts[layer]] = block
+            eigenvalues[starts[layer] : starts[layer + 1]] = nets.eigenvalues[layer][k]
+        a = phi @ torch.diag(eigenvalues) @ torch.linalg.inv(phi)
+        own = x[k] if x.dim() == 3 else x
+        values = torch.cat((own, torch.ones_like(own[:1]))) if constant else own
+        for layer in range(1, len(widths)):
+            z = a[starts[layer] : starts[layer + 1], : starts[layer]] @ values
+            last = layer == len(widths) - 1
+            values = torch.cat((values, z if last else activation(nets.candidates[0])(z)))
+        outputs.append(values[starts[-2] :])
+    return torch.stack(outputs)
+
+
+def values_and_gradients(run: Any, nets: Networks, x: Tensor) -> list[Tensor]:
+    leaves = nets.map(lambda t: t.detach().clone().requires_grad_())
+    tensors = [*leaves.blocks.values(), *leaves.biases.values(), *leaves.eigenvalues.values()]
+    out = run(leaves, x)
+    weights = torch.cos(torch.arange(out.numel(), dtype=torch.float64)).view(out.shape)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), tensors)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 6), min_size=3, max_size=7).map(tuple),
+    bias_input=st.booleans(),
+    name=st.sampled_from(["relu", "tanh", "sigmoid"]),
+    own=st.booleans(),
+)
+def test_three_ways_to_the_same_function(widths: tuple[int, ...], bias_input: bool, name: str, own: bool) -> None:
+    nets = spectral(widths, bias_input, name)
+    x = normal(torch.tensor([1, 2]), "x", (widths[0], 5))
+    x = x if own else x[0]
+    wanted = values_and_gradients(by_inversion, nets, x)
+    scale = max(1.0, *(float(t.abs().max()) for t in wanted))
+    for run in (recursive, lambda n, x: forward(materialised(n), x)):
+        for found, right in zip(values_and_gradients(run, nets, x), wanted, strict=True):
+            torch.testing.assert_close(found / scale, right / scale, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("widths", [(3, 5, 1), (2, 4, 3, 6, 2)])
+def test_it_starts_as_a_perceptron(widths: tuple[int, ...]) -> None:
+    method = sparcs(hidden=widths[1:-1])
+    nets = method.relax(method.init(task_of(widths), SEEDS), ONE)
+    found = sizes(method.direct(nets))
+    assert found["neurons"].tolist() == [0, 0]
+    assert found["edges"].tolist() == [widths[0] * widths[-1]] * 2
+
+
+@pytest.mark.parametrize("layers", [3, 4, 7])
+def test_parameters_are_counted_as_in_figure_8(layers: int) -> None:
+    n = 6
+    method = sparcs(hidden=[n] * (layers - 2))
+    params = method.init(task_of((n,) * layers), SEEDS)
+    spectral_count = sum(p[0].numel() for p in params.values())
+    assert spectral_count + n == (layers - 1) * n**2 + layers * n  # the paper also counts the input's eigenvalues, here fixed
+    nets = method.direct(method.relax(params, ONE))
+    assert sum(w[0].numel() for w in nets.blocks.values()) == n**2 * layers * (layers - 1) // 2
+
+
+def test_eigenvalues_stay_as_information() -> None:
+    nets = spectral((3, 4, 2), True, "relu")
+    plain = materialised(nets)
+    assert plain.parts == {"blocks", "biases", "eigenvalues"}
+    assert set(plain.biases) == {1, 2}
+
+
+def test_the_form_is_chosen_by_size() -> None:
+    assert chosen_form((100,) * 12, 1024) == "recursive"
+    assert chosen_form((2, 300, 300, 1), 1000) == "materialised"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"hidden": []}, "at least one hidden layer"),
+        ({"hidden": [3, 0]}, "at least one neuron"),
+        ({"hidden": [3], "activation": "rleu"}, "Did you mean 'relu'"),
+    ],
+)
+def test_bad_input_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        sparcs(**options)
+
+
+def test_a_step_grows_hidden_neurons() -> None:
+    method, task = sparcs(hidden=[6]), example_task()
+    params = {n: p.requires_grad_() for n, p in method.init(task, SEEDS).items()}
+    loss = task.losses(method.forward(method.relax(params, ONE), task.train.x), task.train.y).sum()
+    (gradient,) = torch.autograd.grad(loss, [params["eigenvalues"]])
+    assert bool((gradient != 0).any())
