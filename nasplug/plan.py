@@ -11,7 +11,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor
 from nasplug.checking import check
 from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
 from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod
-from nasplug.errors import ConfigError, did_you_mean
+from nasplug.errors import ConfigError, ContractError, NasplugError, did_you_mean
 from nasplug.networks import Networks
 from nasplug.optimizers import OPTIMIZERS, Optimizer
 from nasplug.plugins import Plugins, options_model
@@ -46,7 +47,7 @@ __all__ = [
     "settle",
 ]
 
-ROW = re.compile(r"^(penalties\.\d+\.(level|ramp\.(?!use$).+)|temperature\.(?!use$).+|train\.lr|train\.decay\.(?!use$).+)$")
+ROW = re.compile(r"^(penalties\.\d+\.level|train\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+)$")
 """Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
 
 CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
@@ -314,6 +315,19 @@ def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: s
         )
 
 
+@contextmanager
+def _blaming(whom: str) -> Iterator[None]:
+    """Whatever a plugin raises that is not one of our errors, with its name."""
+    try:
+        yield
+    except NasplugError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"{whom} broke on one network with {type(error).__name__}: {error}. Change its options, or tell its author"
+        ) from error
+
+
 def try_out(parts: Components, search: Search) -> Networks:
     """Make one network and check that everything fits it: shapes, needs, penalties' values.
 
@@ -322,25 +336,35 @@ def try_out(parts: Components, search: Search) -> Networks:
         ContractError: for a plugin that breaks its contract.
     """
     first = search.take(torch.tensor([0]))
-    state = start(first)
-    nets = parts.method.relax(state.params, first.tau.at(0))
-    nets.check()
     study = parts.study
+    method = f"method {study.method.use!r}"
+    with _blaming(method):
+        nets = parts.method.relax(start(first).params, first.tau.at(0))
+        nets.check()
     if nets.widths[0] != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
-            f"method {study.method.use!r} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs "
-            f"and {parts.task.outputs} outputs"
+            f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
+            "outputs; take another method, or another task"
+        )
+    with _blaming(method):
+        given = parts.task.train.x[:, :2]
+        outputs = parts.method.forward(nets, given)
+        direct = parts.method.direct(nets)
+        direct.check()
+    if outputs.shape != (1, parts.task.outputs, given.shape[1]):
+        raise ContractError(
+            f"{method} gave outputs of shape {tuple(outputs.shape)} for one network and {given.shape[1]} samples; "
+            f"it must give {(1, parts.task.outputs, given.shape[1])}, (K, O, B)"
         )
     for i, penalty in enumerate(parts.penalties):
         _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
-        value = penalty(nets)
+        with _blaming(f"penalties.{i}: regularizer {study.penalties[i].use!r}"):
+            value = penalty(nets)
         if value.shape != (1,):
-            raise ConfigError(
+            raise ContractError(
                 f"penalties.{i}: {study.penalties[i].use!r} returned shape {tuple(value.shape)} for one network; "
                 "it must return one number a network, (K,)"
             )
-    direct = parts.method.direct(nets)
-    direct.check()
     for i, discretizer in enumerate(parts.discretizers):
         _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
     return nets
