@@ -1,0 +1,515 @@
+"""From a study to packs: which sweep makes rows and which makes packs, sizes, values, and wrong combinations."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nasplug import plan, schedules
+from nasplug.config import Sweep, parse
+from nasplug.contracts import Params, Schedule
+from nasplug.errors import ConfigError, ContractError, PluginError
+from nasplug.hookspecs import Register, hookimpl
+from nasplug.networks import Networks, forward
+from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, settle
+from nasplug.plugins import Plugins, load_plugins
+from nasplug.study import Study
+from nasplug.tasks import Task
+
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "task": {"use": "xor", "samples": 8},
+    "method": {"use": "edges", "mode": "l1", "hidden": [2]},
+    "train": {"steps": 5, "lr": 0.1},
+}
+
+
+def packs(**changes: Any) -> list[Pack]:
+    return Study.from_dict(SMALL | {"mlflow": None} | changes).plan()
+
+
+# which axis goes where
+
+PLACES: list[tuple[dict[str, Any], str, bool]] = [
+    ({"train": {"lr": {"choice": [0.1, 0.2]}}}, "train.lr", True),
+    ({"train": {"lr": {"log": [0.1, 1], "points": 2}}}, "train.lr", True),
+    ({"train": {"decay": {"use": "cosine", "end": {"choice": [0, 0.1]}}}}, "train.decay.end", True),
+    ({"train": {"steps": {"choice": [5, 6]}}}, "train.steps", False),
+    ({"train": {"batch": {"choice": [4, "full"]}}}, "train.batch", False),
+    ({"train": {"finetune": {"choice": [0, 1]}}}, "train.finetune", False),
+    ({"train": {"clip": {"choice": [1, 2]}}}, "train.clip", False),
+    ({"train": {"optimizer": {"use": "adam", "beta1": {"choice": [0.8, 0.9]}}}}, "train.optimizer.beta1", False),
+    ({"penalties": [{"use": "l1", "level": {"choice": [0, 1]}}]}, "penalties.0.level", True),
+    ({"penalties": [{"use": "l1", "level": {"grid": [0, 1]}}]}, "penalties.0.level", True),
+    (
+        {"penalties": [{"use": "l1", "level": 1, "ramp": {"use": "linear", "until": {"choice": [0.5, 1]}}}]},
+        "penalties.0.ramp.until",
+        True,
+    ),
+    (
+        {"penalties": [{"use": "soft_count", "level": 1, "of": "weights", "sharpness": {"choice": [1.0, 2.0]}}]},
+        "penalties.0.sharpness",
+        False,
+    ),
+    ({"temperature": {"use": "geometric", "start": {"choice": [1, 3]}}}, "temperature.start", True),
+    ({"method": {"use": "edges", "mode": "l1", "hidden": {"choice": [[2], [3]]}}}, "method.hidden", False),
+    ({"method": {"use": "edges", "mode": "l1", "hidden": [2, {"choice": [2, 3]}]}}, "method.hidden.1", False),
+    ({"method": {"use": "edges", "mode": {"choice": ["l1", "gated"]}}}, "method.mode", False),
+    ({"task": {"use": "xor", "noise": {"choice": [0.1, 0.2]}}}, "task.noise", False),
+    ({"discretizers": [{"use": "threshold", "eps": {"choice": [0.1, 0.2]}}]}, "discretizers.0.eps", False),
+]
+
+
+@pytest.mark.parametrize(("changes", "path", "row"), PLACES, ids=[path for _, path, _ in PLACES])
+def test_a_number_makes_rows_and_a_shape_makes_packs(changes: dict[str, Any], path: str, row: bool) -> None:
+    study = parse(SMALL | changes)
+    found = axes(study)
+    assert [(axis.path, axis.row) for axis in found] == [(path, row)]
+    planned = chunk(study, grid(found), load_plugins())
+    assert len(planned) == (1 if row else 2)
+    values = found[0].sweep.values
+    if row:
+        assert planned[0].columns == {path: values}
+        assert planned[0].values == {}
+    else:
+        assert [pack.values for pack in planned] == [{path: value} for value in values]
+        assert all(pack.columns == {} for pack in planned)
+
+
+def test_words_never_make_rows() -> None:
+    study = parse(SMALL | {"train": {"lr": {"choice": [0.1, True]}}})
+    assert [axis.row for axis in axes(study)] == [False]
+
+
+def test_axes_come_in_the_order_of_the_config() -> None:
+    study = parse(SMALL | {"train": {"lr": {"choice": [1, 2]}}, "task": {"use": "xor", "noise": {"choice": [0, 1]}}})
+    assert [axis.path for axis in axes(study)] == ["task.noise", "train.lr"]
+
+
+def test_the_last_axis_of_a_grid_varies_fastest() -> None:
+    found = [Axis("a", Sweep(choice=[1, 2]), True), Axis("b", Sweep(uniform=(0, 1), points=3), True)]
+    assert grid(found) == [{"a": a, "b": b} for a in (1, 2) for b in (0.0, 0.5, 1.0)]
+    assert grid([]) == [{}]
+
+
+def test_corners_hold_every_value_of_a_list_and_the_ends_of_a_range() -> None:
+    found = [Axis("a", Sweep(choice=[1, 2, 3]), True), Axis("b", Sweep(log=(0.1, 1)), True)]
+    assert corners(found) == [
+        {"a": 1, "b": 0.1},
+        {"a": 2, "b": 0.1},
+        {"a": 3, "b": 0.1},
+        {"a": 1, "b": 0.1},
+        {"a": 1, "b": 1.0},
+    ]
+    assert corners([]) == []
+
+
+# settle
+
+
+def test_settling_replaces_sweeps_at_any_depth() -> None:
+    study = parse(
+        SMALL
+        | {
+            "method": {"use": "edges", "hidden": [2, {"choice": [2, 3]}]},
+            "penalties": [{"use": "l1", "level": {"choice": [0.1, 0.2]}}],
+            "train": {"lr": {"choice": [0.1]}},
+        }
+    )
+    settled = settle(study, {"method.hidden.1": 3, "penalties.0.level": 0.2, "train.lr": 0.1})
+    assert settled.method.options["hidden"] == [2, 3]
+    assert settled.penalties[0].level == 0.2
+    assert settled.train.lr == 0.1
+    assert axes(settled) == []
+    assert len(axes(study)) == 3
+
+
+def test_settling_checks() -> None:
+    with pytest.raises(ConfigError, match=r"train\.steps: 1\.5; needed: a whole number"):
+        settle(parse(SMALL), {"train.steps": 1.5})
+
+
+# packs
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    levels=st.lists(st.floats(0, 1), min_size=1, max_size=4, unique=True),
+    rates=st.lists(st.floats(0.001, 1), min_size=1, max_size=3, unique=True),
+    hidden=st.lists(st.integers(1, 3), min_size=1, max_size=2, unique=True),
+    seeds=st.integers(1, 4) | st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True),
+    size=st.integers(1, 40) | st.just("auto"),
+    first_pack=st.integers(0, 3),
+    first=st.integers(0, 50),
+)
+def test_every_configuration_meets_every_seed_once(
+    levels: list[float],
+    rates: list[float],
+    hidden: list[int],
+    seeds: int | list[int],
+    size: int | str,
+    first_pack: int,
+    first: int,
+) -> None:
+    study = parse(
+        SMALL
+        | {
+            "method": {"use": "edges", "mode": "l1", "hidden": [{"choice": hidden}]},
+            "penalties": [{"use": "l1", "level": {"choice": levels}}],
+            "train": {"steps": 2, "lr": {"choice": rates}},
+            "seeds": seeds,
+            "resources": {"pack": size},
+        }
+    )
+    configurations = grid(axes(study))
+    assert len(configurations) == len(levels) * len(rates) * len(hidden)
+    found = chunk(study, configurations, load_plugins(), first_pack=first_pack, first=first)
+    assert [pack.id for pack in found] == [f"p{first_pack + i:04d}" for i in range(len(found))]
+    met: Counter[tuple[int, int]] = Counter()
+    for pack in found:
+        assert 1 <= pack.rows <= (size if isinstance(size, int) else plan.MOST_ROWS)
+        assert json.loads(json.dumps(pack.plain())) == pack.plain()
+        for row in range(pack.rows):
+            met[pack.configurations[row], pack.seeds[row]] += 1
+            mine = {path: column[row] for path, column in pack.columns.items()} | dict(pack.values)
+            assert mine == configurations[pack.configurations[row] - first]
+    numbers = range(first, first + len(configurations))
+    assert met == Counter(itertools.product(numbers, study.seed_list))
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 300), size=st.integers(1, 100))
+def test_packs_of_a_given_size_are_even(rows: int, size: int) -> None:
+    sizes = [pack.rows for pack in packs(seeds=rows, resources={"pack": size})]
+    assert sum(sizes) == rows
+    assert len(sizes) == -(-rows // size)
+    assert max(sizes) <= size
+    assert max(sizes[:-1], default=sizes[-1]) >= sizes[-1]
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 8])
+def test_automatic_packs_come_in_whole_rounds(monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+    monkeypatch.setattr(plan, "cpus_here", lambda: cpus)
+    for rows in (1, 7, 64, 1000, 10_000):
+        sizes = [pack.rows for pack in packs(seeds=rows)]
+        assert sum(sizes) == rows
+        assert len(sizes) == 1 or len(sizes) % cpus == 0 or sum(sizes) < len(sizes) * max(sizes), "a round is not full"
+        assert max(sizes) <= plan.MOST_ROWS
+        if rows >= 16 * cpus:
+            assert len(sizes) >= cpus, "a CPU would stand idle"
+
+
+def test_wider_networks_make_smaller_packs() -> None:
+    narrow = max(pack.rows for pack in packs(seeds=4096))
+    wide = max(pack.rows for pack in packs(seeds=4096, method={"use": "edges", "mode": "l1", "hidden": [256, 256]}))
+    assert 8 <= wide < narrow
+
+
+def test_a_gpu_takes_as_many_rows_as_are_allowed() -> None:
+    sizes = [pack.rows for pack in packs(seeds=5000, resources={"gpus": 1})]
+    assert len(sizes) <= 2 * plan.places(parse(SMALL))
+    assert sum(sizes) == 5000
+    assert [pack.rows for pack in packs(seeds=100, resources={"gpus": 1})] == [100]
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", None)]
+)
+def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cpus: int | None) -> None:
+    monkeypatch.setattr(plan, "QUOTA", tmp_path / "none")
+    allowed = plan.cpus_here()
+    (tmp_path / "cpu.max").write_text(text + "\n")
+    monkeypatch.setattr(plan, "QUOTA", tmp_path / "cpu.max")
+    assert plan.cpus_here() == (allowed if cpus is None else cpus)
+
+
+def test_places_are_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "cpus_here", lambda: 4)
+    for cpus, places in ((1, 4), (2, 2), (3, 1), (0.5, 8), (16, 1)):
+        assert plan.places(parse(SMALL | {"resources": {"cpus": cpus}})) == places
+
+
+# values of rows
+
+
+def test_rows_get_their_numbers() -> None:
+    study = parse(
+        SMALL
+        | {
+            "penalties": [
+                {
+                    "use": "l1",
+                    "level": {"choice": [0.5, 2.0]},
+                    "ramp": {"use": "linear", "until": {"choice": [0.5, 1.0]}},
+                },
+                {"use": "l1", "level": 3.0},
+            ],
+            "temperature": {"use": "linear", "start": 4.0, "end": {"choice": [0.0, 2.0]}},
+            "train": {"steps": 5, "lr": {"choice": [0.1, 0.2]}, "decay": {"use": "linear", "start": 1, "end": 0}},
+            "seeds": [3, 9],
+            "resources": {"pack": 64},
+        }
+    )
+    plugins = load_plugins()
+    (pack,) = chunk(study, grid(axes(study)), plugins)
+    assert pack.rows == 32
+    search = assemble(components(settle(study, pack.values), plugins), pack, plugins)
+    assert search.seeds.tolist() == [3, 9] * 16
+    ramp, flat = search.levels
+    for step in range(5):
+        progress = step / 4
+        for row in range(32):
+            level, until = pack.columns["penalties.0.level"][row], pack.columns["penalties.0.ramp.until"][row]
+            end, lr = pack.columns["temperature.end"][row], pack.columns["train.lr"][row]
+            assert float(ramp.at(step)[row]) == pytest.approx(level * min(1.0, progress / until))
+            assert float(flat.at(step)[row]) == 3.0
+            assert float(search.tau.at(step)[row]) == pytest.approx(4.0 + progress * (end - 4.0))
+            assert float(search.lr.at(step)[row]) == pytest.approx(lr * (1.0 - progress))
+    assert ramp.table.shape == (5, 2), "rows with the same schedule share its column"
+    assert search.tau.table.shape == (5, 2)
+    assert search.lr.table.shape == (5, 1)
+
+
+def test_numbers_do_not_depend_on_the_pack() -> None:
+    raw = SMALL | {
+        "penalties": [{"use": "l1", "level": {"log": [0.01, 1], "points": 5}}],
+        "temperature": {"use": "geometric", "start": {"choice": [1.0, 3.0]}},
+        "seeds": 2,
+    }
+    plugins = load_plugins()
+
+    def rows(size: int) -> dict[tuple[int, int], tuple[float, ...]]:
+        study = parse(raw | {"resources": {"pack": size}})
+        found: dict[tuple[int, int], tuple[float, ...]] = {}
+        for pack in chunk(study, grid(axes(study)), plugins):
+            search = assemble(components(settle(study, pack.values), plugins), pack, plugins)
+            table = torch.stack([search.tau.at(3), search.levels[0].at(3), search.lr.at(3)], 1).tolist()
+            found |= {(c, s): tuple(t) for c, s, t in zip(pack.configurations, pack.seeds, table, strict=True)}
+        return found
+
+    assert rows(20) == rows(3) == rows(1)
+
+
+def test_a_column_may_be_asked_for_where_there_is_none() -> None:
+    pack = Pack("p0000", {}, {"train.lr": [1.0, 2.0]}, [0, 1], [0, 0])
+    assert pack.column("train.lr", 5.0) == [1.0, 2.0]
+    assert pack.column("penalties.0.level", 5.0) == [5.0, 5.0]
+
+
+def test_tasks_are_shared_while_planning_and_read_anew_for_the_next_plan(tmp_path: Path) -> None:
+    def write(shift: float) -> None:
+        rows = "".join(f"{i},{(i * i) % 7 + shift + 0.5}\n" for i in range(40))
+        (tmp_path / "t.csv").write_text("x,y\n" + rows)
+
+    write(0.0)
+    study = Study.from_dict(SMALL | {"task": {"use": "table", "path": str(tmp_path / "t.csv"), "target": "y"}})
+    study.plan()
+    before = study.task
+    assert study.task is before
+    write(1.0)
+    study.plan()
+    assert study.task is not before
+    assert float(study.task.output_shift) == pytest.approx(float(before.output_shift) + 1.0, rel=1e-5)
+
+
+# needs, and plugins that break their contracts
+
+
+class Stand:
+    """A search method of one linear layer, whose parts a test breaks one at a time."""
+
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        return {"w": torch.ones(len(seeds), task.outputs, task.inputs)}
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        w = params["w"]
+        return Networks((w.shape[2], w.shape[1]), {(1, 0): w})
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        return nets
+
+
+class Fine:
+    """A penalty that needs what it is told to."""
+
+    def __init__(self, needs: Sequence[str] = ("blocks",), value: Callable[[Networks], Tensor] | None = None) -> None:
+        self.needs = frozenset(needs)
+        self.value = value or (lambda nets: nets.blocks[1, 0].flatten(1).sum(1))
+
+    def __call__(self, nets: Networks) -> Tensor:
+        return self.value(nets)
+
+
+class Cut:
+    """A discretizer that needs what it is told to."""
+
+    def __init__(self, needs: Sequence[str]) -> None:
+        self.needs = frozenset(needs)
+
+    def __call__(self, nets: Networks, score: object) -> Networks:
+        return nets
+
+
+def strangers(
+    method: object = None, penalty: object = None, cut: object = None, schedule: Schedule | None = None, task: object = None
+) -> Plugins:
+    """Our own names and one stranger's."""
+
+    class Stranger:
+        @hookimpl
+        def register_search_methods(self, register: Register) -> None:
+            register("stand", lambda: method or Stand())
+
+        @hookimpl
+        def register_regularizers(self, register: Register) -> None:
+            register("fine", lambda: penalty or Fine())
+
+        @hookimpl
+        def register_discretizers(self, register: Register) -> None:
+            register("cut", lambda: cut or Cut(()))
+
+        @hookimpl
+        def register_schedules(self, register: Register) -> None:
+            register("odd", lambda: schedule or (lambda progress: progress))
+
+        @hookimpl
+        def register_tasks(self, register: Register) -> None:
+            register("odd", lambda: task)
+
+    plugins = Plugins()
+    for module in ("schedules", "datasets"):
+        plugins.add(__import__(f"nasplug.{module}", fromlist=["x"]), module, "nasplug", "0")
+    plugins.add(Stranger(), "stranger", "nasplug-stranger", "1.2")
+    return plugins
+
+
+def planned(plugins: Plugins, **changes: Any) -> list[Pack]:
+    study = parse(SMALL | {"method": {"use": "stand"}} | changes)
+    return chunk(study, grid(axes(study)), plugins)
+
+
+PENALTY: Mapping[str, Any] = {"penalties": [{"use": "fine", "level": 1}]}
+CUT: Mapping[str, Any] = {"discretizers": [{"use": "cut"}]}
+
+
+def test_strangers_that_keep_their_contracts_are_planned() -> None:
+    (pack,) = planned(strangers(), **PENALTY, **CUT)
+    assert pack.rows == 1
+
+
+@pytest.mark.parametrize("needs", [["gates"], ["choices"], ["edge_gates", "eigenvalues"], ["blocks", "gates"]])
+def test_needs_are_checked(needs: list[str]) -> None:
+    missing = ", ".join(sorted(set(needs) - {"blocks"}))
+    told = f"reads {missing}, which method 'stand' as configured does not make; it makes: blocks. Take another"
+    with pytest.raises(ConfigError, match=f"penalties.0: 'fine' {told}"):
+        planned(strangers(penalty=Fine(needs)), **PENALTY)
+    with pytest.raises(ConfigError, match=f"discretizers.0: 'cut' {told}"):
+        planned(strangers(cut=Cut(needs)), **CUT)
+
+
+def raising(*_: object, **__: object) -> Any:
+    raise ZeroDivisionError("by zero")
+
+
+@pytest.mark.parametrize("part", ["init", "relax", "forward", "direct"])
+def test_a_method_that_breaks_is_named(part: str) -> None:
+    method = Stand()
+    setattr(method, part, raising)
+    with pytest.raises(ContractError, match="method 'stand' broke on one network with ZeroDivisionError: by zero"):
+        planned(strangers(method))
+
+
+def test_a_penalty_that_breaks_is_named() -> None:
+    with pytest.raises(ContractError, match=r"penalties\.0: regularizer 'fine' broke on one network with ZeroDivisionError"):
+        planned(strangers(penalty=Fine(value=raising)), **PENALTY)
+    with pytest.raises(ContractError, match=r"penalties\.0: 'fine' returned shape \(\) for one network; it must return one"):
+        planned(strangers(penalty=Fine(value=lambda nets: nets.blocks[1, 0].sum())), **PENALTY)
+
+
+def test_networks_that_do_not_fit_the_task_are_refused() -> None:
+    class Narrow(Stand):
+        def init(self, task: Task, seeds: Tensor) -> Params:
+            return {"w": torch.ones(len(seeds), task.outputs, task.inputs - 1)}
+
+    with pytest.raises(ConfigError, match=r"method 'stand' made networks of widths \(1, 1\) for a task of 2 inputs"):
+        planned(strangers(Narrow()))
+
+
+def test_outputs_of_another_shape_are_refused() -> None:
+    class Flat(Stand):
+        def forward(self, nets: Networks, x: Tensor) -> Tensor:
+            return forward(nets, x).mean(2)
+
+    with pytest.raises(ContractError, match=r"gave outputs of shape \(1, 1\) for one network and 2 samples; .* \(1, 1, 2\)"):
+        planned(strangers(Flat()))
+
+
+def test_a_record_that_is_none_is_refused() -> None:
+    class Crooked(Stand):
+        def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+            return replace(super().relax(params, tau), widths=(2, 5))
+
+    with pytest.raises(ContractError):
+        planned(strangers(Crooked()))
+
+
+def test_a_factory_that_breaks_is_named() -> None:
+    class Stranger:
+        @hookimpl
+        def register_tasks(self, register: Register) -> None:
+            def broken(*, samples: int = 3) -> Task:
+                raise KeyError("no such thing")
+
+            register("broken", broken)
+
+    plugins = strangers()
+    plugins.add(Stranger(), "second", "nasplug-second", "7")
+    told = r"task: 'broken' of nasplug-second 7 broke on the options samples=4 with KeyError: 'no such thing'"
+    with pytest.raises(PluginError, match=told):
+        planned(plugins, task={"use": "broken", "samples": 4})
+
+
+def test_a_task_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"task: the plugin returned str; a nasplug\.Task is needed"):
+        planned(strangers(task="words"), task={"use": "odd"})
+
+
+def test_a_schedule_that_returns_no_number_is_refused() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="temperature: "):
+            planned(strangers(schedule=lambda progress, value=value: value), temperature={"use": "odd"})  # type: ignore[misc]
+
+
+def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    whole = schedules.linear
+
+    def counting(*, start: float = 0.0, end: float = 1.0) -> Schedule:
+        built.append((start, end))
+        return whole(start=start, end=end)
+
+    class Stranger:
+        @hookimpl
+        def register_schedules(self, register: Register) -> None:
+            register("counting", counting)
+
+    plugins = strangers()
+    plugins.add(Stranger(), "second", "nasplug-second", "7")
+    planned(plugins, temperature={"use": "counting", "start": {"choice": [1.0, 2.0]}}, seeds=50)
+    assert built == [(1.0, 1.0), (2.0, 1.0)]
