@@ -62,6 +62,7 @@ VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
 MOST_TASKS = 64  # a study that sweeps over more data sets lists the first ones; each network still names its own
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 KEY, PARAM, TAG, DIGEST, BATCH, METRICS = 250, 6000, 8000, 36, 100, 1000  # MLflow's limits
+PAGE = 1000
 STATES = ("nasplug.front", "nasplug.chosen", "nasplug.complete")  # tags that say how a run stands, not where it came from
 COLUMNS = 256  # features listed by name in a data set's schema
 
@@ -408,7 +409,7 @@ class Tracker:
         """The child runs that are complete, by replica or failed pack; half-written ones (of a crash) are deleted."""
         where = f"tags.`mlflow.parentRunId` = '{self.run}'"
         complete: dict[str, Any] = {}
-        for child in self._client.search_runs([self._experiment], where, max_results=METRICS):
+        for child in self._search(where):
             tags = child.data.tags
             if tags.get("nasplug.complete") == "true":
                 complete[tags.get("nasplug.replica") or tags["nasplug.pack"]] = child
@@ -417,6 +418,14 @@ class Tracker:
                 self._client.delete_logged_model(output.model_id)
             self._client.delete_run(child.info.run_id)
         return complete
+
+    def _search(self, where: str) -> Iterator[Any]:
+        """Runs of the experiment, page by page."""
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token or None)
+            yield from page
+            token = page.token or None
 
     def _log_front(self, rows: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
         """A child run a network of the front; those of an earlier time are kept and told whether they are still on it."""
@@ -508,16 +517,22 @@ class Tracker:
         )
         with tempfile.TemporaryDirectory() as beside:
             folder = str(Path(beside) / "model")
-            mlflow.pytorch.save_model(
-                network,
-                folder,
-                mlflow_model=record,
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{package}=={_version(package).partition('+')[0]}" for package in SERVING],
-                metadata=record.metadata,
-                serialization_format="pt2",
-            )
+            try:
+                mlflow.pytorch.save_model(
+                    network,
+                    folder,
+                    mlflow_model=record,
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=[f"{package}=={_version(package).partition('+')[0]}" for package in SERVING],
+                    metadata=record.metadata,
+                    serialization_format="pt2",
+                )
+            except RuntimeError as error:  # what torch.export raises
+                raise NasplugError(
+                    f"network {name} cannot be exported for MLflow: {type(error).__name__}: {str(error)[:500]}. Its functions "
+                    f"must be traceable by torch.export; the results are safe in {self._folder}, and mlflow=null does not track"
+                ) from error
             self._client.log_model_artifacts(model.model_id, folder)
         self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
