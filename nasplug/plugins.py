@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,26 +85,42 @@ class Plugins:
         """Register one plugin object and collect the names it offers.
 
         Raises:
-            PluginError: when it clashes with a name that another plugin owns, or has a hook we do not know.
+            PluginError: when it clashes with a name that another plugin owns, has a hook we do not know, or breaks.
         """
+        whom = f"plugin {name!r} ({distribution} {version})"
         try:
             self.manager.register(plugin, name=name)
             self.manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except pluggy.PluginValidationError as error:
             raise PluginError(
-                f"plugin {name!r} ({distribution} {version}) has a hook that nasplug does not know, or with other "
-                f"arguments: {error}. The hooks are in nasplug/hookspecs.py"
+                f"{whom} has a hook that nasplug does not know, or with other arguments: {error}. The hooks are in "
+                "nasplug/hookspecs.py; correct its name, or the arguments"
             ) from error
+        except ValueError as error:
+            told = str(error).split("\n", 1)[0]
+            raise PluginError(f"{whom} is there twice: {told}. Uninstall one of the two") from error
         self._owners[name] = (distribution, version)
         others = [p for p in self.manager.get_plugins() if p is not plugin]
         for kind, hook in KINDS.items():
             caller = self.manager.subset_hook_caller(hook, remove_plugins=others)
-            caller(register=self._register(kind, name, distribution, version))
+            try:
+                caller(register=self._register(kind, name, distribution, version))
+            except NasplugError:
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"{whom} broke in {hook} with {type(error).__name__}: {error}. Repair or uninstall it"
+                ) from error
 
     def _register(self, kind: str, plugin: str, owner: str, version: str) -> Callable[[str, Callable[..., Any]], None]:
         offers = self._offers[kind]
 
         def register(name: str, factory: Callable[..., Any]) -> None:
+            if not (isinstance(name, str) and name and callable(factory)):
+                raise PluginError(
+                    f"plugin {plugin!r} ({owner} {version}) registers {name!r} with {factory!r}; needed: "
+                    "register(NAME, FACTORY), a text and a function"
+                )
             if name in offers:
                 first = offers[name]
                 raise PluginError(
@@ -210,9 +227,15 @@ def _brief(plugin: Mapping[str, Any] | None) -> str:
     return f"{plugin['distribution']} {plugin['version']} ({names})"
 
 
-def _wanted(distribution: str) -> bool:
+def _canonical(distribution: str) -> str:
+    """Names of distributions are equal up to case and ``-_.``."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def _only() -> list[str] | None:
+    """The distributions to load, None for all."""
     only = os.environ.get(ONLY)
-    return only is None or distribution in [part.strip() for part in only.split(",")]
+    return None if only is None else [_canonical(part) for part in only.split(",") if part.strip()]
 
 
 @lru_cache(maxsize=1)
@@ -226,12 +249,13 @@ def load_plugins() -> Plugins:
     """
     plugins = Plugins()
     own = metadata.version("nasplug")
+    only = _only()
     for module in BUILT_IN:
         plugins.add(importlib.import_module(module), module, "nasplug", own)
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
         distribution = entry.dist.name if entry.dist else entry.name
         version = entry.dist.version if entry.dist else "?"
-        if not _wanted(distribution):
+        if only is not None and _canonical(distribution) not in only:
             continue
         try:
             plugin = entry.load()
@@ -241,9 +265,11 @@ def load_plugins() -> Plugins:
                 f"{type(error).__name__}: {error}. Repair or uninstall it, or list the others in {ONLY}"
             ) from error
         plugins.add(plugin, entry.name, distribution, version)
-    if only := os.environ.get(ONLY):
-        installed = {owner for owner, _ in plugins._owners.values()}
-        for name in filter(None, (part.strip() for part in only.split(","))):
-            if name not in installed:
-                raise PluginError(f"{ONLY} names {name!r}, which is not installed.{did_you_mean(name, installed)}")
+    installed = {_canonical(e.dist.name) for e in metadata.entry_points(group=GROUP) if e.dist} | {"nasplug"}
+    for name in only or ():
+        if name not in installed:
+            raise PluginError(
+                f"{ONLY} names {name!r}, which is not installed; installed: {', '.join(sorted(installed))}."
+                + did_you_mean(name, installed)
+            )
     return plugins

@@ -1,0 +1,348 @@
+"""Loading plugins: who owns a name, what its options are, and that a broken plugin is named and never skipped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from nasplug.errors import ConfigError, PluginError
+from nasplug.hookspecs import Register, hookimpl
+from nasplug.plugins import BUILT_IN, KINDS, ONLY, Plugins, load_plugins, options_model
+
+FIRST_PARTY = {"nasplug", "nasplug-discretizers", "nasplug-edges", "nasplug-regularizers"}
+Install = Callable[..., None]
+
+
+def loaded() -> Plugins:
+    """As `load_plugins`, but now and not from memory."""
+    return load_plugins.__wrapped__()
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts a distribution with one plugin module on the path, as pip would."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    modules = set()
+
+    def put(distribution: str, code: str, *, version: str = "1.0", entry: str = "") -> None:
+        module = distribution.replace("-", "_")
+        modules.add(module)
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[nasplug]\n{entry or distribution} = {module}\n")
+
+    yield put
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def penalty(name: str) -> str:
+    return f"""
+        from nasplug import hookimpl
+
+        def factory(*, share: float = 1.0):
+            '''A penalty.'''
+
+        @hookimpl
+        def register_regularizers(register):
+            register({name!r}, factory)
+        """
+
+
+BROKEN = "import nowhere_to_be_found\n"
+MISSPELT = """
+    from nasplug import hookimpl
+
+    @hookimpl
+    def register_regularisers(register):
+        pass
+    """
+
+
+def test_our_own_plugins_are_loaded() -> None:
+    plugins = load_plugins()
+    assert {p["distribution"] for p in plugins.manifest} >= FIRST_PARTY
+    owners = {kind: {o.name: o.owner for o in plugins.offers(kind).values()} for kind in KINDS}
+    assert owners["schedule"]["linear"] == owners["task"]["xor"] == "nasplug"
+    assert owners["method"]["edges"] == "nasplug-edges"
+    assert owners["regularizer"]["l1"] == "nasplug-regularizers"
+    assert owners["discretizer"]["threshold"] == "nasplug-discretizers"
+    assert load_plugins() is plugins
+
+
+def test_every_name_says_what_it_is() -> None:
+    plugins = load_plugins()
+    for kind in KINDS:
+        offers = plugins.offers(kind)
+        assert list(offers) == sorted(offers)
+        assert offers
+        for offer in offers.values():
+            if offer.owner in FIRST_PARTY:
+                assert offer.summary.endswith((".", ")")) or offer.summary, offer.name
+                assert offer.version
+
+
+def test_a_strangers_plugin_is_loaded_with_its_owner(install: Install) -> None:
+    install("nasplug-balance", penalty("balance"), version="2.3")
+    offer = loaded().offer("regularizer", "balance")
+    assert (offer.owner, offer.version, offer.summary) == ("nasplug-balance", "2.3", "A penalty.")
+
+
+# broken plugins are named, never skipped
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            BROKEN,
+            "nasplug_bad) failed to import: ModuleNotFoundError: No module named 'nowhere_to_be_found'. Repair or uninstall",
+        ),
+        ("1 / 0\n", "failed to import: ZeroDivisionError: division by zero. Repair or uninstall"),
+        ("def broken(:\n", "failed to import: SyntaxError"),
+        (MISSPELT, "has a hook that nasplug does not know, or with other arguments: unknown hook 'register_regularisers'"),
+        (
+            "from nasplug import hookimpl\n@hookimpl\ndef register_regularizers(registre): pass\n",
+            "has a hook that nasplug does not know, or with other arguments:",
+        ),
+        (penalty("l1"), "regularizer 'l1' is offered by both nasplug-bad 1.0 and nasplug-regularizers"),
+        (
+            "from nasplug import hookimpl\n@hookimpl\ndef register_tasks(register): register(None, print)\n",
+            "registers None with <built-in function print>; needed: register(NAME, FACTORY)",
+        ),
+        (
+            "from nasplug import hookimpl\n@hookimpl\ndef register_tasks(register): register('x', 5)\n",
+            "registers 'x' with 5; needed: register(NAME, FACTORY)",
+        ),
+        (
+            "from nasplug import hookimpl\n@hookimpl\ndef register_tasks(register): register('x', lambda a: a)\n",
+            "the factory of 'x' has the parameter 'a', which is not keyword-only and annotated; write def",
+        ),
+        (
+            "from nasplug import hookimpl\ndef f(*, a: 'Unknown' = 1): pass\n"
+            "@hookimpl\ndef register_tasks(register): register('x', f)\n",
+            "broke in register_tasks with NameError: name 'Unknown' is not defined. Repair or uninstall it",
+        ),
+        (
+            "from nasplug import hookimpl\n@hookimpl\ndef register_tasks(register): {}['no']\n",
+            "broke in register_tasks with KeyError: 'no'. Repair or uninstall it",
+        ),
+    ],
+    ids=lambda v: str(v).strip()[:30],
+)
+def test_a_broken_plugin_is_named(install: Install, code: str, told: str) -> None:
+    install("nasplug-bad", code)
+    with pytest.raises(PluginError) as refused:
+        loaded()
+    assert told in str(refused.value)
+    assert "nasplug-bad" in str(refused.value) or "'x'" in str(refused.value)
+
+
+def test_a_plugin_that_is_there_twice_is_named(install: Install) -> None:
+    install("nasplug-balance", penalty("balance"))
+    install("nasplug-other", "", entry="nasplug-balance")
+    with pytest.raises(PluginError, match=r"nasplug-balance.* is there twice: .* Uninstall one of the two"):
+        loaded()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(BROKEN, "failed to import"), (MISSPELT, "register_regularisers"), (penalty("l1"), "offered by both")]
+)
+def test_the_command_line_names_a_broken_plugin(install: Install, tmp_path: Path, code: str, told: str) -> None:
+    install("nasplug-bad", code)
+    done = subprocess.run(
+        [sys.executable, "-m", "nasplug.cli", "plugins"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert told in done.stderr
+    assert "nasplug-bad 1.0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# which plugins are loaded
+
+
+@pytest.mark.parametrize(
+    ("only", "distributions"),
+    [
+        ("", {"nasplug"}),
+        ("nasplug", {"nasplug"}),
+        ("nasplug-edges", {"nasplug", "nasplug-edges"}),
+        (" nasplug_edges , NASPLUG.Regularizers", {"nasplug", "nasplug-edges", "nasplug-regularizers"}),
+    ],
+)
+def test_only_the_plugins_that_are_asked_for(
+    install: Install, monkeypatch: pytest.MonkeyPatch, only: str, distributions: set[str]
+) -> None:
+    install("nasplug-bad", BROKEN)
+    monkeypatch.setenv(ONLY, only)
+    assert {p["distribution"] for p in loaded().manifest} == distributions
+
+
+def test_a_plugin_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ONLY, "nasplug-edgse")
+    with pytest.raises(PluginError) as refused:
+        loaded()
+    message = str(refused.value)
+    assert message.startswith(f"{ONLY} names 'nasplug-edgse', which is not installed; installed: ")
+    assert message.endswith("Did you mean 'nasplug-edges'?")
+
+
+# the driver and its workers
+
+
+def test_the_same_plugins_are_good() -> None:
+    loaded().require(load_plugins().manifest)
+
+
+def test_differences_between_driver_and_worker_are_told(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("nasplug-balance", penalty("balance"), version="2.3")
+    driver = loaded().manifest
+    with pytest.raises(PluginError) as refused:
+        load_plugins().require(driver)
+    first, *lines = str(refused.value).splitlines()
+    assert first == "the driver and this worker have different plugins; install the same set on every node:"
+    assert lines == ["  nasplug-balance: driver has nasplug-balance 2.3 (balance), this worker has none"]
+    with pytest.raises(PluginError, match=r"driver has none, this worker has nasplug-balance 2\.3 "):
+        loaded().require(load_plugins().manifest)
+    older = [p | {"version": "2.2"} if p["plugin"] == "nasplug-balance" else p for p in driver]
+    with pytest.raises(
+        PluginError, match=r"driver has nasplug-balance 2.2 \(balance\), this worker has nasplug-balance 2.3 \(balance\)"
+    ):
+        loaded().require(older)
+    renamed = [p | {"names": {"regularizer": ["weight"]}} if p["plugin"] == "nasplug-balance" else p for p in driver]
+    with pytest.raises(
+        PluginError, match=r"driver has nasplug-balance 2.3 \(weight\), this worker has nasplug-balance 2.3 \(balance\)"
+    ):
+        loaded().require(renamed)
+
+
+# options
+
+
+def factory(
+    *,
+    size: int,
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    mode: Literal["fast", "slow"] = "fast",
+    hidden: list[int] | None = None,
+    pair: tuple[float, float] = (0.0, 1.0),
+) -> dict[str, Any]:
+    """A component.
+
+    Of no use.
+    """
+    return {"size": size, "share": share, "mode": mode, "hidden": hidden, "pair": pair}
+
+
+def test_options_are_the_signature() -> None:
+    model = options_model("x", factory)
+    assert {name: field.is_required() for name, field in model.model_fields.items()} == {
+        "size": True,
+        "share": False,
+        "mode": False,
+        "hidden": False,
+        "pair": False,
+    }
+    assert model(size=3).model_dump() == factory(size=3)
+    properties = model.model_json_schema()["properties"]
+    assert properties["mode"]["enum"] == ["fast", "slow"]
+    assert (properties["share"]["minimum"], properties["share"]["maximum"]) == (0, 1)
+    for wrong in ({}, {"size": "x"}, {"size": 1, "share": 2}, {"size": 1, "other": 1}, {"size": 1, "share": float("nan")}):
+        with pytest.raises(ValidationError):
+            model(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda positional: None,
+        lambda *rest: None,
+        lambda **rest: None,
+        lambda *, untyped=1: None,
+    ],
+)
+def test_a_factory_without_typed_keywords_is_refused(wrong: Callable[..., Any]) -> None:
+    with pytest.raises(PluginError, match="which is not keyword-only and annotated; write def"):
+        options_model("x", wrong)
+
+
+class Offering:
+    @hookimpl
+    def register_regularizers(self, register: Register) -> None:
+        register("made", factory)
+
+    @hookimpl
+    def register_schedules(self, register: Register) -> None:
+        register("made", lambda: lambda progress: progress)
+
+
+@pytest.fixture
+def offering() -> Plugins:
+    plugins = Plugins()
+    plugins.add(Offering(), "offering", "nasplug-offering", "3.1")
+    return plugins
+
+
+def test_names_of_different_kinds_do_not_clash(offering: Plugins) -> None:
+    assert set(offering.offers("regularizer")) == set(offering.offers("schedule")) == {"made"}
+    assert offering.manifest == [
+        {
+            "plugin": "offering",
+            "distribution": "nasplug-offering",
+            "version": "3.1",
+            "names": {"regularizer": ["made"], "schedule": ["made"]},
+        }
+    ]
+
+
+def test_a_component_is_built_from_its_options(offering: Plugins) -> None:
+    assert offering.build("regularizer", "made", {"size": 2.0, "hidden": [3.0]}) == factory(size=2, hidden=[3])
+    assert offering.options("regularizer", "made", {"size": 2}) == {"size": 2}, "defaults are the factory's"
+    assert offering.offer("regularizer", "made").summary == "A component."
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("maid", {}, "here: regularizer 'maid' is not installed; installed: made. Did you mean 'made'?"),
+        ("made", {}, "here.size: is missing; needed: a whole number"),
+        ("made", {"size": "2"}, "here.size: '2'; needed: a whole number, or a sweep of such values ({choice: [...]})"),
+        ("made", {"size": 2, "share": 2}, "here.share: 2; needed: a number >= 0 and <= 1"),
+        ("made", {"size": 2, "mode": "quick"}, "here.mode: 'quick'; needed: 'fast' or 'slow'"),
+        (
+            "made",
+            {"size": 2, "sise": 2},
+            "here.sise: unknown key; accepted here: size, share, mode, hidden, pair. Did you mean 'size'?",
+        ),
+    ],
+)
+def test_wrong_options_are_refused(offering: Plugins, name: str, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        offering.build("regularizer", name, options, "here")
+    assert str(refused.value).startswith(told)
+
+
+def test_nothing_is_installed_of_a_kind(offering: Plugins) -> None:
+    with pytest.raises(ConfigError, match="method 'edges' is not installed; installed: none"):
+        offering.offer("method", "edges")
+
+
+def test_what_is_built_in_is_registered_like_a_strangers() -> None:
+    for module in BUILT_IN:
+        plugins = Plugins()
+        plugins.add(sys.modules[module], module, "nasplug", "0")
+        assert any(plugins.offers(kind) for kind in KINDS)
