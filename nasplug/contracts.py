@@ -10,7 +10,18 @@ from torch import Tensor
 from nasplug.networks import Networks
 from nasplug.tasks import Task
 
-__all__ = ["Discretizer", "Params", "Projected", "Regularizer", "Schedule", "Score", "SearchMethod", "Stochastic"]
+__all__ = [
+    "Discretizer",
+    "Holding",
+    "Params",
+    "Projected",
+    "Proximal",
+    "Regularizer",
+    "Schedule",
+    "Score",
+    "SearchMethod",
+    "Stochastic",
+]
 
 Params = dict[str, Tensor]
 """Trainable leaves by name; every leaf is ``(K, ...)``."""
@@ -69,6 +80,18 @@ class Stochastic(Protocol):
 
 
 @runtime_checkable
+class Holding(Protocol):
+    """A method whose parameters hold parts of its soft networks as they are: `Proximal` penalties may move those."""
+
+    holds: ClassVar[frozenset[str]]
+    """Parts of `Networks`."""
+
+    def hold(self, nets: Networks) -> Params:
+        """The leaves that hold these parts, and no others: ``relax(params | hold(nets))`` has the parts of ``nets``."""
+        ...
+
+
+@runtime_checkable
 class Regularizer(Protocol):
     """A penalty on soft networks. Unscaled: its level belongs to the core, so that sweeps over levels compare."""
 
@@ -77,6 +100,21 @@ class Regularizer(Protocol):
 
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``, >= 0, with finite gradients."""
+        ...
+
+
+@runtime_checkable
+class Proximal(Regularizer, Protocol):
+    """A penalty that moves networks in a step of its own, after the optimizer's: what it drives to 0 is exactly 0.
+
+    Its value is reported, its gradient is not used. It needs a method that is `Holding` the parts it needs.
+    """
+
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        """``argmin_q |q - p|^2 / 2 + amount penalty(q)`` over the parts it needs; the others as they are.
+
+        ``amount (K,)``, >= 0: learning rate times level. Row by row; control flow does not read data.
+        """
         ...
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nasplug.checking import check
 from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
-from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod
+from nasplug.contracts import Discretizer, Holding, Proximal, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError, ContractError, NasplugError, did_you_mean
 from nasplug.networks import Networks
 from nasplug.optimizers import OPTIMIZERS, Optimizer
@@ -315,6 +315,16 @@ def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: s
         )
 
 
+def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: str) -> None:
+    held = method.holds if isinstance(method, Holding) else frozenset()
+    missing = sorted(penalty.needs - held)
+    if missing:
+        raise ConfigError(
+            f"{what}: {name!r} is proximal and moves {', '.join(missing)}, which are no parameters of method {use!r}; it "
+            f"holds: {', '.join(sorted(held)) or 'none'}. Take a penalty that is not proximal, or another method"
+        )
+
+
 @contextmanager
 def _blaming(whom: str) -> Iterator[None]:
     """Whatever a plugin raises that is not one of our errors, with its name."""
@@ -358,6 +368,8 @@ def try_out(parts: Components, search: Search) -> Networks:
         )
     for i, penalty in enumerate(parts.penalties):
         _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
+        if isinstance(penalty, Proximal):
+            _holds(f"penalties.{i}", study.penalties[i].use, penalty, parts.method, study.method.use)
         with _blaming(f"penalties.{i}: regularizer {study.penalties[i].use!r}"):
             value = penalty(nets)
         if value.shape != (1,):

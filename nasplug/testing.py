@@ -31,7 +31,7 @@ from torch import Tensor
 
 from nasplug import networks
 from nasplug.compact import compact, export, load, save
-from nasplug.contracts import Discretizer, Params, Projected, Regularizer, Schedule, Score, SearchMethod
+from nasplug.contracts import Discretizer, Holding, Params, Projected, Proximal, Regularizer, Schedule, Score, SearchMethod
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import PARTS, Edge, Networks
 from nasplug.optimizers import Adam
@@ -541,6 +541,40 @@ class RegularizerLaws(_NeedsLaws):
             _same(_tensors(nets), _tensors(before), "purity law, its input")
             _same({"value": second}, {"value": first}, "purity law, a second call")
 
+    def test_shrinking(self) -> None:
+        """`Proximal` alone: ``shrink`` moves only what it needs, row by row, and no small move from its result is better."""
+        component = self.component()
+        if not isinstance(component, Proximal):
+            return
+        for nets in self.corners():
+            amount = torch.linspace(0.0, 2.0, nets.replicas, dtype=torch.float64)  # row 0 stays where it is
+            before, shrunk = _tensors(nets), component.shrink(nets, amount)
+            after = _tensors(shrunk)
+            kept = {n: t for n, t in before.items() if n.split("[")[0] not in component.needs}
+            _same({n: after[n] for n in kept}, kept, "proximal law, a part it does not need")
+            _same(_row(after, 0), _row(before, 0), "proximal law, amount 0", TOLERANCE)
+            for k in range(nets.replicas):
+                alone = component.shrink(networks.take(nets, torch.tensor([k])), amount[k : k + 1])
+                _same(_tensors(alone), _row(after, k), f"row law of shrink, row {k}", TOLERANCE)
+            broken = _tensors(_calm("isolation law, a NaN row", component.shrink, nets.map(lambda t: _spoiled(t, 1)), amount))
+            _same(_others(broken, 1), _others(after, 1), "isolation law of shrink")
+
+            def cost(some: Networks, before: Mapping[str, Tensor] = before, amount: Tensor = amount) -> Tensor:
+                moved = [(t - before[n]).square().flatten(1).sum(1) / 2 for n, t in _tensors(some).items()]
+                value: Tensor = torch.stack(moved).sum(0) + amount * component(some)
+                return value
+
+            generator = torch.Generator().manual_seed(0)
+            for scale in (1e-3, 1e-1, 1.0):
+                near = shrunk.map(
+                    lambda t, scale=scale, generator=generator: (
+                        t  # type: ignore[misc]
+                        + scale * torch.randn(t.shape, dtype=t.dtype, generator=generator)
+                    )
+                )
+                worse = cost(near) >= cost(shrunk) - 1e-12
+                assert bool(worse.all()), f"proximal law: a move of {scale} from the result of shrink is better"
+
 
 class DiscretizerLaws(_NeedsLaws):
     """Laws of a `nasplug.contracts.Discretizer`."""
@@ -875,6 +909,16 @@ class SearchMethodLaws(Laws):
         first, second = (_tensors(method.relax(pack.params, pack.tau, pack.seeds)) for _ in range(2))
         _same(second, first, "purity law, a second call of relax")
         _same(pack.params, before, "purity law, the parameters")
+
+    def test_holds(self) -> None:
+        """`Holding` alone: ``hold`` names leaves, and gives back the parameters that the networks were made from."""
+        method, pack = self.component(), self.pack()
+        if not isinstance(method, Holding):
+            return
+        assert method.holds <= set(PARTS), f"holding law: {sorted(method.holds - set(PARTS))} are no parts"
+        held = method.hold(self._soft(pack)[0])
+        assert set(held) <= set(pack.params), f"holding law: {sorted(set(held) - set(pack.params))} are no parameters"
+        _same(held, {name: pack.params[name] for name in held}, "holding law, hold after relax")
 
     def test_forward(self) -> None:
         """``(I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``, and both agree."""

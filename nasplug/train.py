@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Params, Projected, Regularizer, SearchMethod, Stochastic
+from nasplug.contracts import Holding, Params, Projected, Proximal, Regularizer, SearchMethod, Stochastic
+from nasplug.errors import ContractError
 from nasplug.networks import Networks
 from nasplug.optimizers import Optimizer
 from nasplug.replicas import clip, finite, number_of, seeds_of, take
@@ -143,21 +144,33 @@ def step(
     """One optimizer step of all rows, in place: task loss ``(K,)`` and penalty ``(K,)`` before the step.
 
     ``total_k = loss_k + sum_p level_pk penalty_pk``; the sum over k is taken in the last line only, where it separates
-    again: row k's gradient depends on row k alone.
+    again: row k's gradient depends on row k alone. Proximal penalties have no gradient; they move the rows afterwards.
     """
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     nets = search.method.relax(leaves, tau, noise)
     loss = search.task.losses(search.method.forward(nets, batch[0]), batch[1])  # (K,)
     penalty = torch.zeros_like(loss)
     for regularizer, level in zip(search.penalties, levels, strict=True):
-        penalty = penalty + level * regularizer(nets)
+        value = level * regularizer(nets)
+        penalty = penalty + (value.detach() if isinstance(regularizer, Proximal) else value)
     found = torch.autograd.grad((loss + penalty).sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
     gradients = dict(zip(leaves, found, strict=True))
     with torch.no_grad():
         if search.clip is not None:
             gradients = clip(gradients, search.clip)
         search.optimizer.update(params, gradients, moments, lr)
+        for regularizer, level in zip(search.penalties, levels, strict=True):
+            if isinstance(regularizer, Proximal):
+                shrunk = regularizer.shrink(search.method.relax(params, tau, noise), lr * level)
+                for name, leaf in _holding(search.method).hold(shrunk).items():
+                    params[name].copy_(leaf)
     return loss.detach(), penalty.detach()
+
+
+def _holding(method: SearchMethod) -> Holding:
+    if not isinstance(method, Holding):
+        raise ContractError(f"{method!r} holds no parts of its networks; a proximal penalty has nothing to move")
+    return method
 
 
 def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:

@@ -518,6 +518,61 @@ class Cancels(Method):
         )
 
 
+class Shrinks(Penalty):
+    """``|gate|^2`` by its proximal map, ``g / (1 + 2 amount)``, times a wrong factor."""
+
+    factor: ClassVar[float] = 3.0
+
+    def __init__(self) -> None:
+        super().__init__(frozenset({"gates"}))
+
+    def __call__(self, nets: Networks) -> Tensor:
+        return sum(g.square().sum(1) for g in nets.gates.values())  # type: ignore[return-value]
+
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        scale = 1.0 / (1.0 + self.factor * amount.unsqueeze(1))
+        return replace(nets, gates={layer: g * scale for layer, g in nets.gates.items()})
+
+
+class ShrinksRightly(Shrinks):
+    factor: ClassVar[float] = 2.0
+
+
+class ShrinksByThePack(Shrinks):
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        return super().shrink(nets, amount * len(amount))
+
+
+class ShrinksBiases(ShrinksRightly):
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        return replace(super().shrink(nets, amount), biases={layer: 0.5 * b for layer, b in nets.biases.items()})
+
+
+class Holds(Method):
+    holds: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    def hold(self, nets: Networks) -> Params:
+        return {"w1": nets.blocks[1, 0], "w2": nets.blocks[2, 1]}
+
+
+class HoldsOther(Holds):
+    def hold(self, nets: Networks) -> Params:
+        return {**super().hold(nets), "w1": nets.blocks[1, 0] + 1.0}
+
+
+class HoldsStrangers(Holds):
+    def hold(self, nets: Networks) -> Params:
+        return {"weights": nets.blocks[1, 0]}
+
+
+def test_a_lawful_proximal_penalty_and_its_method_pass() -> None:
+    for law in sorted(laws("regularizer") - SLOW):
+        getattr(kit("regularizer", documented(ShrinksRightly)), law)()
+    holding = kit("method", documented(Holds))
+    assert isinstance(holding, SearchMethodLaws)
+    holding.test_holds()
+
+
 Case = tuple[str, str, Callable[[], object], str]
 
 BROKEN: list[Case] = [
@@ -540,6 +595,9 @@ BROKEN: list[Case] = [
     ("regularizer", "test_control_flow_reads_no_data", OnTheWrongDevice, "compile law"),
     ("regularizer", "test_changes_nothing", Overwrites, "its input"),
     ("regularizer", "test_changes_nothing", Remembers, "a second call"),
+    ("regularizer", "test_shrinking", Shrinks, "is better"),
+    ("regularizer", "test_shrinking", ShrinksByThePack, "row law of shrink"),
+    ("regularizer", "test_shrinking", ShrinksBiases, "a part it does not need"),
     ("discretizer", "test_needs_are_parts", lambda: Rounding(frozenset({"masks"})), "are no parts"),
     ("discretizer", "test_output_is_hard", HalfWay, "neither 0 nor 1"),
     ("discretizer", "test_output_is_hard", NanStays, "neither 0 nor 1"),
@@ -582,6 +640,8 @@ BROKEN: list[Case] = [
     ("method", "test_relax_makes_networks", relaxed(lambda n: networks.take(n, torch.tensor([0, 1]))), "2 networks from 4"),
     ("method", "test_relax_changes_nothing", Writes, "purity law"),
     ("method", "test_relax_changes_nothing", FreshNoise, "a second call"),
+    ("method", "test_holds", HoldsOther, "hold after relax"),
+    ("method", "test_holds", HoldsStrangers, "are no parameters"),
     ("method", "test_forward", SamplesFirst, "forward law: shape"),
     ("method", "test_forward", CentresSharedInputs, "forward law, "),
     ("method", "test_direct_is_the_same_function", ForgetsBiases, "direct law"),

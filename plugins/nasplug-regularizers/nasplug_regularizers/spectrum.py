@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from nasplug.contracts import Regularizer
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks
 
-__all__ = ["Eigenvalue", "eigenvalue"]
+__all__ = ["Eigenvalue", "ProximalEigenvalue", "eigenvalue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,35 @@ class Eigenvalue:
         return torch.stack(layers).sum(0)
 
 
-def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None = None) -> Regularizer:
+@dataclass(frozen=True, slots=True)
+class ProximalEigenvalue(Eigenvalue):
+    """The same value, minimised by its proximal map; see `eigenvalue`."""
+
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        """``amount (K,)``: l1 ``sign(v) max(|v| - amount w_l, 0)``, l2 ``v max(1 - amount w_l / ||v||, 0)``."""
+        moved = dict(nets.eigenvalues)
+        for layer in range(1, nets.depth):
+            if layer in moved:
+                v = moved[layer]
+                cut = (amount if self.weights is None else amount * self.weights[layer - 1]).unsqueeze(1)  # (K, 1)
+                size = v.abs() if self.order == 1 else torch.linalg.vector_norm(v, 2, dim=1, keepdim=True)
+                share = 1.0 - cut / size.clamp(min=torch.finfo(v.dtype).tiny)
+                moved[layer] = torch.where(size > cut, v * share, torch.zeros_like(v))
+        return replace(nets, eigenvalues=moved)
+
+
+def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None = None, proximal: bool = False) -> Regularizer:
     """The norms of the hidden layers' eigenvalues, summed over layers.
 
     ``sum over hidden layers l of w_l ||L_l||``, with ``||.||`` the sum of absolute values (l1) or the square root of the
     sum of squares (l2, not squared: a group lasso that can switch a whole layer off). ``weights``: one ``w_l >= 0`` a
     hidden layer, first to last (default 1 each). The input's eigenvalues (layer 0) and the output's (layer D) are never
     read. Shape ``(K,)``, range [0, inf); the gradient of a layer whose eigenvalues are all exactly 0 is 0.
+
+    ``proximal``: instead of following the gradient, each step ends with the penalty's proximal map at learning rate times
+    level (`nasplug.contracts.Proximal`): l1 moves every eigenvalue towards 0 by ``lr level w_l`` and stops there, l2 the
+    whole layer's norm. Eigenvalues become exactly 0. Adam's steps are about ``lr`` long, so a level of 1 keeps every
+    eigenvalue at 0 that the data do not push steadily: levels are near 1, not near 0.001.
 
     Fails with equal weights on deep networks: they never switch the first hidden layer off; larger weights on the earlier
     layers do. A neuron with eigenvalue 0 may still carry signal through the next layer's eigenvalues: judge by function.
@@ -63,7 +85,7 @@ def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None 
         ConfigError: for weights that are empty, negative, not finite or all zero.
 
     Source: Spectral Architecture Search, equation 4.4, ``rho Omega``; l2 as its code has it (unsquared), l1 as an option.
-    We differ: weights by layer.
+    We differ: weights by layer, the proximal map.
     """
     if weights is not None and (
         not weights or not all(math.isfinite(w) and w >= 0.0 for w in weights) or not any(w > 0.0 for w in weights)
@@ -71,4 +93,5 @@ def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None 
         raise ConfigError(
             f"eigenvalue: weights={weights}; needed: one finite number >= 0 a hidden layer, first to last, one of them > 0"
         )
-    return Eigenvalue(1 if norm == "l1" else 2, None if weights is None else tuple(weights))
+    kind = ProximalEigenvalue if proximal else Eigenvalue
+    return kind(1 if norm == "l1" else 2, None if weights is None else tuple(weights))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nasplug import networks
-from nasplug.contracts import Regularizer
+from nasplug.contracts import Proximal, Regularizer
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks
 from nasplug.testing import RegularizerLaws, example_networks
@@ -204,3 +204,24 @@ def test_compiles_in_one_graph_forwards_and_backwards(penalty: Regularizer) -> N
 def test_a_pack_of_one_row_is_a_pack() -> None:
     nets = networks.take(example_networks(0, 3), torch.tensor([2]))
     assert all(tuple(p(nets).shape) == (1,) for p in (l1(), soft_count(), compactness(), eigenvalue()))
+
+
+class TestEigenvalueProximalL1(RegularizerLaws):
+    name = "eigenvalue"
+    options: ClassVar = {"norm": "l1", "proximal": True}
+
+
+class TestEigenvalueProximalL2(RegularizerLaws):
+    name = "eigenvalue"
+    options: ClassVar = {"norm": "l2", "proximal": True}
+
+
+def test_proximal_eigenvalues_become_exactly_zero() -> None:
+    values = {1: torch.tensor([[0.3, -0.1, 1.0]], dtype=torch.float64), 2: torch.tensor([[0.05]], dtype=torch.float64)}
+    nets = one(eigenvalues=values)
+    penalty = eigenvalue(norm="l1", weights=[2.0], proximal=True)
+    assert isinstance(penalty, Proximal)
+    moved = penalty.shrink(nets, torch.tensor([0.1], dtype=torch.float64))
+    torch.testing.assert_close(moved.eigenvalues[1], torch.tensor([[0.1, 0.0, 0.8]], dtype=torch.float64))
+    assert bool((moved.eigenvalues[1] == 0).sum() == 1)
+    assert moved.eigenvalues[2] is values[2]  # the output's are never read

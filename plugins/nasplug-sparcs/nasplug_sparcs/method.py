@@ -93,6 +93,7 @@ class Spectral:
     bias_input: bool
     form: Form
     architecture: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
+    holds: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``phi <l>`` (K, H_l, H_{l-1}), ``constant`` (K, H_1), ``eigenvalues`` (K, all hidden), ``output eigenvalues`` (K, O).
@@ -125,6 +126,11 @@ class Spectral:
             eigenvalues=dict(enumerate((*hidden, last), start=1)),
             candidates=(self.activation,),
         )
+
+    def hold(self, nets: Networks) -> Params:
+        """The leaves of all eigenvalues, hidden ones side by side."""
+        hidden = [nets.eigenvalues[layer] for layer in range(1, nets.depth)]
+        return {"eigenvalues": torch.cat(hidden, 1), "output eigenvalues": nets.eigenvalues[nets.depth]}
 
     def forward(self, nets: Networks, x: Tensor) -> Tensor:
         """The outputs of networks in spectral space, in the chosen form."""

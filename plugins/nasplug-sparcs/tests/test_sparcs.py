@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -10,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nasplug.config import parse
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, activation, forward, sizes
+from nasplug.plan import Pack, assemble, chunk, components, try_out
+from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
 from nasplug.tasks import Task
 from nasplug.testing import SearchMethodLaws, example_task
+from nasplug.train import train
 from nasplug_sparcs import chosen_form, materialised, recursive, sparcs
 
 torch.set_num_threads(1)
@@ -156,3 +161,55 @@ def test_a_step_grows_hidden_neurons() -> None:
     loss = task.losses(method.forward(method.relax(params, ONE), task.train.x), task.train.y).sum()
     (gradient,) = torch.autograd.grad(loss, [params["eigenvalues"]])
     assert bool((gradient != 0).any())
+
+
+def study(**changes: Any) -> Any:
+    plain: dict[str, Any] = {
+        "study": "s",
+        "task": {"use": "addition", "samples": 60},
+        "method": {"use": "sparcs", "hidden": [6, 5]},
+        "penalties": [{"use": "eigenvalue", "norm": "l1", "proximal": True, "weights": [3.0, 0.8], "level": 1.0}],
+        "train": {"steps": 30, "lr": 0.01},
+        "seeds": 3,
+    }
+    return parse(plain | changes)
+
+
+def trained(config: Any, compiled: bool = False) -> Any:
+    plugins = load_plugins()
+    parts = components(config, plugins)
+    search = assemble(parts, Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list)), plugins)
+    *_, last = train(search, every=config.train.steps, compiled=compiled)
+    return parts, last
+
+
+def test_a_proximal_penalty_makes_exact_zeros() -> None:
+    parts, last = trained(study())
+    nets = parts.method.relax(last.state.params, last.metrics["train_loss"])
+    assert bool((nets.eigenvalues[1] == 0).all())  # weight 3 against steps of one learning rate
+    assert bool((nets.eigenvalues[3] != 0).all())  # the output's are never touched
+    assert bool((last.metrics["penalty"] >= 0).all())
+
+
+def test_a_proximal_penalty_is_refused_where_nothing_holds_its_parts() -> None:
+    parts = components(study(), load_plugins())
+    search = assemble(parts, Pack("p", {}, {}, [0], [0]), load_plugins())
+    try_out(parts, search)
+
+    class Blind(type(parts.method)):  # type: ignore[misc]
+        holds: ClassVar = frozenset()
+
+    blind = Blind((6, 5), "relu", False, "auto")
+    with pytest.raises(ConfigError, match=r"moves eigenvalues, which are no parameters of method 'sparcs'.*holds: none"):
+        try_out(replace(parts, method=blind), replace(search, method=blind))
+
+
+def test_penalties_on_parts_it_lacks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'compactness' reads gates"):
+        chunk(study(penalties=[{"use": "compactness", "level": 0.1}]), [{}], load_plugins())
+
+
+@pytest.mark.slow
+def test_a_proximal_step_compiles() -> None:
+    (_, eager), (_, fused) = trained(study()), trained(study(), compiled=True)
+    torch.testing.assert_close(fused.state.params, eager.state.params, rtol=1e-3, atol=1e-5)
