@@ -353,7 +353,7 @@ def _failed_rows(pack: Pack, error: str) -> list[dict[str, Any]]:
 
 def _nothing(failed: Mapping[str, str], folder: Path) -> str:
     if failed:
-        pack, error = next(iter(failed.items()))
+        pack, error = min(failed.items())
         where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
         return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
     return "no network finished with finite scores: all diverged; try a smaller learning rate or clip gradients"
