@@ -226,6 +226,9 @@ def ui(folder: Path, port: int, host: str) -> None:
     from nasplug.summary import store_of
 
     uri = store_of(folder)
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"This study was tracked on a server; its page is {uri}")
+        return
     click.echo(f"MLflow on {uri}: http://{host}:{port} (stop with Ctrl-C)")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     raise SystemExit(subprocess.call(command))

@@ -5,7 +5,6 @@ Unknown keys are refused with a suggestion, and a plugin's options are checked a
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ __all__ = [
     "override",
     "parse",
     "read_yaml",
+    "scrub",
     "to_yaml",
 ]
 
@@ -77,6 +77,12 @@ class Sweep(BaseModel):
     def ends(self) -> list[Any]:
         """All values of a list, the two ends of a range."""
         return self.choice or self.grid or list(self.uniform or self.log or ())
+
+    @property
+    def first(self) -> Any:
+        """The first value, or the lower bound."""
+        listed = self.choice or self.grid
+        return listed[0] if listed else (self.uniform or self.log or (None,))[0]
 
     @property
     def values(self) -> list[Any]:
@@ -459,3 +465,18 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     schema["properties"]["penalties"]["items"] = {"oneOf": penalties}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
+
+
+def scrub(value: Any) -> Any:
+    """Plain data or text without user names, passwords and keys in its URIs."""
+    if isinstance(value, str):
+        return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1", value))
+    if isinstance(value, Mapping):
+        return {key: scrub(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(inner) for inner in value]
+    return value
+
+
+_USERINFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
+_SECRET = re.compile(r"([?&](?:[^=&\s]*(?:password|passwd|token|secret|key|sig|signature))=)[^&\s'\"]+", re.IGNORECASE)

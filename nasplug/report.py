@@ -23,7 +23,7 @@ import yaml
 
 from nasplug import results
 from nasplug.compact import CompactNetwork
-from nasplug.config import StudyConfig
+from nasplug.config import StudyConfig, scrub
 from nasplug.drawing import (
     draw_curves,
     draw_cut,
@@ -425,7 +425,7 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
         owners=_owners(frame),
         versions=_versions(folder),
-        yaml=yaml.safe_dump(config.plain(), sort_keys=False),
+        yaml=yaml.safe_dump(scrub(config.plain()), sort_keys=False),
         troubles=_troubles(frame, axes),
         snippets=_snippets(folder, network, chosen),
         written=time.strftime("%Y-%m-%d %H:%M"),

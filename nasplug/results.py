@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from nasplug.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FAILURES", "choose", "front", "merge", "network", "read", "slack", "write_failures"]
+__all__ = ["FAILURES", "choose", "front", "merge", "network", "plan_of", "read", "slack", "write_failures"]
 
 FAILURES = "failures.parquet"
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
@@ -131,6 +132,22 @@ def choose(frame: pd.DataFrame, task: Task) -> pd.Series[Any]:
         )
     best = float(candidates["valid_error"].min())
     return candidates[candidates["valid_error"] <= best + slack(task, best)].iloc[0]
+
+
+def plan_of(folder: Path, replica: str) -> dict[str, Any]:
+    """What a replica's finished pack was: its values, columns and seeds as plain data.
+
+    Raises:
+        ConfigError: for a name that is not a replica of this study, or a pack that has not finished.
+    """
+    path = folder / "packs" / replica.partition("/")[0] / "pack.json"
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["pack"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{replica!r}: {path} cannot be read ({error}); replicas are named as in the column 'replica', like p0000/0012"
+        ) from None
+    return plan
 
 
 def network(folder: Path, replica: str, task: Task | None = None) -> CompactNetwork:

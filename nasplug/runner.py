@@ -126,7 +126,7 @@ class RayRunner:
     On a cluster the study's folder must be on a file system that every node sees under the same path.
 
     Attributes:
-        address: of a cluster (``auto``, ``host:port`` or ``ray://...``); None starts Ray on this machine.
+        address: of a cluster (``auto`` or ``host:port``); None starts Ray on this machine.
         cpus: of the local Ray; None takes all.
     """
 
@@ -255,9 +255,9 @@ def _knock(address: str) -> None:
     """
     if address == "auto":
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
-        raise ConfigError(f"address {address!r}; needed: auto, host:port or ray://host:port")
+        raise ConfigError(f"address {address!r}; needed: auto or host:port")
     try:
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:  # an OverflowError is a port above 65535

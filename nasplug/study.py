@@ -15,7 +15,7 @@ from pluggy import PluginValidationError
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, to_yaml
+from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, scrub, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
 from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, forget_tasks, settle
@@ -145,9 +145,19 @@ class Study:
 
     @property
     def task(self) -> Task:
-        """The study's task (the first one, where tasks are swept)."""
-        first = {axis.path: axis.sweep.values[0] for axis in self.axes if axis.path.startswith("task.")}
+        """The study's task (where tasks are swept: the first one)."""
+        first = {axis.path: axis.sweep.first for axis in self.axes if axis.path.startswith("task.")}
         return build_task(settle(self.config, first), self.plugins)
+
+    def task_of(self, replica: str) -> Task:
+        """The task a replica was trained on.
+
+        Raises:
+            ConfigError: when its pack has not finished.
+        """
+        values = results.plan_of(self.folder, replica)["values"]
+        own = {path: value for path, value in values.items() if path.startswith("task.")}
+        return build_task(settle(self.config, own), self.plugins)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -193,7 +203,10 @@ class Study:
                 chosen.close()  # in this thread: Ray ends the process when its objects are let go while it stops
                 results.merge(self.folder)
             if not (self.frame["status"] == "finished").any():
-                raise NasplugError(_nothing(failed, self.folder))
+                reason = _nothing(failed, self.folder)
+                for each in tracker:
+                    each.stopped(reason)
+                raise NasplugError(reason)
             best = self.best()
             save(self.network(str(best["replica"])), self.folder / "best")
             write_report(self, time.perf_counter() - began)
@@ -269,7 +282,7 @@ class Study:
         fresh = not path.exists()
         try:
             (self.folder / "packs").mkdir(parents=True, exist_ok=True)
-            beside.write_text(to_yaml(self.config.plain()), encoding="utf-8")
+            beside.write_text(to_yaml(scrub(self.config.plain())), encoding="utf-8")
             beside.replace(path)
         except OSError as error:
             raise ConfigError(
@@ -318,7 +331,7 @@ class Study:
     def network(self, replica: str | None = None) -> CompactNetwork:
         """A replica's small network on raw features (default: the chosen one)."""
         name = str(self.best()["replica"]) if replica is None else replica
-        return results.network(self.folder, name, self.task)
+        return results.network(self.folder, name, self.task_of(name))
 
 
 _MAY_CHANGE = frozenset({"store", "resources", "mlflow"})

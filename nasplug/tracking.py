@@ -34,7 +34,7 @@ import yaml
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import SWEEPS, MLflow, StudyConfig
+from nasplug.config import SWEEPS, MLflow, StudyConfig, scrub
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import HISTORIES, TABLE
@@ -45,7 +45,7 @@ from nasplug.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "flatten", "scrub", "spread"]
+__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "flatten", "spread"]
 
 Row = Mapping[str, Any]  # of the table of replicas
 
@@ -80,21 +80,6 @@ class Registered(NamedTuple):
 def default_uri(store: Path) -> str:
     """The tracking URI of a store that was given none: a database beside the studies."""
     return f"sqlite:///{(store / 'mlflow.db').resolve()}"
-
-
-def scrub(value: Any) -> Any:
-    """Plain data or text without user names, passwords and keys in its URIs."""
-    if isinstance(value, str):
-        return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1", value))
-    if isinstance(value, Mapping):
-        return {key: scrub(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [scrub(inner) for inner in value]
-    return value
-
-
-_USERINFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
-_SECRET = re.compile(r"([?&](?:[^=&\s]*(?:password|passwd|token|secret|key|sig|signature))=)[^&\s'\"]+", re.IGNORECASE)
 
 
 class Tracker:
@@ -204,6 +189,7 @@ class Tracker:
     @contextmanager
     def _talking(self, *, retries: int, seconds: int, told: str) -> Iterator[None]:
         """MLflow calls: without chatter, with bounded patience, and with their failures in our words."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported; nothing leaves unasked
         import mlflow  # noqa: F401 - sets its loggers' levels, so it comes before _quiet
 
         with _quiet():

@@ -174,3 +174,18 @@ cluster.shutdown()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_swept_tasks_keep_their_own_scales_and_passwords_stay_out_of_files(tmp_path: Path) -> None:
+    both = study(
+        tmp_path,
+        task={"use": "cornn", "function": {"choice": ["sphere", "ridge"]}, "train": 100, "test": 50},
+        resources={"pack": 64},
+        mlflow={"uri": f"sqlite:///{tmp_path}/m.db?password=hush"},
+    )
+    both.check()
+    both._claim()
+    assert "hush" not in (both.folder / "study.yaml").read_text()
+    quiet = study(tmp_path / "q", task=both.config.task.model_dump(), resources={"pack": 64}).run("serial")
+    names = {str(quiet.task_of(replica).name) for replica in quiet.frame["replica"]}
+    assert len(names) == 2

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from nasplug import NasplugError, Networks, hookimpl
-from nasplug.config import parse
+from nasplug.config import parse, scrub
 from nasplug.errors import ConfigError
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tracking import Registered, Tracker, default_uri, flatten, scrub, spread
+from nasplug.tracking import Registered, Tracker, default_uri, flatten, spread
 
 PASSWORD = "hunter2"
 
