@@ -26,9 +26,6 @@ __all__ = [
 Params = dict[str, Tensor]
 """Trainable leaves by name; every leaf is ``(K, ...)``."""
 
-Score = Callable[[Networks], Tensor]
-"""Validation loss of each network, ``(K,)``; not finite where a network is broken."""
-
 Schedule = Callable[[float], float]
 """Progress in [0, 1] -> value. Its author never sees K: a pack tabulates schedules to ``(T, K)``."""
 
@@ -115,6 +112,19 @@ class Proximal(Regularizer, Protocol):
 
         ``amount (K,)``, >= 0: learning rate times level. Row by row; control flow does not read data.
         """
+        ...
+
+
+class Score(Protocol):
+    """How good networks are, and the data they were made for."""
+
+    @property
+    def task(self) -> Task:
+        """What is fitted is fitted on ``task.train``; choosing goes by the score, and ``task.test`` is nobody's to read."""
+        ...
+
+    def __call__(self, nets: Networks) -> Tensor:
+        """Validation loss of each network, ``(K,)``; not finite where a network is broken."""
         ...
 
 

@@ -17,7 +17,7 @@ from nasplug.schedules import Track, cosine, tabulate
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
-__all__ = ["Frozen", "discretize", "finetune"]
+__all__ = ["Frozen", "ValidationLoss", "discretize", "finetune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,17 @@ class Frozen:
         return nets
 
 
+@dataclass(frozen=True, slots=True)
+class ValidationLoss:
+    """The `nasplug.contracts.Score` of a task."""
+
+    task: Task
+
+    def __call__(self, nets: Networks) -> Tensor:
+        """``(K,)``."""
+        return evaluate(self.task, self.task.valid, nets, forward)["loss"]
+
+
 @torch.no_grad()
 def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) -> Networks:
     """``nets`` in direct space -> hard networks with nothing off their input-output paths.
@@ -63,9 +74,7 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) 
         ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself.
     """
 
-    def score(candidate: Networks) -> Tensor:
-        return evaluate(task, task.valid, candidate, forward)["loss"]
-
+    score = ValidationLoss(task)
     for discretizer in discretizers:
         harder = discretizer(nets, score)
         if harder.replicas != nets.replicas or harder.widths != nets.widths:

@@ -121,17 +121,49 @@ def example_networks(
     )
 
 
-def example_score(widths: tuple[int, ...], samples: int = 16) -> Score:
-    """A validation loss for networks of these widths: mean squared distance to ``sin(2 x_1 + output)`` at fixed points."""
-    x = uniform(torch.tensor([7]), "probe", (widths[0], samples), -1.0, 1.0)[0]  # (I, B)
-    y = torch.sin(2.0 * x[:1] + torch.arange(widths[-1]).unsqueeze(1))  # (O, B)
+@dataclass(frozen=True, slots=True)
+class ExampleScore:
+    """The validation loss of networks on a task, whatever their type."""
 
-    def score(nets: Networks) -> Tensor:
+    task: Task
+
+    def __call__(self, nets: Networks) -> Tensor:
+        """``(K,)``."""
         like = next(iter(nets.blocks.values()))
-        outputs = networks.forward(nets, x.to(like))  # (K, O, B)
-        return (outputs - y.to(like)).square().mean((1, 2))
+        valid = self.task.valid
+        return self.task.losses(networks.forward(nets, valid.x.to(like)), valid.y.to(like))
 
-    return score
+
+def example_score(widths: tuple[int, ...], samples: int = 16) -> Score:
+    """A score for networks of these widths: mean squared distance to ``sin(2 x_1 + output)`` at fixed points.
+
+    Its ``task`` has twice as many training samples.
+    """
+
+    def split(seed: int, samples: int) -> Split:
+        x = uniform(torch.tensor([seed]), "probe", (widths[0], samples), -1.0, 1.0)[0]  # (I, B)
+        return Split(x, torch.sin(2.0 * x[:1] + torch.arange(widths[-1]).unsqueeze(1)))  # (O, B)
+
+    return ExampleScore(_regression("example score", split(8, 2 * samples), split(7, samples), split(9, samples)))
+
+
+def _regression(name: str, train: Split, valid: Split, test: Split) -> Task:
+    inputs, outputs = len(train.x), len(train.y)
+    return Task(
+        name=name,
+        kind="regression",
+        loss="mse",
+        train=train,
+        valid=valid,
+        test=test,
+        features=tuple(f"x{i}" for i in range(inputs)),
+        targets=tuple(f"y{i}" for i in range(outputs)),
+        input_shift=torch.zeros(inputs, dtype=torch.float64),
+        input_scale=torch.ones(inputs, dtype=torch.float64),
+        output_shift=torch.zeros(outputs, dtype=torch.float64),
+        output_scale=torch.ones(outputs, dtype=torch.float64),
+        source="nasplug.testing",
+    )
 
 
 def example_task(kind: Kind = "regression", *, seed: int = 0, inputs: int = 3, samples: int = 24) -> Task:
@@ -576,6 +608,22 @@ class RegularizerLaws(_NeedsLaws):
                 assert bool(worse.all()), f"proximal law: a move of {scale} from the result of shrink is better"
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A score that writes down how many networks it was asked about."""
+
+    score: Score
+    asked: list[int]
+
+    @property
+    def task(self) -> Task:
+        return self.score.task
+
+    def __call__(self, nets: Networks) -> Tensor:
+        self.asked.append(nets.replicas)
+        return self.score(nets)
+
+
 class DiscretizerLaws(_NeedsLaws):
     """Laws of a `nasplug.contracts.Discretizer`."""
 
@@ -676,11 +724,7 @@ class DiscretizerLaws(_NeedsLaws):
                 asked: list[int] = []
                 score = self.score(nets)
 
-                def watched(nets: Networks, asked: list[int] = asked, score: Score = score) -> Tensor:
-                    asked.append(nets.replicas)
-                    return score(nets)
-
-                component(networks.take(nets, torch.zeros(k, dtype=torch.long)), watched)
+                component(networks.take(nets, torch.zeros(k, dtype=torch.long)), _Watched(score, asked))
                 assert set(asked) <= {k}, f"one-program law: scored packs of {sorted(set(asked))} rows out of {k}"
                 counts[k] = len(asked)
             assert counts[2] == counts[6], f"one-program law: {counts[2]} scorings for 2 rows, {counts[6]} for 6 equal ones"
