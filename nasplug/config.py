@@ -308,7 +308,10 @@ def parse(raw: Mapping[str, Any]) -> StudyConfig:
     """
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{shown(raw)}; needed: a study, a mapping of keys ({', '.join(StudyConfig.model_fields)})")
-    finite(raw)
+    try:
+        finite(raw)
+    except RecursionError:
+        raise ConfigError("the study contains itself (an alias inside its own anchor); write that part out") from None
     return check(StudyConfig, raw)
 
 
@@ -354,6 +357,8 @@ def from_yaml(text: str, where: str) -> Any:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         hint = ". Indent with spaces" if "'\\t'" in str(error.problem) else ""
         raise ConfigError(f"{where}{line}: is not valid YAML: {error.problem or error.context}{hint}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply; write it flatter") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, ...
         raise ConfigError(f"{where}: is not valid YAML: {error}") from None
 

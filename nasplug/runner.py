@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,13 +148,16 @@ class RayRunner:
         if self.address is not None:
             _knock(self.address)
             return
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            return  # the user's own, which we shall use
         have = {"cpus": float(self.cpus or cpus_here()), "gpus": float(torch.cuda.device_count())}
         for name, there in have.items():
             asked = getattr(resources, name)
             if asked > there:
+                less = f"{there:g} or less" if there else "0"
                 raise ConfigError(
                     f"resources.{name}: {asked:g} for a pack; this machine has {there:g}, so the first pack would wait "
-                    f"for ever. Write {name}: {there:g} or less, or give the address of a cluster that has more (--address)"
+                    f"for ever. Write {name}: {less}, or give the address of a cluster that has more (--address)"
                 )
         pick_device(resources.device, resources.gpus)
 

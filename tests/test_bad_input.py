@@ -337,6 +337,8 @@ FILES: list[tuple[str, str, str]] = [
     ("a: 1\n---\nb: 2\n", "line 2: is not valid YAML", "but found another document"),
     ("study: 2024-13-45\n", "is not valid YAML", "month must be in 1..12"),
     ("study: 2024-01-01\n", "study: datetime.date(2024, 1, 1)", "needed: a name"),
+    ("study: &s [*s]\n", "the study contains itself", "write that part out"),
+    ("study: " + "[" * 5000, "is nested too deeply", "write it flatter"),
     ("1: x\n", "the key 1 is not text", "needed: one of study, store"),
 ]
 
@@ -469,7 +471,7 @@ def test_runners_are_refused(refused: Refused) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_refused(refused: Refused) -> None:
     message = refused(study=changed("resources", {"gpus": 1}))
-    says(message, "resources.gpus: 1 for a pack", "this machine has 0", "Write gpus: 0 or less", "--address")
+    says(message, "resources.gpus: 1 for a pack", "this machine has 0", "Write gpus: 0, or give the address", "--address")
     for resources in ({"gpus": 1}, {"device": "cuda"}, {"device": "cuda:1"}):
         message = refused("run", "study.yaml", "--runner", "serial", study=changed("resources", resources))
         says(message, "here are 0 GPUs that torch", "Write gpus: 0 and device: auto to train on the CPU")
