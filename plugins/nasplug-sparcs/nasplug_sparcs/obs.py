@@ -1,0 +1,283 @@
+"""`obs`: the fewest hidden neurons that meet a criterion, the least useful dropped first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nasplug.contracts import Discretizer, Score
+from nasplug.errors import ConfigError
+from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product
+from nasplug.tasks import Task
+
+__all__ = ["Obs", "obs"]
+
+SAMPLES = 4096
+"""How many training samples (evenly spread over the split) tell what a neuron does."""
+
+CHUNK = 1024  # samples whose activations are held at once
+RIDGE = 1e-9  # of a neuron's mean square: keeps the inverse defined where neurons are copies
+RANK = 1e-10  # directions weaker than this share of the strongest are no directions
+FLOOR = 1e-3  # losses below this share of the constant predictor's count as equally good
+
+
+def _constant_loss(task: Task) -> Tensor:
+    """The validation loss of the best constant predictor: the variance, or the entropy of the labels; 0-dimensional."""
+    y = task.valid.y
+    if task.loss == "cross_entropy":
+        outputs = torch.bincount(y, minlength=task.outputs).to(task.valid.x).clamp(min=1e-9).log()
+    else:
+        outputs = y.mean(1)
+        if task.loss == "logistic":
+            outputs = torch.logit(outputs, eps=1e-6)
+    return task.losses(outputs.view(1, -1, 1).expand(1, -1, task.valid.samples), y)[0]
+
+
+def _plain(nets: Networks) -> Networks:
+    """Hard networks with a block for every pair of layers, biases everywhere, gates on hidden layers, dead parts gone."""
+    nets = alive(harden(nets))
+    like = next(iter(nets.blocks.values()))
+    blocks: dict[Edge, Tensor] = {}
+    for to in range(1, nets.depth + 1):
+        for source in range(to):
+            none = like.new_zeros(nets.replicas, nets.widths[to], nets.widths[source])
+            blocks[to, source] = nets.blocks.get((to, source), none)
+    biases = {
+        layer: nets.biases.get(layer, like.new_zeros(nets.replicas, nets.widths[layer])) for layer in range(1, nets.depth + 1)
+    }
+    return alive(replace(nets, blocks=blocks, biases=biases, edge_gates={}))
+
+
+def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
+    """Activations of layers 0..last: ``x (I, B)`` -> ``(K, H, B)`` each."""
+    values = [x.expand(nets.replicas, *x.shape)]
+    for layer in range(1, last + 1):
+        z = nets.biases[layer].unsqueeze(-1)
+        for source, a in enumerate(values):
+            z = z + product(nets.blocks[layer, source], x if source == 0 else a)
+        values.append(mixed(z, nets.candidates, nets.choices.get(layer)) * nets.gates[layer].unsqueeze(-1))
+    return values
+
+
+def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``E[v v^T]`` and the root mean squares it is in units of: float64 ``(K, F, F)`` and ``(K, F)``.
+
+    ``v``: the layer's neurons, all earlier layers, and 1. Rows that are not finite give the identity.
+    """
+    columns = x[:, :: -(-x.shape[1] // SAMPLES)]
+    total: Tensor | float = 0.0
+    for part in torch.split(columns, CHUNK, 1):
+        *earlier, own = _values(nets, part, layer)
+        v = torch.cat((own, *earlier, torch.ones_like(own[:, :1])), 1).double()  # (K, F, B)
+        total = total + v @ v.mT
+    gram = torch.as_tensor(total) / columns.shape[1]
+    unit = gram.diagonal(dim1=1, dim2=2).sqrt()  # (K, F)
+    sound = torch.isfinite(gram).all(2).all(1).unsqueeze(1)
+    unit = torch.where(sound & (unit > 0), unit, torch.ones_like(unit))
+    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    return torch.where(sound.unsqueeze(2), gram / unit.unsqueeze(1) / unit.unsqueeze(2), eye), unit
+
+
+def _survivors(gram: Tensor, v: Tensor, live: Tensor, kept: Tensor) -> Tensor:
+    """Which of the live neurons stay when only ``kept (K,)`` may: bool ``(K, H)``; ``v (K, T, H)`` is what they send.
+
+    Optimal brain surgeon: neuron j costs ``|v_j|^2 / (G^-1)_jj``. The cheapest goes; then ``v -= v_j (G^-1)_j / (G^-1)_jj``.
+    """
+    own = v.shape[2]
+    inverse = torch.linalg.inv(gram + RIDGE * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device))  # (K, F, F)
+    for _ in range(int((live.sum(1) - kept).max())):
+        cost = torch.where(live, v.square().sum(1) / inverse.diagonal(dim1=1, dim2=2)[:, :own], torch.inf)
+        j = cost.argmin(1).view(-1, 1, 1)  # (K, 1, 1)
+        going = (live.sum(1) > kept).view(-1, 1, 1)
+        row = inverse.gather(1, j.expand(-1, 1, inverse.shape[2]))  # (K, 1, F)
+        share = torch.where(going, row / row.gather(2, j), torch.zeros_like(row))
+        v = v - v.gather(2, j.expand(-1, v.shape[1], 1)) * share[..., :own]
+        inverse = inverse - row.mT * share
+        live = live & ~(going.squeeze(2) & (torch.arange(own, device=j.device) == j.squeeze(2)))
+    return live
+
+
+def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
+    """The layer with ``kept (K,)`` neurons, what the others sent handed over to all that is left, by least squares.
+
+    What falls on earlier layers joins the skip blocks, so that a neuron that is straight on the data costs nothing. Of all
+    least-squares answers the one that changes the weights least is taken: copies of a neuron share its work.
+    """
+    targets = range(layer + 1, nets.depth + 1)
+    own = nets.widths[layer]
+    gram, unit = _gram(nets, layer, x)
+    v = torch.cat([nets.blocks[to, layer] for to in targets], 1).double() * unit[:, :own].unsqueeze(1)  # (K, T, H)
+    before = nets.gates[layer] > 0  # (K, H)
+    live = _survivors(gram, v, before, kept)
+    stay = torch.cat((live, live.new_ones(len(live), gram.shape[1] - own)), 1).to(gram)  # (K, F)
+    gone = v * (before & ~live).unsqueeze(1)  # (K, T, H)
+    inside = torch.linalg.pinv(gram * stay.unsqueeze(1) * stay.unsqueeze(2), rtol=RANK, hermitian=True)
+    more = gone @ gram[:, :own] @ inside * (stay / unit).unsqueeze(1)  # (K, T, F)
+    blocks, biases = dict(nets.blocks), dict(nets.biases)
+    parts = more.to(next(iter(blocks.values()))).split_with_sizes([nets.widths[to] for to in targets], 1)
+    for to, part in zip(targets, parts, strict=True):
+        mine, *rest, one = part.split_with_sizes([own, *nets.widths[:layer], 1], 2)
+        blocks[to, layer] = (blocks[to, layer] + mine) * live.unsqueeze(1)
+        for source, addend in enumerate(rest):
+            blocks[to, source] = blocks[to, source] + addend
+        biases[to] = biases[to] + one.squeeze(2)
+    gates = {**nets.gates, layer: live.to(nets.gates[layer])}
+    return alive(replace(nets, blocks=blocks, biases=biases, gates=gates, edge_gates={}))
+
+
+def _chosen(accepted: Tensor, new: Networks, old: Networks) -> Networks:
+    """Row by row, ``new`` where accepted."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(accepted.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+    return replace(
+        old,
+        blocks={edge: pick(new.blocks[edge], w) for edge, w in old.blocks.items()},
+        biases={layer: pick(new.biases[layer], b) for layer, b in old.biases.items()},
+        gates={layer: pick(new.gates[layer], g) for layer, g in old.gates.items()},
+        edge_gates={edge: pick(new.edge_gates[edge], g) for edge, g in old.edge_gates.items()},
+    )
+
+
+def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> Networks:
+    """All weights that are left after ``steps`` of Adam on the training loss, learning rate to 0 by cosine; row by row."""
+    leaves = [t.detach().clone().requires_grad_() for t in (*nets.blocks.values(), *nets.biases.values())]
+    optimizer = torch.optim.Adam(leaves, lr)
+    moved = replace(
+        nets,
+        blocks=dict(zip(nets.blocks, leaves, strict=False)),
+        biases=dict(zip(nets.biases, leaves[len(nets.blocks) :], strict=True)),
+    )
+    split, size = task.train, min(batch, task.train.samples)
+    order = torch.randperm(split.samples, generator=torch.Generator().manual_seed(0)).to(split.x.device)
+    with torch.enable_grad():
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = lr * (1.0 + math.cos(math.pi * step / steps)) / 2.0
+            part = split.columns(order.roll(-step * size)[:size]) if size < split.samples else split
+            x = part.x.to(leaves[0])
+            y = part.y if part.y.dtype == torch.long else part.y.to(leaves[0])
+            optimizer.zero_grad()
+            torch.autograd.backward(task.losses(forward(moved, x), y).sum())
+            optimizer.step()
+    return alive(moved.map(torch.Tensor.detach))
+
+
+@dataclass(frozen=True, slots=True)
+class Obs:
+    """See `obs`."""
+
+    r2: float | None
+    tolerance: float
+    refit: int
+    lr: float
+    batch: int
+    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        """Gates 0 or 1 on all hidden layers; skip blocks and biases where there were none."""
+        hard = _plain(nets)
+        if hard.depth == 1:
+            return hard
+        start = score(hard)  # (K,)
+        limit = torch.where(_was_cut(nets), torch.nan, self.limit(start, score.task))
+        for refit in (0, self.refit) if self.refit else (0,):
+            for layer in range(1, hard.depth):
+                share = layer / (hard.depth - 1)
+                hard = self.thin(hard, layer, start + share * (limit - start), score, refit)
+        return hard
+
+    def limit(self, loss: Tensor, task: Task) -> Tensor:
+        """The largest loss a row may end with, ``(K,)``; NaN where the row does not meet the criterion as it is."""
+        trivial = _constant_loss(task).to(loss)
+        if self.r2 is not None:
+            limit = ((1.0 - self.r2) * trivial).expand_as(loss)
+        else:
+            limit = loss + self.tolerance * torch.maximum(loss, FLOOR * trivial)
+        return torch.where(loss <= limit, limit, torch.nan)
+
+    def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, refit: int) -> Networks:
+        """The layer with the fewest neurons within the limit, by bisection of all rows at once."""
+        task, best = score.task, nets
+        x = task.train.x.to(next(iter(nets.blocks.values())))
+        good = nets.gates[layer].sum(1).long()  # (K,)
+        bad = torch.where(torch.isfinite(limit), -torch.ones_like(good), good)  # settled and broken rows ask for nothing
+        while bool((good - bad > 1).any()):
+            middle = torch.where(good - bad > 1, (good + bad) // 2, good)
+            candidate = _thinned(best, layer, middle, x)
+            if refit:
+                candidate = _refitted(candidate, task, refit, self.lr, self.batch)
+            within = (score(candidate) <= limit) & (middle < good)
+            best = _chosen(within, candidate, best)
+            bad = torch.where(~within & (middle < good), middle, bad)
+            good = torch.where(within, torch.minimum(middle, best.gates[layer].sum(1).long()), good)
+        return best
+
+
+def _was_cut(nets: Networks) -> Tensor:
+    """Rows whose hidden neurons all have gates of 0 or 1, one of them 0; bool ``(K,)``."""
+    if set(nets.gates) != set(range(1, nets.depth)):
+        return torch.zeros(nets.replicas, dtype=torch.bool, device=next(iter(nets.blocks.values())).device)
+    gates = torch.cat([nets.gates[layer] for layer in range(1, nets.depth)], 1)
+    return ((gates == 0) | (gates == 1)).all(1) & (gates == 0).any(1)
+
+
+def obs(
+    *,
+    r2: float | None = None,
+    tolerance: float | None = None,
+    refit: int = 200,
+    lr: float | None = None,
+    batch: int | None = None,
+) -> Discretizer:
+    """Keep the fewest hidden neurons that meet a criterion on the validation split; the least useful goes first.
+
+    The criterion is one of
+
+    - ``r2`` in (0, 1): ``1 - loss / loss of the best constant`` is at least this (R2 for squared errors). A row that does not
+      reach it as it is stays whole.
+    - ``tolerance`` >= 0 (0.02 if neither is given): ``loss + tolerance * max(loss, 0.001 * loss of the best constant)``.
+
+    Usefulness is judged by function, not by eigenvalue: neuron j of a layer costs ``|V_j|^2 / (G^-1)_jj``, what the best
+    least-squares replacement by the layer's other neurons, by all earlier layers and by a constant leaves undone
+    (``V`` its outgoing weights, ``G`` the Gram matrix over 4,096 training samples at most). The cheapest goes and its work
+    is handed over: the straight part of an activation lands in the skip blocks, which are added where there are none.
+
+    The count is bisected for each hidden layer, first to last, all rows at once; of several layers each may spend an equal
+    share of the limit. That is done without training first, and then, from there, with ``refit`` steps of Adam
+    (``lr`` 0.003 to 0 by cosine, ``batch`` 512) for each count that is tried, at most ``1 + log2(H)`` counts a layer, each from
+    the smallest network that met the criterion so far. ``refit: 0`` trains nothing.
+
+    Gates are 0 or 1 afterwards. A row whose gates were all 0 or 1, one of them 0, was cut before and is left as it is. So
+    is one with weights or a loss that are not finite.
+
+    Fails: skip blocks become dense, so cut edges afterwards, not before. A layer's cost is measured at what it sends,
+    not at the output, so with several layers the order within a layer is good and the split between layers is not.
+
+    Raises:
+        ConfigError: when both criteria are given or one is out of range; for ``lr`` or ``batch`` without ``refit``.
+
+    Source: Spectral Architecture Search, experiment 2 (neurons left at a loss increase of 5 %); optimal brain surgeon
+    (Hassibi & Stork 1993). We differ: bisection instead of a scan, function instead of eigenvalues, a criterion on R2,
+    because 5 % of a poor network's loss is nothing after a refit and 5 % of an exact one's too strict.
+    """
+    if r2 is not None and tolerance is not None:
+        raise ConfigError(f"obs: both r2={r2} and tolerance={tolerance} were given; give one of them")
+    if r2 is not None and not 0.0 < r2 < 1.0:
+        raise ConfigError(f"obs: r2={r2}; needed: a number between 0 and 1, for example 0.98")
+    allowed = 0.02 if tolerance is None else tolerance
+    if not (math.isfinite(allowed) and allowed >= 0.0):
+        raise ConfigError(f"obs: tolerance={tolerance}; needed: a finite number >= 0 (0.02 is 2 %)")
+    if refit < 0:
+        raise ConfigError(f"obs: refit={refit}; needed: a whole number of steps >= 0")
+    if refit == 0 and (lr is not None or batch is not None):
+        raise ConfigError(f"obs: lr={lr}, batch={batch} with refit=0, which trains nothing; leave them out or give refit")
+    if lr is not None and not (math.isfinite(lr) and lr > 0.0):
+        raise ConfigError(f"obs: lr={lr}; needed: a finite number > 0")
+    if batch is not None and batch < 1:
+        raise ConfigError(f"obs: batch={batch}; needed: a whole number >= 1")
+    return Obs(r2, allowed, refit, 0.003 if lr is None else lr, 512 if batch is None else batch)
