@@ -5,12 +5,14 @@ from __future__ import annotations
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_sparcs.method import Spectral, chosen_form, materialised, recursive, sparcs
 from nasplug_sparcs.obs import Obs, obs
+from nasplug_sparcs.paths import gamma
 from nasplug_sparcs.tasks import sparcs_teacher, sparcs_transition
 
 __all__ = [
     "Obs",
     "Spectral",
     "chosen_form",
+    "gamma",
     "materialised",
     "obs",
     "recursive",

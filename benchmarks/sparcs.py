@@ -1,0 +1,146 @@
+"""How fast is spectral search? Packed and recursive, against one network at a time, built from the paper's equations.
+
+    python benchmarks/sparcs.py [--quick]
+
+Whole steps (forward, loss, backward, Adam) on one thread, rounds of both sides interleaved, medians; the last line is one
+JSON object. The peer makes every skip block by (4.3), with eigenvalues as vectors and not as diagonal matrices, sums
+over all earlier layers (4.5), and takes `torch.optim.Adam`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nasplug.optimizers import Adam
+from nasplug.plugins import load_plugins
+from nasplug.replicas import uniform
+from nasplug.schedules import constant, track
+from nasplug.tasks import Split, Task
+from nasplug.train import Search, start, step
+
+MANY = 64
+
+
+def task(widths: tuple[int, ...], samples: int) -> Task:
+    """Noise of that shape: only its size matters here."""
+
+    def noise(name: str, size: int) -> Tensor:
+        return uniform(torch.tensor([0]), name, (size, samples), -1.0, 1.0)[0].float()
+
+    split = Split(noise("x", widths[0]), noise("y", widths[-1]))
+    inputs, outputs = torch.zeros(widths[0]), torch.zeros(widths[-1])
+    names = tuple(f"y{i}" for i in range(widths[-1]))
+    features = tuple(f"x{i}" for i in range(widths[0]))
+    return Task("noise", "regression", "mse", split, split, split, features, names, inputs, inputs + 1, outputs, outputs + 1)
+
+
+class Materialised(nn.Module):
+    """One network by the paper's equations; samples as rows."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = widths
+        pairs = itertools.pairwise(widths)
+        self.phi = nn.ParameterList([nn.init.xavier_uniform_(torch.empty(to, source)) for source, to in pairs])
+        values = [torch.full((w,), 0.1) for w in widths[1:-1]] + [torch.ones(widths[-1])]
+        self.eigenvalues = nn.ParameterList([torch.zeros(widths[0]), *values])
+        self.eigenvalues[0].requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, last = [x], len(self.widths) - 1
+        for layer in range(1, last + 1):
+            phi = self.phi[layer - 1]
+            w = phi * self.eigenvalues[layer - 1] - self.eigenvalues[layer].unsqueeze(1) * phi
+            z = values[layer - 1] @ w.T
+            for source in range(layer - 2, -1, -1):
+                w = -w @ self.phi[source]
+                z = z + values[source] @ w.T
+            values.append(torch.relu(z) if layer < last else z)
+        return values[-1]
+
+
+def peer(widths: tuple[int, ...], samples: int) -> Callable[[], None]:
+    """A step of one network."""
+    data, net = task(widths, samples), Materialised(widths)
+    x, y = data.train.x.T.contiguous(), data.train.y.T.contiguous()
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-3)
+
+    def once() -> None:
+        optimizer.zero_grad()
+        (net(x) - y).square().mean().backward()
+        optimizer.step()
+
+    return once
+
+
+def pack(widths: tuple[int, ...], samples: int, k: int, form: str = "auto") -> Callable[[], None]:
+    """A step of K networks."""
+    plugins = load_plugins()
+    method = plugins.build("method", "sparcs", {"hidden": list(widths[1:-1]), "form": form})
+    one = track([constant()], [0] * k, [1.0] * k, 1).to("cpu", torch.float32)
+    search = Search(task(widths, samples), method, (), Adam(), torch.arange(k), 1, one, one, ())
+    state = start(search)
+    state.params["eigenvalues"] += 0.1  # awake, as the peer
+    batch, lr, tau = (search.task.train.x, search.task.train.y), torch.full((k,), 1e-3), torch.ones(k)
+
+    def once() -> None:
+        step(search, state.params, state.moments, batch, lr, tau, (), None)
+
+    return once
+
+
+def measure(sides: dict[str, tuple[Callable[[], None], int]], rounds: int) -> dict[str, float]:
+    """Median milliseconds a network and step, sides interleaved; ``name -> (step, networks)``."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 2):
+        for name, (once, networks) in sides.items():
+            began = time.perf_counter()
+            once()
+            if turn >= 2:
+                seconds[name].append((time.perf_counter() - began) / networks)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+
+
+def fit(x: list[int], y: list[float]) -> tuple[float, float]:
+    """Slope and R2 of a straight line."""
+    mx, my = statistics.mean(x), statistics.mean(y)
+    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    rest = sum((b - my - slope * (a - mx)) ** 2 for a, b in zip(x, y, strict=True))
+    return slope, 1.0 - rest / sum((b - my) ** 2 for b in y)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few rounds: to see that it runs")
+    rounds = 3 if parser.parse_args().quick else 15
+    torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    wide, deep = (3, 300, 1), (100,) * 12
+    for key, widths, samples, k in (
+        ("hidden300_vs_materialised", wide, 100, MANY),
+        ("depth12_vs_materialised", deep, 1024, 1),
+    ):
+        found = measure({"peer": (peer(widths, samples), 1), "pack": (pack(widths, samples, k), k)}, rounds)
+        figures[key] = found["peer"] / found["pack"]
+        words = f"{len(widths)} layers, widest {max(widths)}, batch {samples}, K = {k}"
+        print(f"{words}: peer {found['peer']:.3f} ms, nasplug {found['pack']:.3f} ms a network-step, {figures[key]:.1f}x")
+    depths = [2, 4, 8, 16, 32]
+    sides = {str(d): (pack((50,) * (d + 1), 256, 1, "recursive"), 1) for d in depths}
+    times = list(measure(sides, rounds).values())
+    figures["depth_slope_ms"], figures["depth_r2"] = fit(depths, times)
+    shown = ", ".join(f"{d}: {t:.2f}" for d, t in zip(depths, times, strict=True))
+    print(f"recursive, width 50, batch 256, ms a step by blocks: {shown}")
+    print(f"a straight line: {figures['depth_slope_ms']:.3f} ms a block, R2 {figures['depth_r2']:.4f}")
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
