@@ -310,13 +310,14 @@ def harden(nets: Networks) -> Networks:
 
 
 def sizes(nets: Networks) -> dict[str, Tensor]:
-    """What is left on input-output paths: ``edges``, ``neurons`` (hidden), ``inputs``, ``parameters``, each long ``(K,)``.
+    """What is left on input-output paths, each long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
 
-    ``parameters`` counts edges plus the non-zero biases of kept neurons and of outputs.
+    ``neurons`` are hidden ones, ``layers`` hidden layers with a neuron. ``parameters`` counts edges plus the non-zero biases
+    of kept neurons and of outputs.
     """
     hard = alive(nets)
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
-    edges, neurons, biases = none.clone(), none.clone(), none.clone()
+    edges, neurons, layers, biases = none.clone(), none.clone(), none.clone(), none.clone()
     inputs = torch.zeros(nets.replicas, nets.widths[0], dtype=torch.bool, device=none.device)
     for (_, source), gate in hard.edge_gates.items():
         edges += gate.sum((1, 2)).long()
@@ -324,6 +325,7 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
             inputs |= (gate > 0).any(1)
     for gate in hard.gates.values():
         neurons += gate.sum(1).long()
+        layers += (gate > 0).any(1)
     for bias in hard.biases.values():
         biases += (bias != 0).sum(1)
-    return {"edges": edges, "neurons": neurons, "inputs": inputs.sum(1), "parameters": edges + biases}
+    return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": inputs.sum(1), "parameters": edges + biases}

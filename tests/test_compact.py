@@ -159,7 +159,7 @@ def test_weights_too_small_for_float32_are_gone() -> None:
     )
     small = compact(nets, 0)
     assert small.widths == [1, 1, 1]
-    assert small.record["sizes"] == {"edges": 2, "neurons": 1, "inputs": 1, "parameters": 4}
+    assert small.record["sizes"] == {"edges": 2, "neurons": 1, "layers": 1, "inputs": 1, "parameters": 4}
     assert small.parameter_count == 4
     x = torch.tensor([[1.0], [-2.0]])
     close(small(x).detach(), row(nets, 0, x))

@@ -252,6 +252,7 @@ def test_sizes_count_what_is_on_a_path(nets: Networks) -> None:
         assert {name: int(counts[k]) for name, counts in found.items()} == {
             "edges": len(left.edges),
             "neurons": len(left.hidden),
+            "layers": len({layer for layer, _ in left.hidden}),
             "inputs": len(left.inputs),
             "parameters": len(left.edges) + sum(b != 0 for b in left.biases.values()),
         }
@@ -325,6 +326,7 @@ def test_a_neuron_with_only_a_bias_becomes_a_bias() -> None:
     assert {name: int(count) for name, count in sizes(nets).items()} == {
         "edges": 1,
         "neurons": 0,
+        "layers": 0,
         "inputs": 1,
         "parameters": 2,
     }
@@ -349,6 +351,7 @@ def test_a_path_of_skips_alone() -> None:
     assert {name: int(count) for name, count in sizes(nets).items()} == {
         "edges": 1,
         "neurons": 0,
+        "layers": 0,
         "inputs": 1,
         "parameters": 1,
     }
