@@ -146,17 +146,16 @@ def _chosen(accepted: Tensor, new: Networks, old: Networks) -> Networks:
 
 def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> Networks:
     """All weights that are left after ``steps`` of Adam on the training loss, learning rate to 0 by cosine; row by row."""
-    leaves = [t.detach().clone().requires_grad_() for t in (*nets.blocks.values(), *nets.biases.values())]
+    # Blocks without an edge in any row add nothing: a layer that is off everywhere costs nothing.
+    used = {edge: w.detach().clone().requires_grad_() for edge, w in nets.blocks.items() if bool(nets.edge_gates[edge].any())}
+    biases = {layer: b.detach().clone().requires_grad_() for layer, b in nets.biases.items()}
+    leaves = [*used.values(), *biases.values()]
+    moved = replace(nets, blocks=used, biases=biases, edge_gates={edge: nets.edge_gates[edge] for edge in used})
     optimizer = torch.optim.Adam(leaves, lr)
-    moved = replace(
-        nets,
-        blocks=dict(zip(nets.blocks, leaves, strict=False)),
-        biases=dict(zip(nets.biases, leaves[len(nets.blocks) :], strict=True)),
-    )
     split, size = task.train, min(batch, task.train.samples)
     order = torch.randperm(split.samples, generator=torch.Generator().manual_seed(0)).to(split.x.device)
     with torch.enable_grad():
-        for step in range(steps):
+        for step in range(steps if used else 0):
             optimizer.param_groups[0]["lr"] = lr * (1.0 + math.cos(math.pi * step / steps)) / 2.0
             part = split.columns(order.roll(-step * size)[:size]) if size < split.samples else split
             x = part.x.to(leaves[0])
@@ -164,7 +163,8 @@ def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> 
             optimizer.zero_grad()
             torch.autograd.backward(task.losses(forward(moved, x), y).sum())
             optimizer.step()
-    return alive(moved.map(torch.Tensor.detach))
+    found = replace(nets, blocks={**nets.blocks, **used}, biases=biases)
+    return alive(found.map(torch.Tensor.detach))
 
 
 @dataclass(frozen=True, slots=True)
