@@ -1,0 +1,31 @@
+"""The recipe on the teacher, from its config: the architecture is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasplug.packs import load_networks
+from nasplug.replicas import orthogonal
+from nasplug.study import Study
+
+CONFIG = Path(__file__).parents[3] / "configs" / "papers" / "sparcs_teacher.yaml"
+
+
+@pytest.mark.slow
+def test_the_teachers_neurons_are_found(tmp_path: Path) -> None:
+    given = [f"store={tmp_path}", "mlflow=null", "seeds=3", "discretizers.0.r2=0.999", "discretizers.0.refit=200"]
+    study = Study.from_yaml(CONFIG, given).run("serial")
+    rows = study.frame
+    assert (rows["layers"] == 1).all()
+    assert (rows["neurons"] == 20).sum() >= 2
+    assert (rows["neurons"] <= 25).all()
+    assert (rows["test_r2"] >= 0.9985).all()
+    nets = load_networks(study.folder / "packs" / "p0000")
+    directions = orthogonal(torch.tensor([0]), "sparcs/teacher R1", 20, 20)[0].float()
+    for k in range(3):
+        found = nets.blocks[2, 0][k][nets.gates[2][k] > 0]
+        likeness = torch.nn.functional.cosine_similarity(found.unsqueeze(0), directions.unsqueeze(1), dim=-1).abs()
+        assert float(likeness.max(1).values.min()) > 0.99  # every direction of the teacher has a neuron
