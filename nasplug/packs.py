@@ -33,7 +33,7 @@ from nasplug.plan import Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
 from nasplug.train import Report, Search, State, evaluate, start, train
 
-__all__ = ["HISTORIES", "TABLE", "flushing_denormals", "load_networks", "run_pack", "worth_compiling"]
+__all__ = ["HISTORIES", "TABLE", "arithmetic", "load_networks", "run_pack", "worth_compiling"]
 
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
@@ -65,17 +65,21 @@ def pick_device(device: str, gpus: float) -> str:
 
 
 @contextmanager
-def flushing_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero inside: weights that decay to 1e-40 cost a hundredfold otherwise.
+def arithmetic(threads: int) -> Iterator[None]:
+    """How packs compute: on ``threads`` threads, and with numbers below 1e-38 as zero.
 
-    The processor's setting is put back afterwards: a notebook that runs a study keeps the arithmetic it had.
+    A second thread makes small steps slower, and weights that decay to 1e-40 cost a hundredfold. The process's own settings
+    are put back afterwards: a notebook that runs a study keeps the arithmetic it had.
     """
-    before = bool(torch.full((), 1e-40) * 1.0 == 0.0)
+    flushed = bool(torch.full((), 1e-40) * 1.0 == 0.0)
+    before = torch.get_num_threads()
     torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_flush_denormal(before)
+        torch.set_flush_denormal(flushed)
+        torch.set_num_threads(before)
 
 
 def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], widths: tuple[int, ...]) -> bool:

@@ -21,7 +21,7 @@ import torch
 
 from nasplug.config import StudyConfig, parse
 from nasplug.errors import ConfigError, NasplugError
-from nasplug.packs import TABLE, flushing_denormals, pick_device, run_pack
+from nasplug.packs import TABLE, arithmetic, pick_device, run_pack
 from nasplug.plan import Pack, cpus_here
 from nasplug.plugins import Plugins, load_plugins
 
@@ -62,6 +62,11 @@ class Runner(Protocol):
         ...
 
 
+def threads(study: StudyConfig) -> int:
+    """Threads of a pack: the whole cpus it takes."""
+    return max(1, int(study.resources.cpus))
+
+
 @dataclass(frozen=True, slots=True)
 class SerialRunner:
     """In this process, a pack at a time: for notebooks, debugging and small studies."""
@@ -79,7 +84,7 @@ class SerialRunner:
         device = pick_device(study.resources.device, study.resources.gpus)
         for pack in packs:
             try:
-                with flushing_denormals():
+                with arithmetic(threads(study)):
                     for metrics in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
                         watch.reported(pack.id, metrics)
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
@@ -107,13 +112,12 @@ def _trial(
     if os.path.isdir(home):  # Tune has moved to the trial's own folder, from which the study's relative paths lead nowhere
         os.chdir(home)
     settled = parse(study)
-    torch.set_num_threads(max(1, int(settled.resources.cpus)))
     plugins = load_plugins()
     plugins.require(manifest)
     pack = Pack(**packs[config["pack"]])
     device = pick_device(settled.resources.device, settled.resources.gpus)
     metrics: dict[str, float] = {"progress": 1.0}
-    with flushing_denormals():
+    with arithmetic(threads(settled)):
         for metrics in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
             tune.report(dict(metrics))
     if metrics.get("steps") is None:  # the pack was complete already: Tune wants a word all the same
