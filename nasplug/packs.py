@@ -276,8 +276,9 @@ def _write_table(
 def _save_networks(folder: Path, nets: Networks) -> None:
     """Hard networks of the whole pack; edge gates are where a weight is not zero, so they need no room."""
     tensors = {f"blocks/{to}/{source}": w for (to, source), w in nets.blocks.items()}
-    for part in ("biases", "gates", "choices"):
-        tensors |= {f"{part}/{layer}": t for layer, t in getattr(nets, part).items()}
+    for part in ("biases", "gates", "choices", "eigenvalues"):
+        # Cloned: safetensors refuses tensors that share memory, as the layers of one parameter may.
+        tensors |= {f"{part}/{layer}": t.clone() for layer, t in getattr(nets, part).items()}
     metadata = {"widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
     _replace_file(folder / NETWORKS, tensors, metadata)
 
@@ -290,7 +291,7 @@ def load_networks(folder: Path) -> Networks:
     """
     path = folder / NETWORKS
     blocks: dict[Edge, Tensor] = {}
-    parts: dict[str, dict[int, Tensor]] = {"biases": {}, "gates": {}, "choices": {}}
+    parts: dict[str, dict[int, Tensor]] = {"biases": {}, "gates": {}, "choices": {}, "eigenvalues": {}}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

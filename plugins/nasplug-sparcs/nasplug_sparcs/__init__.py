@@ -6,12 +6,14 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug_sparcs.method import Spectral, chosen_form, materialised, recursive, sparcs
 from nasplug_sparcs.obs import Obs, obs
 from nasplug_sparcs.paths import gamma
+from nasplug_sparcs.pictures import curve, spectrum
 from nasplug_sparcs.tasks import sparcs_teacher, sparcs_transition
 
 __all__ = [
     "Obs",
     "Spectral",
     "chosen_form",
+    "curve",
     "gamma",
     "materialised",
     "obs",
@@ -19,6 +21,7 @@ __all__ = [
     "sparcs",
     "sparcs_teacher",
     "sparcs_transition",
+    "spectrum",
 ]
 
 

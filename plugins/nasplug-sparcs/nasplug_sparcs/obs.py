@@ -14,7 +14,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product
 from nasplug.tasks import Task
 
-__all__ = ["Obs", "obs"]
+__all__ = ["Obs", "left", "obs"]
 
 SAMPLES = 4096
 """How many training samples (evenly spread over the split) tell what a neuron does."""
@@ -216,6 +216,23 @@ class Obs:
             bad = torch.where(~within & (middle < good), middle, bad)
             good = torch.where(within, torch.minimum(middle, best.gates[layer].sum(1).long()), good)
         return best
+
+
+@torch.no_grad()
+def left(nets: Networks, layer: int, score: Score) -> tuple[list[int], list[float]]:
+    """Validation losses of one network with 0, 1, ... neurons of a layer left, without refit: counts and losses.
+
+    Raises:
+        ConfigError: for a layer that is not hidden, or more networks than one.
+    """
+    if nets.replicas != 1 or not 1 <= layer < nets.depth:
+        raise ConfigError(
+            f"layer {layer} of {nets.replicas} networks; needed: one network and a hidden layer, 1 to {nets.depth - 1}"
+        )
+    hard = _plain(nets)
+    x = score.task.train.x.to(next(iter(hard.blocks.values())))
+    counts = list(range(int(hard.gates[layer].sum()) + 1))
+    return counts, [float(score(_thinned(hard, layer, torch.tensor([n], device=x.device), x))) for n in counts]
 
 
 def _was_cut(nets: Networks) -> Tensor:

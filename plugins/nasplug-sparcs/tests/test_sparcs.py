@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -14,9 +15,11 @@ from torch import Tensor
 from nasplug.config import parse
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, activation, forward, sizes
+from nasplug.packs import load_networks
 from nasplug.plan import Pack, assemble, chunk, components, try_out
 from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
+from nasplug.study import Study
 from nasplug.tasks import Task
 from nasplug.testing import SearchMethodLaws, example_task
 from nasplug.train import train
@@ -213,3 +216,14 @@ def test_penalties_on_parts_it_lacks_are_refused() -> None:
 def test_a_proximal_step_compiles() -> None:
     (_, eager), (_, fused) = trained(study()), trained(study(), compiled=True)
     torch.testing.assert_close(fused.state.params, eager.state.params, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_study_ends_with_small_networks_that_know_their_eigenvalues(tmp_path: Path, seeds: int) -> None:
+    config = study(store=str(tmp_path), seeds=seeds, mlflow=None, discretizers=[{"use": "obs", "refit": 3}])
+    done = Study(config).run("serial")
+    nets = load_networks(done.folder / "packs" / "p0000")
+    assert set(nets.eigenvalues) == {1, 2, 3}
+    assert (done.frame["layers"] <= 2).all()
+    x = torch.rand(7, 2)
+    assert done.network("p0000/0000")(x).shape == (7, 1)
