@@ -227,3 +227,12 @@ def test_a_study_ends_with_small_networks_that_know_their_eigenvalues(tmp_path: 
     assert (done.frame["layers"] <= 2).all()
     x = torch.rand(7, 2)
     assert done.network("p0000/0000")(x).shape == (7, 1)
+
+
+def test_a_pack_with_a_proximal_penalty_is_its_rows_alone() -> None:
+    train = {"steps": 30, "lr": 0.01, "dtype": "float64", "batch": 16}
+    _, together = trained(study(train=train, seeds=[5, 0, 9]))
+    for row, seed in enumerate([5, 0, 9]):
+        _, alone = trained(study(train=train, seeds=[seed]))
+        for name, leaf in alone.state.params.items():
+            torch.testing.assert_close(together.state.params[name][row : row + 1], leaf, rtol=1e-10, atol=1e-10)
