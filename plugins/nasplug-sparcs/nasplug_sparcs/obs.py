@@ -187,18 +187,18 @@ class Obs:
         limit = torch.where(_was_cut(nets), torch.nan, self.limit(start, score.task))
         for refit in (0, self.refit) if self.refit else (0,):
             for layer in range(1, hard.depth):
-                share = layer / (hard.depth - 1)
-                hard = self.thin(hard, layer, start + share * (limit - start), score, refit)
+                share = start + layer / (hard.depth - 1) * (limit - start)
+                hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, refit)
         return hard
 
     def limit(self, loss: Tensor, task: Task) -> Tensor:
-        """The largest loss a row may end with, ``(K,)``; NaN where the row does not meet the criterion as it is."""
+        """The largest loss a row may end with, ``(K,)``; NaN where its own is not finite."""
         trivial = _constant_loss(task).to(loss)
         if self.r2 is not None:
             limit = ((1.0 - self.r2) * trivial).expand_as(loss)
         else:
             limit = loss + self.tolerance * torch.maximum(loss, FLOOR * trivial)
-        return torch.where(loss <= limit, limit, torch.nan)
+        return torch.where(torch.isfinite(loss), limit, torch.nan)
 
     def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, refit: int) -> Networks:
         """The layer with the fewest neurons within the limit, by bisection of all rows at once."""
@@ -255,8 +255,8 @@ def obs(
 
     The criterion is one of
 
-    - ``r2`` in (0, 1): ``1 - loss / loss of the best constant`` is at least this (R2 for squared errors). A row that does not
-      reach it as it is stays whole.
+    - ``r2`` in (0, 1): ``1 - loss / loss of the best constant`` is at least this (R2 for squared errors). A row that reaches
+      it at no count that is tried stays whole.
     - ``tolerance`` >= 0 (0.02 if neither is given): ``loss + tolerance * max(loss, 0.001 * loss of the best constant)``.
 
     Usefulness is judged by function, not by eigenvalue: neuron j of a layer costs ``|V_j|^2 / (G^-1)_jj``, what the best
