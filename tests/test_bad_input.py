@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -393,12 +392,6 @@ def test_a_store_that_cannot_be_written_is_refused(refused: Refused, tmp_path: P
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad").write_text("a file")
     says(refused(*command, "study.yaml"), "runs/bad cannot be written", "is a file", "choose a folder you may write to")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_store_is_refused(refused: Refused, tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    says(refused(study=changed("store", "locked")), "locked/bad cannot be written", "is read-only", "choose a folder")
 
 
 def test_a_read_only_file_system_is_refused(refused: Refused) -> None:
