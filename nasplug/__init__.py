@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nasplug.hookspecs import hookimpl as hookimpl
     from nasplug.networks import Edge as Edge
     from nasplug.networks import Networks as Networks
+    from nasplug.study import Study as Study
     from nasplug.tasks import Split as Split
     from nasplug.tasks import Task as Task
 
@@ -30,6 +31,7 @@ _HOMES = {
     "errors": ("ConfigError", "ContractError", "NasplugError", "PluginError"),
     "hookspecs": ("hookimpl",),
     "networks": ("Edge", "Networks"),
+    "study": ("Study",),
     "tasks": ("Split", "Task"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
