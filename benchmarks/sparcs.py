@@ -129,8 +129,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     wide, deep = (3, 300, 1), (100,) * 12
     for key, widths, samples, k, compiled in (
-        ("hidden300_vs_materialised", wide, 100, CACHED, True),
-        ("hidden300_eager_pack_of_64", wide, 100, MANY, False),
+        ("hidden300_vs_materialised", wide, 100, MANY, False),
+        ("hidden300_compiled_pack_of_16", wide, 100, CACHED, True),
         ("depth12_vs_materialised", deep, 1024, 1, False),
     ):
         ours = pack(widths, samples, k, compiled=compiled)

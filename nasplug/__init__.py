@@ -6,15 +6,22 @@ Public names are imported when they are first used, so that ``nasplug --help`` n
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasplug.compact import CompactNetwork as CompactNetwork
+    from nasplug.compact import load as load
     from nasplug.contracts import Discretizer as Discretizer
+    from nasplug.contracts import Holding as Holding
     from nasplug.contracts import Params as Params
+    from nasplug.contracts import Projected as Projected
+    from nasplug.contracts import Proximal as Proximal
     from nasplug.contracts import Regularizer as Regularizer
     from nasplug.contracts import Schedule as Schedule
     from nasplug.contracts import Score as Score
     from nasplug.contracts import SearchMethod as SearchMethod
+    from nasplug.contracts import Stochastic as Stochastic
     from nasplug.errors import ConfigError as ConfigError
     from nasplug.errors import ContractError as ContractError
     from nasplug.errors import NasplugError as NasplugError
@@ -27,7 +34,19 @@ if TYPE_CHECKING:
     from nasplug.tasks import Task as Task
 
 _HOMES = {
-    "contracts": ("Discretizer", "Params", "Regularizer", "Schedule", "Score", "SearchMethod"),
+    "compact": ("CompactNetwork", "load"),
+    "contracts": (
+        "Discretizer",
+        "Holding",
+        "Params",
+        "Projected",
+        "Proximal",
+        "Regularizer",
+        "Schedule",
+        "Score",
+        "SearchMethod",
+        "Stochastic",
+    ),
     "errors": ("ConfigError", "ContractError", "NasplugError", "PluginError"),
     "hookspecs": ("hookimpl",),
     "networks": ("Edge", "Networks"),
@@ -39,7 +58,13 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("nasplug")
     if name in _HOME:
         return getattr(import_module(f"nasplug.{_HOME[name]}"), name)
     raise AttributeError(f"module 'nasplug' has no attribute {name!r}")

@@ -196,12 +196,15 @@ def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from nasplug.study import Study
 
-    packs = Study.from_yaml(config, overrides).check()
+    study = Study.from_yaml(config, overrides)
+    packs = study.check()
     networks = sum(p.rows for p in packs)
+    later = len(study.generations.sizes) - 1
     if as_json:
         _print_json({"config": str(config), "networks": networks, "packs": len(packs)})
     else:
-        click.echo(f"{config}: good; {networks} networks in {len(packs)} packs.")
+        words = f" in the first of {later + 1} generations" if later else ""
+        click.echo(f"{config}: good; {networks} networks in {len(packs)} packs{words}.")
 
 
 @config.command()

@@ -81,6 +81,13 @@ class CompactNetwork(nn.Module):
             out = torch.softmax(out, 1)
         return out * self.get_buffer("output_scale") + self.get_buffer("output_shift")
 
+    def extra_repr(self) -> str:
+        """What stands between the brackets when it is printed."""
+        size = self.record["sizes"]
+        features = [self.record["features"][i] for i in self.record["kept_inputs"]]
+        shown = ", ".join(features[:6]) + (", ..." if len(features) > 6 else "")
+        return f"widths={self.widths}, edges={size['edges']}, parameters={size['parameters']}, inputs: {shown}"
+
     @property
     def parameter_count(self) -> int:
         """Non-zero weights and biases: what the network is made of (the matrices may hold zeros between them)."""

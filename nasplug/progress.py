@@ -34,6 +34,7 @@ class Watcher:
         self._now: dict[str, Mapping[str, float]] = {}
         self._done: dict[str, int] = {}  # pack -> networks
         self._resumed = 0
+        self._soft = math.inf  # the best soft validation error so far
         self._best: tuple[float, int] | None = None  # hard networks: validation error, edges
         self._live: Live | None = None
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.percentage:>5.1f} %"))
@@ -61,6 +62,7 @@ class Watcher:
     def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
         """An interval of a pack."""
         self._now[pack] = metrics
+        self._soft = min(self._soft, error) if (error := metrics.get("best_valid_error", math.nan)) >= 0 else self._soft
         self._say()
 
     @hookimpl
@@ -94,13 +96,12 @@ class Watcher:
         earned = share * self.networks - self._resumed
         left = (1.0 - share) * self.networks * seconds / earned if earned > 0.01 * self.networks else math.nan
         diverged = sum(m.get("diverged", 0.0) for m in self._now.values())
-        soft = [error for m in self._now.values() if not math.isnan(error := m.get("best_valid_error", math.nan))]
         figures = {
             "packs": f"{len(self._done)}/{self.packs} done, {len(self._now)} running",
             "networks": f"{sum(self._done.values())}/{self.networks}",
             "networks/s": f"{earned / seconds:.1f}" if seconds > 0 else "-",
             "best hard error": "-" if self._best is None else f"{self._best[0]:.4g} with {self._best[1]} edges",
-            "best soft error": f"{min(soft):.4g}" if soft else "-",
+            "best soft error": "-" if math.isinf(self._soft) else f"{self._soft:.4g}",
             "ETA": "-" if math.isnan(left) else f"{left:.0f} s",
         }
         if diverged:

@@ -52,7 +52,10 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         where = "inside a pack (a number: new rows)" if axis.row else "between packs (a shape: new packs)"
         axes.add_row(axis.path, json.dumps(written), "drawn" if points is None else str(points), where)
     seeds = study.config.seed_list
-    axes.add_row("seeds", f"{seeds[0]} .. {seeds[-1]}", str(len(seeds)), "inside a pack (a number: new rows)")
+    in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    axes.add_row(
+        "seeds", f"{seeds[0]} .. {seeds[-1]}" if in_order else str(seeds), str(len(seeds)), "inside a pack (a number: new rows)"
+    )
     console.print(axes)
     table = Table(title=f"{networks} networks in {len(packs)} packs" + (" (first generation)" if len(sizes) > 1 else ""))
     for heading in ("pack", "networks", "shared by its rows"):
@@ -64,7 +67,7 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     console.print(table)
     if len(sizes) > 1:
         console.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on what the earlier earn.")
-    console.print(f"Results will be in {study.folder}. Run it with: nasplug run CONFIG")
+    console.print(f"Results will be in {study.folder}. To run it: the same command with 'run' instead of 'plan'.")
 
 
 def print_summary(study: Study) -> None:
@@ -102,6 +105,8 @@ def store_of(folder: Path) -> str:
     Raises:
         ConfigError: where nothing has been tracked.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder; give a store (the folder with mlflow.db) or a study's folder")
     tracked = folder / "mlflow.json"
     if tracked.exists():
         return str(json.loads(tracked.read_text())["uri"])

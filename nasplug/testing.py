@@ -445,7 +445,6 @@ class Laws:
                 )
         assert found[0] == found[1], f"rebuild law: {self.name!r} made other tensors from the same options the second time"
 
-    @pytest.mark.slow
     def test_rebuild_in_a_fresh_process(self) -> None:
         """Made in a fresh process from plain data, it does what it does here."""
         code = "import json, sys; from nasplug.testing import fingerprint; print(fingerprint(**json.loads(sys.argv[1])))"
@@ -1044,7 +1043,6 @@ class SearchMethodLaws(Laws):
                 again = load(Path(folder))
             _same({"outputs": again(rows).detach()}, {"outputs": outputs}, f"export law, row {k} saved and loaded")
 
-    @pytest.mark.slow
     def test_export_law_in_other_runtimes(self) -> None:
         """A compact row survives `torch.export` and ONNX Runtime, with any number of samples."""
         onnxruntime = pytest.importorskip("onnxruntime")

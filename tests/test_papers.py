@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ PAPERS = Path(__file__).parents[1] / "configs" / "papers"
 
 def frame(name: str, store: Path) -> Any:
     return Study.from_yaml(PAPERS / f"{name}.yaml", [f"store={store}", "mlflow=null"]).run("serial").frame
+
+
+@pytest.mark.slow
+def test_the_quick_start_keeps_its_promise(tmp_path: Path) -> None:
+    config = PAPERS.parent / "quickstart.yaml"
+    done = Study.from_yaml(config, [f"store={tmp_path}", "mlflow=null"]).run("serial")
+    assert (done.frame["status"] == "finished").sum() >= 500
+    baseline = json.loads((done.folder / "baseline.json").read_text())
+    assert baseline["sentence"].endswith(": yes"), baseline["sentence"]  # within one standard error of L1 logistic regression
+    assert done.best()["parameters"] < 31
 
 
 @pytest.mark.slow
