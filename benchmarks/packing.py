@@ -374,6 +374,7 @@ def end_to_end(quick: bool) -> dict[str, float]:
     steps_xor, steps_cancer = (1000, 1500)
     a_xor = study_seconds(XOR_STUDY, steps_xor, 256)
     a_cancer = study_seconds(CANCER_STUDY, steps_cancer, 32)
+    a_large = None if quick else study_seconds(XOR_STUDY, steps_xor, 2560)  # start-up weighs less in a larger study
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -386,8 +387,11 @@ def end_to_end(quick: bool) -> dict[str, float]:
     each = {(name, bare): trial_seconds(*shape, few, many, bare) for bare in (False, True) for name, shape in shapes.items()}
     ray.shutdown()
     figures = {}
-    for name, networks, whole in (("xor", 4096, a_xor), ("breast_cancer", 512, a_cancer)):
-        full, bare = each[name, False], each[name, True]
+    studies = [("xor", 4096, a_xor), ("breast_cancer", 512, a_cancer)]
+    if a_large is not None:
+        studies.append(("xor_40960", 40960, a_large))
+    for name, networks, whole in studies:
+        full, bare = (each[name.removesuffix("_40960"), bare] for bare in (False, True))
         print(
             f"{name}, {networks} networks end to end: nasplug {whole:.1f} s (start-up and report included; neither side has "
             f"MLflow). One network a trial, 2 cpus, reuse_actors, same deliverables: {full:.3f} s each ({many - few} trials "
