@@ -105,12 +105,10 @@ def store_of(folder: Path) -> str:
     Raises:
         ConfigError: where nothing has been tracked.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder; give a store (the folder with mlflow.db) or a study's folder")
     tracked = folder / "mlflow.json"
     if tracked.exists():
         return str(json.loads(tracked.read_text())["uri"])
-    for store in (folder, folder.parent):
+    for store in (folder, folder.parent) if folder.is_dir() else ():
         if (store / "mlflow.db").exists():
             return f"sqlite:///{(store / 'mlflow.db').resolve()}"
     raise ConfigError(f"{folder}: no MLflow store here; give a store (the folder with mlflow.db) or a study's folder")

@@ -438,6 +438,8 @@ def test_a_folder_without_results_is_refused(refused: Refused, tmp_path: Path) -
 
 def test_ui_without_a_store_is_refused(refused: Refused, tmp_path: Path) -> None:
     says(refused("ui", "runs"), "runs: no MLflow store here", "the folder with mlflow.db", "give a store")
+    (tmp_path / "mlflow.db").touch()  # a store, but not of a study that does not exist
+    says(refused("ui", str(tmp_path / "nothing")), "nothing: no MLflow store here", "give a store")
     says(refused("ui"), "runs: no MLflow store here", "give a store")
 
 
