@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasplug.compact import CompactNetwork as CompactNetwork
     from nasplug.compact import load as load
+    from nasplug.contracts import Certifying as Certifying
     from nasplug.contracts import Discretizer as Discretizer
     from nasplug.contracts import Holding as Holding
+    from nasplug.contracts import OnSimplex as OnSimplex
     from nasplug.contracts import Params as Params
     from nasplug.contracts import Projected as Projected
     from nasplug.contracts import Proximal as Proximal
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "compact": ("CompactNetwork", "load"),
     "contracts": (
+        "Certifying",
         "Discretizer",
         "Holding",
+        "OnSimplex",
         "Params",
         "Projected",
         "Proximal",

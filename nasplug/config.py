@@ -19,6 +19,7 @@ from nasplug.plugins import KINDS, Plugins, options_model
 
 __all__ = [
     "SWEEPS",
+    "Architecture",
     "MLflow",
     "Penalty",
     "Resources",
@@ -159,6 +160,28 @@ class Penalty(Use):
     ramp: Use | None = None
 
 
+class Architecture(BaseModel):
+    """Who moves the architecture, where that is not ``train.optimizer``.
+
+    ``share`` of the training samples are held for its gradient (bilevel search; 0: one gradient for all, single-level);
+    ``order: 2`` looks one weight step ahead (DARTS). The validation split stays for choosing.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{optimizer: {use: NAME}, lr: NUMBER, share: 0 <= NUMBER < 1, order: 1 or 2}"
+
+    optimizer: Use = Use(use="adam")
+    lr: Rate
+    share: float = Field(0.0, ge=0, lt=1)
+    order: Literal[1, 2] = 1
+
+    @model_validator(mode="after")
+    def _read(self) -> Architecture:
+        if self.order == 2 and self.share == 0:
+            raise ValueError("order: 2 without held samples; it looks ahead from other samples: add share: 0.5, say")
+        return self
+
+
 class Train(BaseModel):
     """How every network is trained."""
 
@@ -171,6 +194,7 @@ class Train(BaseModel):
     optimizer: Use = Use(use="adam")
     finetune: Annotated[int, Field(ge=0)] | Sweep = 0
     clip: Rate | None = None
+    architecture: Architecture | None = None
     dtype: Literal["float32", "float64"] = "float32"
     data_seed: Seed = 0
     compile: bool | Literal["auto"] = "auto"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -11,8 +11,10 @@ from nasplug.networks import Networks
 from nasplug.tasks import Task
 
 __all__ = [
+    "Certifying",
     "Discretizer",
     "Holding",
+    "OnSimplex",
     "Params",
     "Projected",
     "Proximal",
@@ -37,8 +39,10 @@ class SearchMethod(Protocol):
     Laws: row k of `init` depends on ``seeds[k]`` alone; nothing reduces over K; control flow does not read data.
     """
 
-    architecture: ClassVar[frozenset[str]]
-    """Names in `Params` that are architecture rather than weights (bilevel loops split on it)."""
+    @property
+    def architecture(self) -> frozenset[str]:
+        """Names in `Params` that are architecture rather than weights (bilevel loops split on it)."""
+        ...
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Fresh parameters: ``seeds`` long ``(K,)`` -> leaves ``(K, ...)`` on the device of ``seeds``."""
@@ -85,6 +89,16 @@ class Holding(Protocol):
 
     def hold(self, nets: Networks) -> Params:
         """The leaves that hold these parts, and no others: ``relax(params | hold(nets))`` has the parts of ``nets``."""
+        ...
+
+
+@runtime_checkable
+class OnSimplex(Protocol):
+    """A method with leaves that are points of the simplex themselves: only an optimizer that stays there may move them."""
+
+    @property
+    def simplex(self) -> frozenset[str]:
+        """Names in `Params` whose last axis is >= 0 and sums to 1; all of them architecture."""
         ...
 
 
@@ -137,6 +151,19 @@ class Discretizer(Protocol):
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Networks in direct space, and a way to score candidates on validation data -> harder networks."""
+        ...
+
+
+@runtime_checkable
+class Certifying(Discretizer, Protocol):
+    """A discretizer that can also say, of each network, how far its decision is proven."""
+
+    def certify(self, nets: Networks, score: Score) -> Sequence[Mapping[str, Any]]:
+        """What it finds in the networks it is about to harden: K mappings of plain data.
+
+        Each holds ``verdict`` (text: what is certain, and within which scope), ``sites`` (a list of plain mappings, one a
+        decision) and any numbers: those become columns of the study.
+        """
         ...
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Discretizer, Params
+from nasplug.contracts import Certifying, Discretizer, Params
 from nasplug.errors import ContractError
 from nasplug.networks import Networks, alive, forward, harden
 from nasplug.optimizers import Adam
@@ -17,7 +17,10 @@ from nasplug.schedules import Track, cosine, tabulate
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
-__all__ = ["Frozen", "ValidationLoss", "discretize", "finetune"]
+__all__ = ["Certificates", "Frozen", "ValidationLoss", "discretize", "finetune"]
+
+Certificates = Sequence[Mapping[str, Any]]
+"""One a network; empty where no discretizer is `nasplug.contracts.Certifying`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,28 @@ class ValidationLoss:
 
 
 @torch.no_grad()
-def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) -> Networks:
-    """``nets`` in direct space -> hard networks with nothing off their input-output paths.
+def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) -> tuple[Networks, Certificates]:
+    """``nets`` in direct space -> hard networks with nothing off their input-output paths, and their certificates.
 
     Discretizers run in the order of the config, each scored on the validation split; what they leave soft is rounded; then
-    dead weights and neurons are removed exactly (`nasplug.networks.alive`).
+    dead weights and neurons are removed exactly (`nasplug.networks.alive`). The first discretizer that certifies is asked,
+    about the networks that it is given.
 
     Raises:
-        ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself.
+        ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself, or
+            it does not certify each network.
     """
 
     score = ValidationLoss(task)
+    certificates: Certificates = ()
     for discretizer in discretizers:
+        if isinstance(discretizer, Certifying) and not certificates:
+            certificates = discretizer.certify(nets, score)
+            if len(certificates) != nets.replicas or not all("verdict" in one for one in certificates):
+                raise ContractError(
+                    f"discretizer {discretizer!r} gave {len(certificates)} certificates for {nets.replicas} networks; it must "
+                    "give each one, with a verdict"
+                )
         harder = discretizer(nets, score)
         if harder.replicas != nets.replicas or harder.widths != nets.widths:
             raise ContractError(
@@ -84,7 +97,7 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) 
             )
         harder.check()  # gates of the wrong shape would spread over rows
         nets = harder
-    return alive(harden(nets))
+    return alive(harden(nets)), certificates
 
 
 def finetune(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks:

@@ -45,6 +45,11 @@ def register_schedules(register: Register) -> None:
 
 
 @hookspec
+def register_activations(register: Register) -> None:
+    """Offer activations: factories without parameters of elementwise functions ``Tensor -> Tensor`` of the same shape."""
+
+
+@hookspec
 def register_tasks(register: Register) -> None:
     """Offer tasks: factories of `nasplug.tasks.Task`."""
 

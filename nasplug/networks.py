@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasplug.errors import ConfigError, ContractError, did_you_mean
+from nasplug.hookspecs import Register, hookimpl
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,6 +60,24 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "sin": torch.sin,
 }
+"""By name; loading plugins adds theirs (`nasplug.hookspecs.register_activations`)."""
+
+OURS = tuple(ACTIVATIONS)
+
+
+@hookimpl
+def register_activations(register: Register) -> None:
+    """Our own, registered like a stranger's."""
+    for name in OURS:
+        register(name, _made(name, ACTIVATIONS[name]))
+
+
+def _made(name: str, function: Callable[[Tensor], Tensor]) -> Callable[[], Callable[[Tensor], Tensor]]:
+    def make() -> Callable[[Tensor], Tensor]:
+        return function
+
+    make.__doc__ = f"The elementwise function {name}."
+    return make
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -71,7 +90,8 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
         return ACTIVATIONS[name]
     except KeyError:
         raise ConfigError(
-            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)}"
+            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)} "
+            "One of a plugin is known once nasplug.plugins.load_plugins() has run"
         ) from None
 
 

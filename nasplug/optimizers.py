@@ -16,7 +16,9 @@ from torch import Tensor
 
 from nasplug.replicas import column
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "adam", "adamw", "sgd"]
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "Exponentiated", "Optimizer", "adam", "adamw", "exponentiated", "sgd"]
+
+MOST_EXPONENT = 50.0  # e^50 is 5e21: far from the end of float32, and no step of a search that works is that long
 
 
 class Optimizer(Protocol):
@@ -94,6 +96,28 @@ class SGD:
             p.sub_(column(lr, p) * g)
 
 
+@dataclass(frozen=True, slots=True)
+class Exponentiated:
+    """``p <- normalise(max(p exp(-lr g), floor))`` over the last axis: gradient descent that stays on the simplex.
+
+    Source: GAEA (Li et al. 2021), exponentiated gradient of Kivinen & Warmuth 1997. We differ: the exponent is at most
+    `MOST_EXPONENT`, so that no exponential overflows.
+    """
+
+    floor: float = 1e-5
+
+    def start(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Nothing to remember."""
+        return {}
+
+    def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Tensor], state: dict[str, Tensor], lr: Tensor) -> None:
+        """One step in place."""
+        for name, p in params.items():
+            exponent = (-column(lr, p) * grads[name]).clamp(max=MOST_EXPONENT)
+            moved = (p * torch.exp(exponent)).clamp(min=self.floor)
+            p.copy_(moved / moved.sum(-1, keepdim=True))
+
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -114,4 +138,9 @@ def sgd(*, momentum: Share = 0.0, weight_decay: NotNegative = 0.0) -> Optimizer:
     return SGD(momentum, weight_decay)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+def exponentiated(*, floor: Annotated[float, Field(gt=0, lt=1)] = 1e-5) -> Optimizer:
+    """Exponentiated gradient, for leaves that live on the simplex."""
+    return Exponentiated(floor)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "exponentiated": exponentiated, "sgd": sgd}

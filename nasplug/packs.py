@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -26,18 +27,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasplug.config import StudyConfig
-from nasplug.discretize import discretize, finetune
+from nasplug.discretize import Certificates, discretize, finetune
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
 from nasplug.train import Report, Search, State, evaluate, start, train
 
-__all__ = ["HISTORIES", "TABLE", "arithmetic", "load_networks", "run_pack", "worth_compiling"]
+__all__ = ["CERTIFICATE", "HISTORIES", "TABLE", "arithmetic", "load_networks", "run_pack", "worth_compiling"]
 
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+CERTIFICATE = "certificate"
 CHECKPOINT_SECONDS = 5.0
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")
 
@@ -226,14 +228,27 @@ def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, 
                 columns[f"{stage}{split}_{name}"] = _column(values)
 
     score(soft, parts.method.forward, "relaxed_", ("valid",))
-    hard = discretize(task, parts.method.direct(soft), parts.discretizers)
+    hard, certificates = discretize(task, parts.method.direct(soft), parts.discretizers)
     score(hard, forward, "cut_", ("valid",))
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.at(0))
     score(hard, forward, "", ("train", "valid", "test"))
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
-    return hard, columns
+    return hard, columns | _certified(certificates)
+
+
+def _certified(certificates: Certificates) -> dict[str, Any]:
+    """Certificates as columns: their numbers each by itself, and the whole as JSON."""
+    if not certificates:
+        return {}
+    numbers = {
+        name for one in certificates for name, value in one.items() if isinstance(value, int | float) and name != "verdict"
+    }
+    found: dict[str, Any] = {
+        f"certificate_{name}": np.asarray([float(one.get(name, math.nan)) for one in certificates]) for name in sorted(numbers)
+    }
+    return found | {CERTIFICATE: pa.array([json.dumps(one) for one in certificates])}
 
 
 def _write_table(

@@ -23,14 +23,14 @@ from torch import Tensor
 
 from nasplug.checking import check
 from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
-from nasplug.contracts import Discretizer, Holding, Proximal, Regularizer, Schedule, SearchMethod
+from nasplug.contracts import Discretizer, Holding, OnSimplex, Params, Proximal, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError, ContractError, NasplugError, did_you_mean
-from nasplug.networks import Networks
-from nasplug.optimizers import OPTIMIZERS, Optimizer
+from nasplug.networks import Networks, activation
+from nasplug.optimizers import OPTIMIZERS, Exponentiated, Optimizer
 from nasplug.plugins import Plugins, options_model
 from nasplug.schedules import Track, constant, track
 from nasplug.tasks import Task
-from nasplug.train import Search, start
+from nasplug.train import Architect, Search, start
 
 __all__ = [
     "Axis",
@@ -47,13 +47,16 @@ __all__ = [
     "settle",
 ]
 
-ROW = re.compile(r"^(penalties\.\d+\.level|train\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+)$")
+ROW = re.compile(
+    r"^(penalties\.\d+\.level|train\.lr|train\.architecture\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+)$"
+)
 """Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
 
 CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
 MOST_ROWS = 4096
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in a period, or max
 MOST_CONFIGURATIONS = 10**6  # of a grid, which is planned as a whole
+PROBE = 10.0  # activations must be finite up to here at least: what a unit of a scaled network receives
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
 
@@ -108,6 +111,7 @@ class Components:
     penalties: tuple[Regularizer, ...]
     discretizers: tuple[Discretizer, ...]
     optimizer: Optimizer
+    architect: Optimizer | None
     steps: int
     batch: int | None
     finetune: int
@@ -192,6 +196,14 @@ def build_task(study: StudyConfig, plugins: Plugins) -> Task:
     return _task(json.dumps(study.task.model_dump(mode="json"), sort_keys=True), plugins)
 
 
+def _optimizer(use: Use, where: str) -> Optimizer:
+    name = use.use
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"{where}: {name!r} is not known; known: {', '.join(OPTIMIZERS)}.{did_you_mean(name, OPTIMIZERS)}")
+    options = check(options_model(name, OPTIMIZERS[name]), use.options, where, swept=True)
+    return OPTIMIZERS[name](**{key: getattr(options, key) for key in options.model_fields_set})
+
+
 def components(study: StudyConfig, plugins: Plugins, device: str = "cpu") -> Components:
     """Build everything a settled study names.
 
@@ -205,25 +217,20 @@ def components(study: StudyConfig, plugins: Plugins, device: str = "cpu") -> Com
     discretizers = tuple(
         plugins.build("discretizer", d.use, d.options, f"discretizers.{i}") for i, d in enumerate(study.discretizers)
     )
-    name = study.train.optimizer.use
-    if name not in OPTIMIZERS:
-        raise ConfigError(
-            f"train.optimizer: {name!r} is not known; known: {', '.join(OPTIMIZERS)}.{did_you_mean(name, OPTIMIZERS)}"
-        )
-    options = check(options_model(name, OPTIMIZERS[name]), study.train.optimizer.options, "train.optimizer", swept=True)
     batch = _settled(study.train.batch, "train.batch")
     if batch != "full" and batch > task.train.samples:
         raise ConfigError(
             f"train.batch: {batch}; needed: at most {task.train.samples}, which is all training samples of the task, or full"
         )
-    clip = study.train.clip
+    clip, architecture = study.train.clip, study.train.architecture
     return Components(
         study=study,
         task=task,
         method=method,
         penalties=penalties,
         discretizers=discretizers,
-        optimizer=OPTIMIZERS[name](**{key: getattr(options, key) for key in options.model_fields_set}),
+        optimizer=_optimizer(study.train.optimizer, "train.optimizer"),
+        architect=_optimizer(architecture.optimizer, "train.architecture.optimizer") if architecture else None,
         steps=int(_settled(study.train.steps, "train.steps")),
         batch=None if batch == "full" else int(batch),
         finetune=int(_settled(study.train.finetune, "train.finetune")),
@@ -290,6 +297,11 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
             "train.decay: goes below 0; needed: values >= 0, as they multiply the learning rate. Correct its ends"
         )
     dtype = parts.task.train.x.dtype
+    architect = None
+    if train.architecture is not None and parts.architect is not None:
+        rate = number("train.architecture.lr", train.architecture.lr, positive=True)
+        rates = torch.tensor(rate, device=device, dtype=dtype)  # (K,)
+        architect = Architect(parts.architect, rates, train.architecture.share, train.architecture.order)
     return Search(
         task=parts.task,
         method=parts.method,
@@ -303,6 +315,7 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         batch=parts.batch,
         data_seed=train.data_seed,
         clip=parts.clip,
+        architect=architect,
     )
 
 
@@ -323,6 +336,68 @@ def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: s
             f"{what}: {name!r} is proximal and moves {', '.join(missing)}, which are no parameters of method {use!r}; it "
             f"holds: {', '.join(sorted(held)) or 'none'}. Take a penalty that is not proximal, or another method"
         )
+
+
+def _elementwise(nets: Networks, method: str) -> None:
+    """Refuse candidate activations that would break every network that takes them."""
+    probe = torch.linspace(-PROBE, PROBE, 41, requires_grad=True)
+    for name in nets.candidates:
+        with _blaming(f"activation {name!r} of {method}"):
+            values = activation(name)(probe)
+            if values.shape != probe.shape:
+                raise ContractError(
+                    f"activation {name!r} made shape {tuple(values.shape)} of {tuple(probe.shape)}; it must be elementwise"
+                )
+            (slope,) = torch.autograd.grad(values.sum(), probe, allow_unused=True, materialize_grads=True)
+        bad = ~(torch.isfinite(values) & torch.isfinite(slope))
+        if bool(bad.any()):
+            where = float(probe.detach()[bad][0])
+            raise ConfigError(
+                f"{method}: activation {name!r} has a value or slope that is not finite at {where:g}; needed: finite "
+                f"ones between -{PROBE:g} and {PROBE:g}. Take another activation"
+            )
+
+
+def _moved(parts: Components, search: Search, params: Params) -> None:
+    """Refuse optimizers that do not fit the leaves they would move, and a bilevel search without samples for it."""
+    study, method, architect = parts.study, parts.method, search.architect
+    use = study.method.use
+    if architect is not None:
+        leaves = sorted(search.architecture(params))
+        if not leaves:
+            raise ConfigError(
+                f"train.architecture: method {use!r} as configured has no architecture of its own to move; its leaves: "
+                f"{', '.join(sorted(params))}. Remove train.architecture, or take another method"
+            )
+        if not search.weights(params):
+            raise ConfigError(f"train.architecture: method {use!r} has no weights beside its architecture; remove it")
+        if any(isinstance(penalty, Proximal) for penalty in parts.penalties):
+            raise ConfigError(
+                "train.architecture: beside a proximal penalty, whose step follows train.lr; remove one of the two"
+            )
+    if architect is not None and architect.share > 0:
+        samples = parts.task.train.samples
+        held = round(architect.share * samples)
+        least = parts.batch or 1
+        if min(held, samples - held) < least:
+            raise ConfigError(
+                f"train.architecture.share: {architect.share:g} of {samples} training samples holds {held} and leaves "
+                f"{samples - held}; needed: {least} at least for each (train.batch). Take a share nearer to 0.5"
+            )
+    simplex = method.simplex if isinstance(method, OnSimplex) else frozenset()
+    groups = {"train.optimizer": search.weights(params), "train.architecture.optimizer": search.architecture(params)}
+    for (where, group), optimizer in zip(groups.items(), (parts.optimizer, parts.architect), strict=True):
+        on, off = sorted(set(group) & simplex), sorted(set(group) - simplex)
+        if on and not isinstance(optimizer, Exponentiated):
+            raise ConfigError(
+                f"{where}: {', '.join(on)} of method {use!r} are points of the simplex, which this optimizer would leave; "
+                "write train.architecture: {optimizer: {use: exponentiated}, lr: 0.1}"
+            )
+        if off and isinstance(optimizer, Exponentiated):
+            raise ConfigError(
+                f"{where}: exponentiated moves points of the simplex, and {', '.join(off)} of method {use!r} are none; "
+                "take adam, adamw or sgd here, or an option of the method that puts them there"
+            )
 
 
 @contextmanager
@@ -349,8 +424,13 @@ def try_out(parts: Components, search: Search) -> Networks:
     study = parts.study
     method = f"method {study.method.use!r}"
     with _blaming(method):
-        nets = parts.method.relax(start(first).params, first.tau.at(0))
+        drawn = parts.method.init(parts.task, first.seeds)
+    _moved(parts, first, drawn)
+    with _blaming(method):
+        params = start(first).params
+        nets = parts.method.relax(params, first.tau.at(0))
         nets.check()
+    _elementwise(nets, method)
     if nets.widths[0] != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from nasplug import hookspecs
 from nasplug.checking import check
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
+from nasplug.networks import ACTIVATIONS
 
 __all__ = ["KINDS", "Offer", "Plugins", "load_plugins", "options_model"]
 
@@ -27,10 +28,11 @@ KINDS: Mapping[str, str] = {
     "discretizer": "register_discretizers",
     "schedule": "register_schedules",
     "task": "register_tasks",
+    "activation": "register_activations",
 }
 """Plugin kind -> the hook that offers it."""
 
-BUILT_IN = ("nasplug.schedules", "nasplug.datasets")
+BUILT_IN = ("nasplug.networks", "nasplug.schedules", "nasplug.datasets")
 GROUP = "nasplug"
 ONLY = "NASPLUG_LOAD_PLUGINS"
 
@@ -127,7 +129,14 @@ class Plugins:
                     f"{kind} {name!r} is offered by both {first.owner} {first.version} and {owner} {version}; "
                     f"uninstall one, or leave it out with {ONLY}"
                 )
-            options_model(name, factory)
+            options = options_model(name, factory)
+            if kind == "activation":
+                if options.model_fields:
+                    raise PluginError(
+                        f"activation {name!r} of plugin {plugin!r} ({owner} {version}) has the parameters "
+                        f"{', '.join(options.model_fields)}; needed: a factory without any, and a name for each variant"
+                    )
+                ACTIVATIONS[name] = factory()  # of the whole process: networks look their activations up by name
             offers[name] = Offer(kind, name, factory, plugin, owner, version)
 
         return register

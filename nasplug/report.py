@@ -10,7 +10,7 @@ import json
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -422,6 +422,7 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         sentence=sentence,
         error=lambda value: _shown_error(task, float(value)),
         cut=_cut(frame, best),
+        certificate=_certificate(results.certificate(folder, chosen), frame),
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
         owners=_owners(frame),
         versions=_versions(folder),
@@ -536,6 +537,42 @@ def _rule(task: Task, slack: float) -> str:
         "Chosen is the smallest network of the front whose validation error is at most "
         f"{_shown_error(task, slack)} above the best ({why}). Test scores choose nothing."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What was certified of the chosen network, and how often which verdict was given."""
+
+    verdict: str
+    numbers: list[tuple[str, str, str]]  # name, the chosen network's, the median of all that finished
+    headings: list[str]
+    sites: list[list[str]]
+
+
+def _certificate(found: Mapping[str, Any] | None, frame: pd.DataFrame) -> Certified | None:
+    if found is None:
+        return None
+    finished = frame[frame["status"] == "finished"]
+    numbers = [
+        (name.replace("_", " "), _plain(value), _plain(float(finished[f"certificate_{name}"].median())))
+        for name, value in found.items()
+        if isinstance(value, int | float)
+    ]
+    sites = [site for site in found.get("sites", []) if isinstance(site, Mapping)]
+    headings = list(dict.fromkeys(key for site in sites for key in site))
+    cells = [[_plain(site.get(key, "")) for key in headings] for site in sites]
+    return Certified(str(found["verdict"]), numbers, [heading.replace("_", " ") for heading in headings], cells)
+
+
+def _plain(value: Any) -> str:
+    """Any plain value in a cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    return ", ".join(_plain(inner) for inner in value) if isinstance(value, list) else str(value)
 
 
 def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[tuple[str, str, str, str]]:

@@ -13,13 +13,25 @@ import pyarrow.parquet as pq
 
 from nasplug.compact import CompactNetwork, compact
 from nasplug.errors import ConfigError
-from nasplug.packs import TABLE, load_networks
+from nasplug.packs import CERTIFICATE, TABLE, load_networks
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FAILURES", "choose", "front", "merge", "network", "plan_of", "read", "slack", "write_failures"]
+__all__ = [
+    "FAILURES",
+    "certificate",
+    "choose",
+    "front",
+    "merge",
+    "network",
+    "plan_of",
+    "read",
+    "slack",
+    "write_certificate",
+    "write_failures",
+]
 
 FAILURES = "failures.parquet"
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
@@ -68,6 +80,8 @@ def _schema(found: Sequence[pa.Schema]) -> pa.Schema:
 def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
     """The table of replicas, a row each; with ``histories`` also the decimated curves (list columns).
 
+    Certificates are left out but for their numbers; `certificate` reads one.
+
     Raises:
         ConfigError: when the folder holds no results.
     """
@@ -77,7 +91,7 @@ def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
             f"{folder} has no {TABLE}; give the folder of a study that has run (<store>/<study>), or run it first"
         )
     try:
-        names = [n for n in pq.read_schema(path).names if histories or not n.startswith("history_")]
+        names = [n for n in pq.read_schema(path).names if n != CERTIFICATE and (histories or not n.startswith("history_"))]
         frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read ({error}); run the study again, which writes it anew") from None
@@ -148,6 +162,23 @@ def plan_of(folder: Path, replica: str) -> dict[str, Any]:
             f"{replica!r}: {path} cannot be read ({error}); replicas are named as in the column 'replica', like p0000/0012"
         ) from None
     return plan
+
+
+def certificate(folder: Path, replica: str) -> dict[str, Any] | None:
+    """What a discretizer certified of a replica (`nasplug.contracts.Certifying`); None where none did."""
+    path = folder / "packs" / replica.partition("/")[0] / TABLE
+    if CERTIFICATE not in pq.read_schema(path).names:
+        return None
+    (text,) = pq.read_table(path, columns=[CERTIFICATE], filters=[("replica", "=", replica)])[CERTIFICATE].to_pylist()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def write_certificate(folder: Path, replica: str, to: Path) -> None:
+    """``certificate.json`` in the folder ``to``, where the replica has one."""
+    found = certificate(folder, replica)
+    if found is not None:
+        (to / "certificate.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def network(folder: Path, replica: str, task: Task | None = None) -> CompactNetwork:

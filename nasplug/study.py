@@ -208,7 +208,9 @@ class Study:
                     each.stopped(reason)
                 raise NasplugError(reason)
             best = self.best()
-            save(self.network(str(best["replica"])), self.folder / "best")
+            name = str(best["replica"])
+            save(self.network(name), self.folder / "best")
+            results.write_certificate(self.folder, name, self.folder / "best")
             write_report(self, time.perf_counter() - began)
             hook.study_finished(study=self.config.plain(), folder=self.folder)
         return self

@@ -36,6 +36,11 @@ class Split:
         """N."""
         return int(self.x.shape[-1])
 
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """``(x, y)``."""
+        return self.x, self.y
+
     def columns(self, index: Tensor) -> Split:
         """The samples at ``index`` (long, ``(B,)``), in that order."""
         return Split(self.x.index_select(-1, index), self.y.index_select(-1, index))

@@ -41,6 +41,7 @@ from nasplug.schedules import tabulate
 from nasplug.tasks import Kind, Split, Task
 
 __all__ = [
+    "ActivationLaws",
     "DiscretizerLaws",
     "Laws",
     "RegularizerLaws",
@@ -361,6 +362,8 @@ def fingerprint(
         tensors = _made_by_method(component, example_task() if task is None else registry.build("task", *task))
     elif kind == "task":
         tensors = _made_by_task(component)
+    elif kind == "activation":
+        tensors = {"values": component(_probe())}
     else:
         tensors = {"table": tabulate([component], 11)}
     digest = hashlib.sha256()
@@ -368,6 +371,10 @@ def fingerprint(
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _probe() -> Tensor:
+    return torch.linspace(-10.0, 10.0, 42, dtype=torch.float64).view(2, 3, 7)
 
 
 def _made_by_regularizer(component: Regularizer, skeletons: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -452,6 +459,35 @@ class Laws:
         done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"rebuild law: {self.name!r} cannot be made in a fresh process:\n{done.stderr}"
         assert done.stdout.strip() == self.fingerprint(), f"rebuild law: {self.name!r} does something else in a fresh process"
+
+
+class ActivationLaws(Laws):
+    """For an activation: elementwise, finite, and the same in any process."""
+
+    kind = "activation"
+
+    def test_elementwise(self) -> None:
+        """Each value depends on its own argument alone; shape and type stay."""
+        function, z = self.component(), _probe()
+        for dtype in (torch.float32, torch.float64):
+            values = function(z.to(dtype))
+            assert values.shape == z.shape, f"elementwise law: shape {tuple(z.shape)} became {tuple(values.shape)}"
+            assert values.dtype == dtype, f"elementwise law: {dtype} became {values.dtype}"
+        alone = torch.stack([function(one.view(1))[0] for one in z.flatten()]).view(z.shape)
+        _same({"values": function(z)}, {"values": alone}, "elementwise law", TOLERANCE)
+
+    def test_finite(self) -> None:
+        """Values and slopes are finite between -10 and 10."""
+        z = _probe().requires_grad_()
+        values = self.component()(z)
+        assert bool(torch.isfinite(values).all()), "finite law: a value is not finite between -10 and 10"
+        slopes = _gradients(values, {"z": z})["z"]
+        assert bool(torch.isfinite(slopes).all()), "finite law: a slope is not finite between -10 and 10"
+
+    def test_control_flow_reads_no_data(self) -> None:
+        """It runs without data (torch's meta device): compile-safe."""
+        values = _calm("compile law, tensors without data", self.component(), _probe().to("meta"))
+        assert values.device.type == "meta", f"compile law: an argument on 'meta' gave a value on {values.device}"
 
 
 class _NeedsLaws(Laws):

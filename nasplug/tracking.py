@@ -441,6 +441,7 @@ class Tracker:
         network = results.network(self._folder, name, task)
         with tempfile.TemporaryDirectory() as beside:
             save(network, Path(beside))
+            results.write_certificate(self._folder, name, Path(beside))
             self._client.log_artifacts(run, beside, "network")
         model = self._log_model(run, network, task, name, lineage)
         now = _now()
@@ -519,6 +520,7 @@ class Tracker:
                     f"network {name} cannot be exported for MLflow: {type(error).__name__}: {str(error)[:500]}. Its functions "
                     f"must be traceable by torch.export; the results are safe in {self._folder}, and mlflow=null does not track"
                 ) from error
+            results.write_certificate(self._folder, name, Path(folder))
             self._client.log_model_artifacts(model.model_id, folder)
         self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)

@@ -17,13 +17,34 @@ from nasplug.contracts import Holding, Params, Projected, Proximal, Regularizer,
 from nasplug.errors import ContractError
 from nasplug.networks import Networks
 from nasplug.optimizers import Optimizer
-from nasplug.replicas import clip, finite, number_of, seeds_of, take
+from nasplug.replicas import clip, column, finite, number_of, seeds_of, take
 from nasplug.schedules import Track
 from nasplug.tasks import Split, Task
 
-__all__ = ["Batches", "Report", "Search", "State", "evaluate", "start", "step", "train"]
+__all__ = ["Architect", "Batches", "Report", "Search", "State", "alternate", "evaluate", "halves", "start", "step", "train"]
+
+Batch = tuple[Tensor, Tensor]
+ARCHITECTURE = "architecture/"  # before the names of what the architect's optimizer remembers
 
 CHUNK_FLOATS = 4_000_000  # activations held at once while scoring: stays in cache-sized pieces, whatever K and N are
+
+
+@dataclass(frozen=True, slots=True)
+class Architect:
+    """Who moves the architecture, where that is not the optimizer of the weights.
+
+    Attributes:
+        optimizer: of the leaves in `nasplug.contracts.SearchMethod.architecture`.
+        lr: ``(K,)``.
+        share: of the training samples that are held for the architecture's gradient (`halves`); 0 is the single-level
+            search, in which weights and architecture follow one gradient.
+        order: 1 takes the weights as they are; 2 looks one weight step ahead (`alternate`).
+    """
+
+    optimizer: Optimizer
+    lr: Tensor
+    share: float = 0.0
+    order: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +61,8 @@ class Search:
         lr, tau, levels: numbers a row and a step; one track of levels a penalty.
         batch: samples a step, or None for all.
         data_seed: the order of minibatches, shared by the pack.
-        clip: largest gradient norm of a row, or None.
+        clip: largest gradient norm of a row, or None; with an architect that of its weights.
+        architect: moves the architecture, or None: then all leaves follow ``optimizer`` and ``lr``.
     """
 
     task: Task
@@ -55,6 +77,7 @@ class Search:
     batch: int | None = None
     data_seed: int = 0
     clip: float | None = None
+    architect: Architect | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,7 +92,16 @@ class Search:
             lr=self.lr.take(index),
             tau=self.tau.take(index),
             levels=tuple(level.take(index) for level in self.levels),
+            architect=replace(self.architect, lr=self.architect.lr[index]) if self.architect else None,
         )
+
+    def weights(self, params: Params) -> Params:
+        """The leaves that ``optimizer`` moves."""
+        return {n: p for n, p in params.items() if self.architect is None or n not in self.method.architecture}
+
+    def architecture(self, params: Params) -> Params:
+        """The leaves that the architect moves."""
+        return {n: p for n, p in params.items() if self.architect is not None and n in self.method.architecture}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +134,22 @@ class Report:
 def start(search: Search) -> State:
     """Parameters from the rows' seeds and a fresh optimizer."""
     params = {name: p.to(search.dtype).clone() for name, p in search.method.init(search.task, search.seeds).items()}
-    return State(params, search.optimizer.start(params), 0)
+    moments = search.optimizer.start(search.weights(params))
+    if search.architect is not None:
+        found = search.architect.optimizer.start(search.architecture(params))
+        moments |= {ARCHITECTURE + name: t for name, t in found.items()}
+    return State(params, moments, 0)
+
+
+def halves(split: Split, share: float, data_seed: int) -> tuple[Split, Split]:
+    """Training samples for the weights, and the ``share`` of them that is held for the architecture.
+
+    Drawn by ``data_seed`` and kept in the order of the data; the validation split stays for choosing.
+    """
+    generator = torch.Generator().manual_seed(data_seed)
+    order = torch.randperm(split.samples, generator=generator).to(split.x.device)
+    held = round(share * split.samples)
+    return split.columns(order[held:].sort().values), split.columns(order[:held].sort().values)
 
 
 class Batches:
@@ -131,40 +178,126 @@ class Batches:
         return self.split.columns(self._order[position * self.size : (position + 1) * self.size])
 
 
-def step(
+def slope(
     search: Search,
     params: Params,
-    moments: dict[str, Tensor],
-    batch: tuple[Tensor, Tensor],
-    lr: Tensor,
+    wanted: Params,
+    batch: Batch,
     tau: Tensor,
     levels: tuple[Tensor, ...],
     noise: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One optimizer step of all rows, in place: task loss ``(K,)`` and penalty ``(K,)`` before the step.
+) -> tuple[Tensor, Tensor, Params]:
+    """Task loss ``(K,)``, penalty ``(K,)`` and the gradients of their sum in the ``wanted`` leaves.
 
     ``total_k = loss_k + sum_p level_pk penalty_pk``; the sum over k is taken in the last line only, where it separates
-    again: row k's gradient depends on row k alone. Proximal penalties have no gradient; they move the rows afterwards.
+    again: row k's gradient depends on row k alone. Proximal penalties have no gradient.
     """
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    nets = search.method.relax(leaves, tau, noise)
+    leaves = {name: p.detach().requires_grad_() for name, p in wanted.items()}
+    nets = search.method.relax(params | leaves, tau, noise)
     loss = search.task.losses(search.method.forward(nets, batch[0]), batch[1])  # (K,)
     penalty = torch.zeros_like(loss)
     for regularizer, level in zip(search.penalties, levels, strict=True):
         value = level * regularizer(nets)
         penalty = penalty + (value.detach() if isinstance(regularizer, Proximal) else value)
     found = torch.autograd.grad((loss + penalty).sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
-    gradients = dict(zip(leaves, found, strict=True))
+    return loss.detach(), penalty.detach(), dict(zip(leaves, found, strict=True))
+
+
+def _move_weights(search: Search, params: Params, gradients: Params, moments: dict[str, Tensor], lr: Tensor) -> None:
+    """The optimizer's step, in place."""
+    weights = search.weights(params)
+    mine = {name: gradients[name] for name in weights}
+    search.optimizer.update(weights, clip(mine, search.clip) if search.clip is not None else mine, moments, lr)
+
+
+def _move_architecture(search: Search, params: Params, gradients: Params, moments: dict[str, Tensor]) -> None:
+    """The architect's step, in place."""
+    if search.architect is not None:
+        leaves = search.architecture(params)
+        mine = {name.removeprefix(ARCHITECTURE): t for name, t in moments.items() if name.startswith(ARCHITECTURE)}
+        search.architect.optimizer.update(leaves, {name: gradients[name] for name in leaves}, mine, search.architect.lr)
+
+
+def _shrink(search: Search, params: Params, lr: Tensor, tau: Tensor, levels: tuple[Tensor, ...], noise: Tensor | None) -> None:
+    """The proximal penalties' steps, in place."""
+    for regularizer, level in zip(search.penalties, levels, strict=True):
+        if isinstance(regularizer, Proximal):
+            shrunk = regularizer.shrink(search.method.relax(params, tau, noise), lr * level)
+            for name, leaf in _holding(search.method).hold(shrunk).items():
+                params[name].copy_(leaf)
+
+
+def step(
+    search: Search,
+    params: Params,
+    moments: dict[str, Tensor],
+    batch: Batch,
+    lr: Tensor,
+    tau: Tensor,
+    levels: tuple[Tensor, ...],
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One step of all rows, in place: task loss ``(K,)`` and penalty ``(K,)`` before the step.
+
+    Weights and architecture follow one gradient (`slope`); then proximal penalties move the rows.
+    """
+    loss, penalty, gradients = slope(search, params, params, batch, tau, levels, noise)
     with torch.no_grad():
-        if search.clip is not None:
-            gradients = clip(gradients, search.clip)
-        search.optimizer.update(params, gradients, moments, lr)
-        for regularizer, level in zip(search.penalties, levels, strict=True):
-            if isinstance(regularizer, Proximal):
-                shrunk = regularizer.shrink(search.method.relax(params, tau, noise), lr * level)
-                for name, leaf in _holding(search.method).hold(shrunk).items():
-                    params[name].copy_(leaf)
-    return loss.detach(), penalty.detach()
+        _move_weights(search, params, gradients, moments, lr)
+        _move_architecture(search, params, gradients, moments)
+        _shrink(search, params, lr, tau, levels, noise)
+    return loss, penalty
+
+
+def alternate(
+    search: Search,
+    params: Params,
+    moments: dict[str, Tensor],
+    batch: tuple[Batch, Batch],
+    lr: Tensor,
+    tau: Tensor,
+    levels: tuple[Tensor, ...],
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One bilevel step of all rows, in place: the architecture on the held batch, then the weights on theirs.
+
+    ``batch``: the weights' and the held one. With L the loss and penalties, order 1 follows ``grad_a L_held(w, a)``. Order 2
+    looks one plain step ahead, ``w' = w - lr grad_w L(w, a)``, and follows ``grad_a L_held(w', a) - lr (grad_a L(w+, a) -
+    grad_a L(w-, a)) / 2r`` with ``v = grad_w' L_held(w', a)``, ``w+- = w +- r v`` and a row's own ``r = .01 / |v|``.
+
+    Source: DARTS (Liu et al. 2019), equations 5-8. We differ: the step ahead is the gradient's alone, without momentum and
+    weight decay; what is held are training samples, so that the validation split still chooses.
+
+    Returns:
+        Loss and penalty of the weights' step.
+    """
+    inner, held = batch
+    architect = search.architect
+    if architect is None:
+        raise ContractError("alternate: the search has no architect; take step")
+    leaves, weights = search.architecture(params), search.weights(params)
+    if architect.order == 1:
+        *_, toward = slope(search, params, leaves, held, tau, levels, noise)
+    else:
+        *_, ahead = slope(search, params, weights, inner, tau, levels, noise)
+        looked = {name: w - column(lr, w) * ahead[name] for name, w in weights.items()}
+        *_, found = slope(search, params | looked, params | looked, held, tau, levels, noise)
+        squares = [found[name].square().reshape(len(w), -1).sum(1) for name, w in weights.items()]
+        radius = 0.01 / torch.stack(squares).sum(0).sqrt().clamp(min=1e-12)  # (K,)
+
+        def curve(sign: float) -> Params:
+            moved = {name: w + sign * column(radius, w) * found[name] for name, w in weights.items()}
+            return slope(search, params | moved, leaves, inner, tau, levels, noise)[2]
+
+        plus, minus = curve(1.0), curve(-1.0)
+        rate = lr / (2.0 * radius)
+        toward = {name: found[name] - column(rate, p) * (plus[name] - minus[name]) for name, p in leaves.items()}
+    with torch.no_grad():
+        _move_architecture(search, params, toward, moments)
+    loss, penalty, gradients = slope(search, params, weights, inner, tau, levels, noise)
+    with torch.no_grad():
+        _move_weights(search, params, gradients, moments, lr)
+    return loss, penalty
 
 
 def _holding(method: SearchMethod) -> Holding:
@@ -173,8 +306,10 @@ def _holding(method: SearchMethod) -> Holding:
     return method
 
 
-def compile_step() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`step` as one compiled program: forward, losses, penalties, gradients and the optimizer fused.
+def compile_step(
+    step: Callable[..., tuple[Tensor, Tensor]] = step,
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`step` (or `alternate`) as one compiled program: forward, losses, penalties, gradients and the optimizer fused.
 
     The gradient is traced into the same graph, which torch leaves out by default.
     """
@@ -216,14 +351,22 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
     """
     state = start(search) if state is None else state
     params, moments = state.params, state.moments
-    batches = Batches(search.task.train, search.batch, search.data_seed)
-    advance = compile_step() if compiled else step
+    architect = search.architect
+    held: Batches | None = None
+    mine = search.task.train
+    if architect is not None and architect.share > 0:
+        mine, other = halves(search.task.train, architect.share, search.data_seed)
+        held = Batches(other, search.batch, search.data_seed + 1)
+    batches = Batches(mine, search.batch, search.data_seed)
+    once: Callable[..., tuple[Tensor, Tensor]] = step if held is None else alternate
+    advance = compile_step(once) if compiled else once
     stochastic = isinstance(search.method, Stochastic) and search.method.stochastic
     for t in range(state.step, search.steps):
-        batch = batches.at(t)
+        batch = batches.at(t).pair
+        given = batch if held is None else (batch, held.at(t).pair)
         noise = seeds_of(search.seeds, f"step {t}") if stochastic else None
         levels = tuple(level.at(t) for level in search.levels)
-        loss, penalty = advance(search, params, moments, (batch.x, batch.y), search.lr.at(t), search.tau.at(t), levels, noise)
+        loss, penalty = advance(search, params, moments, given, search.lr.at(t), search.tau.at(t), levels, noise)
         if isinstance(search.method, Projected):
             params = search.method.project(params, t + 1, search.steps)
         if (t + 1) % every == 0 or t + 1 == search.steps:

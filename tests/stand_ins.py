@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -98,7 +98,13 @@ class Dense:
     biased: bool = True
     stochastic: bool = False
     act: str = "tanh"
-    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def architecture(self) -> frozenset[str]:
+        """The logits of the edge gates, whatever edges there are."""
+        depth = len(self.hidden) + 1
+        edges = [(to, source) for to in range(1, depth + 1) for source in range(to)]
+        return frozenset(f"logit {to} {source}" for to, source in edges) if self.gated else frozenset()
 
     def widths(self, task: Task) -> tuple[int, ...]:
         return (task.inputs, *self.hidden, task.outputs)

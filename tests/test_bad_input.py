@@ -110,7 +110,7 @@ STUDIES: list[tuple[str, Any, str, str, str]] = [
     ("temperature.use", "geo", "temperature: schedule 'geo'", "constant, cosine, geometric", "installed:"),
     ("discretizers.0.use", "treshold", "discretizers.0: discretizer 'treshold'", "argmax", "Did you mean 'threshold'?"),
     ("discretizers.0.esp", 1, "discretizers.0.esp", "eps", "Did you mean 'eps'?"),
-    ("train.optimizer.use", "admm", "train.optimizer: 'admm'", "adam, adamw, sgd", "Did you mean 'adam'?"),
+    ("train.optimizer.use", "admm", "train.optimizer: 'admm'", "adam, adamw, exponentiated, sgd", "Did you mean 'adam'?"),
     ("train.optimizer.momentum", 0.9, "train.optimizer.momentum", "beta1, beta2, eps, weight_decay", "Remove it"),
     ("sampler.use", "gird", "'gird'", "'grid', 'random', 'tpe' or 'nsga2'", "needed:"),
     # missing

@@ -61,7 +61,7 @@ def validation(task: Task, nets: Networks) -> Tensor:
 def test_what_comes_out_is_hard_and_alive() -> None:
     found = search()
     nets = soft(found)
-    hard = discretize(found.task, nets, [Cut(0.6)])
+    hard = discretize(found.task, nets, [Cut(0.6)])[0]
     hard.check()
     for part in ("gates", "edge_gates", "choices"):
         for tensor in getattr(hard, part).values():
@@ -94,17 +94,17 @@ def test_discretizers_run_in_order_and_see_the_validation_loss() -> None:
 
 def test_what_no_discretizer_touches_is_rounded() -> None:
     found = search()
-    hard = discretize(found.task, soft(found), [])
+    hard = discretize(found.task, soft(found), [])[0]
     assert all(set(g.unique().tolist()) <= {0.0, 1.0} for g in (*hard.gates.values(), *hard.choices.values()))
 
 
 def test_row_by_row() -> None:
     found = search()
     nets = soft(found)
-    together = discretize(found.task, nets, [Best()])
+    together = discretize(found.task, nets, [Best()])[0]
     for k in range(4):
         row = torch.tensor([k])
-        alone = discretize(found.task, take(nets, row), [Best()])
+        alone = discretize(found.task, take(nets, row), [Best()])[0]
         for part in PARTS:
             for key, tensor in getattr(alone, part).items():
                 assert torch.allclose(tensor, getattr(together, part)[key][row], rtol=0, atol=1e-12), (part, key)
@@ -156,7 +156,7 @@ def test_a_discretizer_whose_parts_do_not_fit_is_refused(change: Any) -> None:
 @pytest.mark.parametrize("kind", ["regression", "binary", "classes"])
 def test_fine_tuning_never_costs_and_brings_nothing_back(kind: Any, batch: int | None) -> None:
     found = search(kind=kind, batch=batch)
-    hard = discretize(found.task, soft(found), [Cut(0.6)])
+    hard = discretize(found.task, soft(found), [Cut(0.6)])[0]
     tuned = finetune(found, hard, 60, RATES)
     tuned.check()
     before, after = validation(found.task, hard), validation(found.task, tuned)
@@ -177,7 +177,7 @@ def test_fine_tuning_never_costs_and_brings_nothing_back(kind: Any, batch: int |
 def test_rows_that_do_not_gain_keep_their_weights() -> None:
     """A rate that throws every network away: all rows come back as they were, bit by bit."""
     found = search()
-    hard = discretize(found.task, soft(found), [Cut(0.6)])
+    hard = discretize(found.task, soft(found), [Cut(0.6)])[0]
     rates = torch.tensor([1e3, 0.01, 1e3, torch.nan], dtype=torch.float64)
     tuned = finetune(found, hard, 20, rates)
     before, after = validation(found.task, hard), validation(found.task, tuned)
@@ -189,13 +189,13 @@ def test_rows_that_do_not_gain_keep_their_weights() -> None:
 
 def test_no_steps_are_no_change() -> None:
     found = search()
-    hard = discretize(found.task, soft(found), [])
+    hard = discretize(found.task, soft(found), [])[0]
     assert finetune(found, hard, 0, RATES) is hard
 
 
 def test_fine_tuning_changes_nothing_it_is_given() -> None:
     found = search()
-    hard = discretize(found.task, soft(found), [])
+    hard = discretize(found.task, soft(found), [])[0]
     before = hard.map(torch.clone)
     finetune(found, hard, 5, RATES)
     for part in PARTS:
@@ -211,10 +211,10 @@ def test_the_whole_way_row_by_row(method: Dense) -> None:
     params["logit 1 0"][1, :2] = -9.0  # row 1 has neurons that no input reaches, the others may not
     params["logit 1 0"][0] = 9.0
     nets = method.relax(params, torch.ones(4).double())
-    together = finetune(found, discretize(found.task, nets, [Cut()]), 25, RATES)
+    together = finetune(found, discretize(found.task, nets, [Cut()])[0], 25, RATES)
     for k in range(4):
         row = torch.tensor([k])
-        one = discretize(found.task, take(nets, row), [Cut()])
+        one = discretize(found.task, take(nets, row), [Cut()])[0]
         alone = finetune(found.take(row), one, 25, RATES[row])
         assert set(alone.biases) == set(together.biases)
         for part in ("blocks", "biases", "gates", "edge_gates"):
@@ -234,7 +234,7 @@ def test_a_broken_row_is_alone(where: tuple[str, ...], poison: float) -> None:
         return spoiled
 
     broken = replace(nets, **{part: {key: spoil(t) for key, t in getattr(nets, part).items()} for part in where})
-    hard = [discretize(found.task, n, [Best()]) for n in (nets, broken)]
+    hard = [discretize(found.task, n, [Best()])[0] for n in (nets, broken)]
     tuned = [finetune(found, n, 15, RATES) for n in hard]
     others = torch.tensor([0, 2, 3])
     for clean, spoiled in (hard, tuned):
@@ -262,3 +262,41 @@ def test_frozen_networks_are_themselves() -> None:
             assert torch.equal(getattr(again, part)[key], tensor)
     params["block 1 0"].zero_()
     assert (nets.blocks[1, 0] != 0).any()
+
+
+@dataclass(frozen=True)
+class Witness(Cut):
+    """Cuts, and says of each network how many of its gates were nearly open."""
+
+    short: int = 0
+
+    def certify(self, nets: Networks, score: Score) -> list[dict[str, Any]]:
+        nearly = torch.stack([(gate > 0.6).sum((1, 2)) for gate in nets.edge_gates.values()]).sum(0).tolist()
+        loss = score(nets).tolist()
+        found = [
+            {
+                "verdict": "certain" if count else "open",
+                "nearly": count,
+                "loss": value,
+                "sites": [{"edge": "1 0", "open": count}],
+            }
+            for count, value in zip(nearly, loss, strict=True)
+        ]
+        return found[self.short :]
+
+
+def test_the_first_that_certifies_is_asked_about_what_it_is_given() -> None:
+    found = search()
+    nets = soft(found)
+    hard, certificates = discretize(found.task, nets, [Witness(0.6), Witness(0.6)])
+    wanted = torch.stack([(gate > 0.6).sum((1, 2)) for gate in nets.edge_gates.values()]).sum(0)
+    assert [one["nearly"] for one in certificates] == wanted.tolist()
+    plain, none = discretize(found.task, nets, [Cut(0.6)])
+    assert not none
+    assert all(torch.equal(plain.blocks[edge], w) for edge, w in hard.blocks.items())
+
+
+def test_who_certifies_too_few_is_refused() -> None:
+    found = search()
+    with pytest.raises(ContractError, match=r"certificates for \d networks; it must give each one, with a verdict"):
+        discretize(found.task, soft(found), [Witness(short=1)])

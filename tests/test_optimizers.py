@@ -64,7 +64,7 @@ def test_equals_torchs_row_by_row(name: str, ours: dict[str, float], theirs: dic
             assert torch.allclose(params[leaf][k], p.detach(), rtol=0, atol=1e-12), (k, leaf)
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(TORCHS))
 def test_the_defaults_are_torchs(name: str) -> None:
     """Where ours has the option at all."""
     defaults = TORCHS[name]([torch.zeros(1)], lr=0.1).defaults
@@ -109,7 +109,7 @@ def test_a_gradient_of_zero_moves_nothing(name: str, ours: dict[str, float], the
         assert torch.equal(params[leaf], p)
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(TORCHS))
 def test_a_rate_of_zero_moves_nothing(name: str) -> None:
     optimizer = OPTIMIZERS[name](weight_decay=0.1)
     params = start()
@@ -134,3 +134,26 @@ def test_float32_follows_float64() -> None:
     for leaf, p in found[0].items():
         moved = column(rates(0), p) * STEPS
         assert ((p.double() - found[1][leaf]).abs() <= 1e-5 + 1e-4 * moved).all(), leaf
+
+
+def test_exponentiated_follows_its_formula_and_stays_on_the_simplex() -> None:
+    optimizer = OPTIMIZERS["exponentiated"]()
+    rows = torch.arange(ROWS)
+    point = torch.softmax(normal(rows, "point", (3, 5)), -1)  # (K, 3, 5)
+    params, lr = {"a": point.clone()}, torch.tensor([0.1, 1.0, 10.0, 0.0], dtype=torch.float64)
+    for t in range(STEPS):
+        gradient = normal(rows, f"gradient {t}", (3, 5))
+        wanted = (params["a"] * torch.exp(-column(lr, gradient) * gradient)).clamp(min=1e-5)
+        wanted = wanted / wanted.sum(-1, keepdim=True)
+        optimizer.update(params, {"a": gradient}, optimizer.start(params), lr)
+        assert torch.allclose(params["a"], wanted)
+        assert torch.allclose(params["a"].sum(-1), torch.ones(ROWS, 3, dtype=torch.float64))
+        assert (params["a"] > 0).all()
+    assert torch.allclose(params["a"][3], point[3])  # a rate of zero moves nothing
+
+
+def test_exponentiated_survives_a_slope_that_would_overflow() -> None:
+    params = {"a": torch.full((1, 3), 1 / 3)}
+    OPTIMIZERS["exponentiated"]().update(params, {"a": torch.tensor([[-1e4, 0.0, 1e4]])}, {}, torch.tensor([1.0]))
+    assert torch.isfinite(params["a"]).all()
+    assert params["a"].argmax() == 0

@@ -21,7 +21,7 @@ from nasplug.config import Sweep, parse
 from nasplug.contracts import Params, Schedule
 from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
-from nasplug.networks import Networks, forward
+from nasplug.networks import ACTIVATIONS, Networks, forward
 from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
@@ -513,3 +513,52 @@ def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.Mon
     plugins.add(Stranger(), "second", "nasplug-second", "7")
     planned(plugins, temperature={"use": "counting", "start": {"choice": [1.0, 2.0]}}, seeds=50)
     assert built == [(1.0, 1.0), (2.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "reason"),
+    [
+        ("logarithm", torch.log, "value or slope that is not finite at -10; needed: finite ones between -10 and 10"),
+        ("root", lambda z: z.abs().sqrt(), "not finite at 0;"),
+        ("sum", lambda z: z.sum(), "it must be elementwise"),
+        ("broken", raising, "broke on one network with ZeroDivisionError"),
+    ],
+)
+def test_an_activation_that_would_break_every_network_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, function: Any, reason: str
+) -> None:
+    monkeypatch.setitem(ACTIVATIONS, name, function)
+    with pytest.raises((ConfigError, ContractError), match=f"activation '{name}'.*{reason}"):
+        planned(load_plugins(), method={"use": "edges", "mode": "l1", "hidden": [2], "activation": name})
+
+
+def moved(message: str, architecture: Any, **changes: Any) -> None:
+    method = {"use": "edges", "mode": "gated", "hidden": [2]}
+    with pytest.raises(ConfigError, match=message):
+        planned(load_plugins(), **{"method": method, "train": {"steps": 2, "architecture": architecture}, **changes})
+
+
+def test_an_architect_that_cannot_work_is_refused() -> None:
+    good = {"lr": 0.1, "share": 0.5}
+    plain = {"use": "edges", "mode": "l1", "hidden": [2]}
+    moved(r"method 'edges' as configured has no architecture of its own to move; its leaves: ", good, method=plain)
+    moved(r"share: 0\.01 of 8 training samples holds 0 and leaves 8; needed: 5 at least", good | {"share": 0.01},
+          train={"steps": 2, "batch": 5, "architecture": good | {"share": 0.01}})  # fmt: skip
+    moved(r"architecture\.share: 0\.001 of 8 training samples holds 0 and", good | {"share": 0.001})
+    moved("order: 2 without held samples; it looks ahead from other samples: add share: 0.5", {"lr": 0.1, "order": 2})
+    moved(r"train\.architecture\.order: 3; needed: 1 or 2", good | {"order": 3})
+    moved(r"train\.architecture\.lr: is missing", {"share": 0.5})
+    moved(r"train\.architecture\.optimizer: 'exponential' is not known; .*mean 'exponentiated'",
+          good | {"optimizer": {"use": "exponential"}})  # fmt: skip
+    told = r"train\.architecture\.optimizer: exponentiated moves points of the simplex, and logits .* are none; take adam"
+    moved(told, good | {"optimizer": {"use": "exponentiated"}})
+    moved(r"train\.optimizer: exponentiated moves points", None, train={"steps": 2, "optimizer": {"use": "exponentiated"}})
+    eigen = {"penalties": [{"use": "eigenvalue", "proximal": True, "level": 1.0}], "method": {"use": "sparcs", "hidden": [3]}}
+    moved(r"train\.architecture: beside a proximal penalty, whose step follows train\.lr; remove one", good, **eigen)
+
+
+def test_the_rate_of_the_architecture_is_a_number_a_row() -> None:
+    sweep = {"lr": {"choice": [0.1, 0.2]}, "share": 0.5}
+    method = {"use": "edges", "mode": "gated", "hidden": [2]}
+    (pack,) = planned(load_plugins(), method=method, train={"steps": 2, "architecture": sweep})
+    assert pack.columns["train.architecture.lr"] == [0.1, 0.2]

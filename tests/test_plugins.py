@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
+from nasplug.compact import load
+from nasplug.config import parse
 from nasplug.errors import ConfigError, PluginError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.plugins import BUILT_IN, KINDS, ONLY, Plugins, load_plugins, options_model
+from nasplug.study import Study
 
 FIRST_PARTY = {"nasplug", "nasplug-discretizers", "nasplug-edges", "nasplug-regularizers"}
 Install = Callable[..., None]
@@ -69,6 +72,19 @@ MISSPELT = """
         pass
     """
 
+SWISH = """
+    import torch
+    from nasplug import hookimpl
+
+    def make():
+        "Twice the argument times its logistic function."
+        return lambda z: 2.0 * z * torch.sigmoid(z)
+
+    @hookimpl
+    def register_activations(register):
+        register("swish", make)
+    """
+
 
 def test_our_own_plugins_are_loaded() -> None:
     plugins = load_plugins()
@@ -97,6 +113,23 @@ def test_a_strangers_plugin_is_loaded_with_its_owner(install: Install) -> None:
     install("nasplug-balance", penalty("balance"), version="2.3")
     offer = loaded().offer("regularizer", "balance")
     assert (offer.owner, offer.version, offer.summary) == ("nasplug-balance", "2.3", "A penalty.")
+
+
+def test_a_strangers_activation_is_searched_and_served_by_name(install: Install, tmp_path: Path) -> None:
+    install("nasplug-swish", SWISH)
+    study = {
+        "study": "stranger",
+        "store": str(tmp_path),
+        "task": {"use": "xor", "samples": 20},
+        "method": {"use": "edges", "mode": "l1", "hidden": [4], "activation": "swish"},
+        "train": {"steps": 5},
+        "mlflow": None,
+    }
+    done = Study(parse(study), loaded()).run("serial")
+    network = load(done.folder / "best")
+    assert network.record["activations"] == [[["swish", 4]]]
+    offer = loaded().offer("activation", "swish")
+    assert (offer.owner, offer.summary) == ("nasplug-swish", "Twice the argument times its logistic function.")
 
 
 # broken plugins are named, never skipped
@@ -137,6 +170,11 @@ def test_a_strangers_plugin_is_loaded_with_its_owner(install: Install) -> None:
         (
             "from nasplug import hookimpl\n@hookimpl\ndef register_tasks(register): {}['no']\n",
             "broke in register_tasks with KeyError: 'no'. Repair or uninstall it",
+        ),
+        (SWISH.replace("swish", "relu"), "activation 'relu' is offered by both nasplug 0.1.0 and nasplug-bad 1.0"),
+        (
+            SWISH.replace("make()", "make(*, beta: float = 1.0)"),
+            "(nasplug-bad 1.0) has the parameters beta; needed: a factory without any",
         ),
     ],
     ids=lambda v: str(v).strip()[:30],

@@ -78,6 +78,14 @@ class Cut:
         return replace(nets, edge_gates={edge: (w.abs() > 0.1).to(w.dtype) for edge, w in nets.blocks.items()})
 
 
+class Sure(Cut):
+    """Cuts, and is certain."""
+
+    def certify(self, nets: Networks, score: Callable[[Networks], Tensor]) -> list[dict[str, Any]]:
+        sites = [{"layer": 1, "margins": [0.25, -1.0], "passes": True, "by": {"relu": 0.5}}]
+        return [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
+
+
 class Offers:
     @hookimpl
     def register_search_methods(self, register: Any) -> None:
@@ -93,6 +101,7 @@ class Offers:
     @hookimpl
     def register_discretizers(self, register: Any) -> None:
         register("cut", Cut)
+        register("sure", Sure)
 
 
 def plugins() -> Plugins:
@@ -103,7 +112,7 @@ def plugins() -> Plugins:
     return found
 
 
-def study(folder: Path, target: str = "label") -> Study:
+def study(folder: Path, target: str = "label", discretizer: str = "cut") -> Study:
     """32 networks in 2 packs on 200 samples of 3 features, of which the third says nothing."""
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 3))
@@ -119,7 +128,7 @@ def study(folder: Path, target: str = "label") -> Study:
         "task": {"use": "table", "path": str(path), "target": target, "features": FEATURES},
         "method": {"use": "plain", "hidden": {"choice": [2, 4]}},
         "penalties": [{"use": "size", "level": {"log": [1e-4, 1.0], "points": 8}}],
-        "discretizers": [{"use": "cut"}],
+        "discretizers": [{"use": discretizer}],
         "train": {"steps": 40, "lr": 0.05, "finetune": 5, "reports": 4},
         "seeds": 2,
         "mlflow": None,
@@ -528,3 +537,23 @@ def test_importing_the_report_imports_no_plotting() -> None:
     code = "import sys, nasplug.report; print(sorted({'matplotlib', 'pandas', 'sklearn', 'jinja2'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def test_a_certificate_is_columns_a_file_and_a_part_of_the_report(tmp_path: Path) -> None:
+    done = study(tmp_path, discretizer="sure")
+    frame = done.frame
+    assert "certificate" not in frame.columns  # its text is read one at a time
+    assert frame["certificate_gap"].tolist() == [
+        row / 8 for _, pack in frame.groupby("method.hidden") for row in range(len(pack))
+    ]
+    name = str(done.best()["replica"])
+    row = int(name.partition("/")[2])
+    found = results.certificate(done.folder, name)
+    assert found is not None
+    assert (found["verdict"], found["gap"]) == (f"certain <{row}>", row / 8)
+    assert json.loads((done.folder / "best" / "certificate.json").read_text()) == found
+    page = (done.folder / "report.html").read_text()
+    assert f"certain &lt;{row}&gt;" in page
+    for text in ("What is certain about its choices", "0.25, -1", "<td>yes</td>", "relu 0.5", "<td>gap</td>"):
+        assert text in page
+    assert results.certificate(study(tmp_path, "amount").folder, name) is None

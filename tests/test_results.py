@@ -227,7 +227,7 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_replica_from_its_pack(tmp_path: Path) -> None:
     task = example_task()
-    nets = discretize(task, example_networks(k=3, widths=(3, 4, 3, 1), dtype=torch.float32), [])
+    nets = discretize(task, example_networks(k=3, widths=(3, 4, 3, 1), dtype=torch.float32), [])[0]
     folder = tmp_path / "packs" / "p0000"
     folder.mkdir(parents=True)
     _save_networks(folder, nets)

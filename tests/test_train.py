@@ -13,12 +13,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasplug.contracts import Params
+from nasplug.errors import ContractError
 from nasplug.networks import forward, take
-from nasplug.optimizers import SGD, Adam
+from nasplug.optimizers import SGD, Adam, Optimizer
 from nasplug.replicas import normal
 from nasplug.tasks import Kind, Split
 from nasplug.testing import example_task
-from nasplug.train import CHUNK_FLOATS, Batches, Report, Search, State, evaluate, start, step, train
+from nasplug.train import (
+    CHUNK_FLOATS,
+    Architect,
+    Batches,
+    Report,
+    Search,
+    State,
+    alternate,
+    evaluate,
+    halves,
+    start,
+    step,
+    train,
+)
 
 from .stand_ins import Dense, Openness, Squares, copied, search
 
@@ -37,6 +51,11 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         assert torch.equal(tensor, other[name]), name
 
 
+def architect(optimizer: Optimizer | None = None, share: float = 0.0, order: int = 1) -> Architect:
+    """Rates that differ between the four rows."""
+    return Architect(optimizer or Adam(), torch.tensor([0.03, 0.01, 0.1, 0.02], dtype=torch.float64), share, order)
+
+
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "classes": {"kind": "classes", "method": Dense(skips=True, hidden=(3, 3))},
@@ -49,6 +68,19 @@ CASES: dict[str, dict[str, Any]] = {
         "clip": 0.05,
     },
     "momentum": {"optimizer": SGD(momentum=0.9, weight_decay=0.01), "batch": 5, "clip": 1.0},
+    "single level": {
+        "method": Dense(gated=True),
+        "architect": architect(Adam(beta1=0.5, weight_decay=1e-3)),
+        "clip": 0.5,
+    },
+    "first order": {"method": Dense(gated=True, stochastic=True), "architect": architect(share=0.5), "batch": 5},
+    "second order": {
+        "method": Dense(gated=True, skips=True),
+        "architect": architect(share=0.4, order=2),
+        "penalties": (Openness(),),
+        "optimizer": SGD(momentum=0.9),
+        "clip": 0.1,
+    },
     "decoupled": {"optimizer": Adam(weight_decay=0.1, decoupled=True), "method": Dense(act="relu"), "batch": 24},
 }
 
@@ -342,3 +374,48 @@ def test_a_compiled_step_is_the_same_step(recwarn: pytest.WarningsRecorder) -> N
     for name, values in eager.metrics.items():
         assert torch.allclose(values[others], compiled.metrics[name][others], rtol=1e-5, atol=1e-5), name
     assert compiled.healthy.tolist() == [True, False, True, True]
+
+
+def test_the_second_order_is_the_derivative_through_one_step() -> None:
+    """DARTS' finite difference against autograd through the step ahead, and the two halves of the data are apart."""
+    method = Dense(gated=True)
+    found = search(method=method, architect=architect(SGD(), share=0.5, order=2), optimizer=SGD())
+    inner, held = halves(found.task.train, 0.5, 0)
+    columns = {tuple(c) for c in found.task.train.x.T.tolist()}
+    assert {tuple(c) for c in inner.x.T.tolist()} | {tuple(c) for c in held.x.T.tolist()} == columns
+    assert inner.samples == held.samples == 12
+    state = start(found)
+    before = copied(state).params
+    lr, tau = found.lr.at(3), found.tau.at(3)
+    alternate(found, state.params, state.moments, (inner.pair, held.pair), lr, tau, (), None)
+
+    def loss(leaves: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return found.task.losses(forward(method.relax(leaves, tau), batch[0]), batch[1])
+
+    leaves = {name: p.clone().requires_grad_() for name, p in before.items()}
+    weights, logits = found.weights(leaves), found.architecture(leaves)
+    assert sorted(logits) == ["logit 1 0", "logit 2 1"]
+    slopes = torch.autograd.grad(loss(leaves, inner.pair).sum(), list(weights.values()), create_graph=True)
+    ahead = {n: w - lr.view(-1, *[1] * (w.dim() - 1)) * g for (n, w), g in zip(weights.items(), slopes, strict=True)}
+    wanted = torch.autograd.grad(loss(leaves | ahead, held.pair).sum(), list(logits.values()))
+    assert found.architect is not None
+    for (name, old), gradient in zip(logits.items(), wanted, strict=True):
+        toward = (old - state.params[name]) / found.architect.lr.view(-1, 1, 1)
+        assert torch.allclose(toward, gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_a_search_without_an_architect_cannot_alternate() -> None:
+    found = search()
+    state = start(found)
+    pair = found.task.train.pair
+    with pytest.raises(ContractError, match="take step"):
+        alternate(found, state.params, state.moments, (pair, pair), found.lr.at(0), found.tau.at(0), (), None)
+
+
+@pytest.mark.slow
+def test_a_compiled_bilevel_step_is_the_same_step(recwarn: pytest.WarningsRecorder) -> None:
+    found = search(method=Dense(gated=True), architect=architect(share=0.5, order=2), batch=6, clip=1.0, dtype=torch.float32)
+    eager, compiled = last(found), last(found, compiled=True)
+    assert not [w for w in recwarn if "uncompiled" in str(w.message)]
+    for name, leaf in eager.state.params.items():
+        assert torch.allclose(leaf, compiled.state.params[name], rtol=0, atol=1e-4), name

@@ -164,7 +164,7 @@ def test_the_recipe_reaches_the_limits(task: str, hidden: int, limit: int) -> No
     *_, last = train(search, every=config.train.steps)
     with torch.no_grad():
         nets = parts.method.relax(last.state.params, search.tau.at(search.steps - 1))
-    hard = finetune(search, discretize(parts.task, nets, parts.discretizers), parts.finetune, search.lr.at(0))
+    hard = finetune(search, discretize(parts.task, nets, parts.discretizers)[0], parts.finetune, search.lr.at(0))
     scores = evaluate(parts.task, parts.task.test, hard, forward)
     good = scores["accuracy"] >= 0.95 if task == "xor" else scores["r2"] >= 0.999
     at_limit = sizes(hard)["edges"] == limit
