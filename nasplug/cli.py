@@ -101,6 +101,7 @@ def run(config: Path, overrides: tuple[str, ...], runner: str, address: str | No
 @_refusing
 def plan(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show what a study would do: its axes, its packs, its size. Nothing is run."""
+    from nasplug.plan import inside
     from nasplug.study import Study
     from nasplug.summary import print_plan
 
@@ -113,7 +114,7 @@ def plan(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
                 "study": study.config.study,
                 "folder": str(study.folder),
                 "axes": [
-                    {"path": a.path, "place": "row" if a.row else "pack", **a.sweep.model_dump(exclude_none=True)}
+                    {"path": a.path, "place": "row" if inside(a, packs) else "pack", **a.sweep.model_dump(exclude_none=True)}
                     for a in study.axes
                 ],
                 "seeds": len(study.config.seed_list),

@@ -134,11 +134,18 @@ class Score(Protocol):
 
     @property
     def task(self) -> Task:
-        """What is fitted is fitted on ``task.train``; choosing goes by the score, and ``task.test`` is nobody's to read."""
+        """What is fitted is fitted on ``task.train``; choosing goes by the score, and ``task.test`` is nobody's to read.
+
+        Data are shared, ``x (I, N)``, or each network's own, ``(K, I, N)``.
+        """
         ...
 
     def __call__(self, nets: Networks) -> Tensor:
-        """Validation loss of each network, ``(K,)``; not finite where a network is broken."""
+        """Validation loss of each network, ``(K,)``; not finite where a network is broken. As many as were given, in order."""
+        ...
+
+    def take(self, index: Tensor) -> Score:
+        """The score of the networks at ``index`` (long, ``(k,)``) alone: networks may have data of their own."""
         ...
 
 

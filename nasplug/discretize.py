@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Certifying, Discretizer, Params
+from nasplug.contracts import Certifying, Discretizer, Params, Score
 from nasplug.errors import ContractError
-from nasplug.networks import Networks, alive, forward, harden
+from nasplug.networks import Networks, alive, forward, harden, where
 from nasplug.optimizers import Adam
 from nasplug.schedules import Track, cosine, tabulate
 from nasplug.tasks import Task
@@ -60,6 +60,10 @@ class ValidationLoss:
     """The `nasplug.contracts.Score` of a task."""
 
     task: Task
+
+    def take(self, index: Tensor) -> Score:
+        """Of the networks at ``index``."""
+        return ValidationLoss(self.task.take(index))
 
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``."""
@@ -131,11 +135,4 @@ def finetune(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks
     before = evaluate(search.task, search.task.valid, nets, forward)["loss"]
     better = evaluate(search.task, search.task.valid, tuned, forward)["loss"] <= before  # (K,); False for NaN
 
-    def pick(new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(better.view(-1, *[1] * (new.dim() - 1)), new, old)
-
-    return replace(
-        nets,
-        blocks={edge: pick(tuned.blocks[edge], w) for edge, w in nets.blocks.items()},
-        biases={layer: pick(tuned.biases[layer], b) for layer, b in nets.biases.items()},
-    )
+    return where(better, tuned, nets)

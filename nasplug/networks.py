@@ -32,6 +32,7 @@ __all__ = [
     "product",
     "sizes",
     "take",
+    "where",
 ]
 
 Key = TypeVar("Key")
@@ -207,6 +208,26 @@ class Networks:
 def take(nets: Networks, index: Tensor) -> Networks:
     """The replicas at ``index`` (long, ``(k,)``), in that order."""
     return nets.map(lambda tensor: tensor.index_select(0, index))
+
+
+def where(rows: Tensor, new: Networks, old: Networks) -> Networks:
+    """Row by row: ``new`` where ``rows`` (bool, ``(K,)``) is true, else ``old``; what ``new`` does not have is ``old``'s."""
+
+    def each(mine: Mapping[Key, Tensor], others: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+        return {
+            key: torch.where(rows.view(-1, *[1] * (t.dim() - 1)), mine[key], t) if key in mine else t
+            for key, t in others.items()
+        }
+
+    return replace(
+        old,
+        blocks=each(new.blocks, old.blocks),
+        biases=each(new.biases, old.biases),
+        gates=each(new.gates, old.gates),
+        edge_gates=each(new.edge_gates, old.edge_gates),
+        choices=each(new.choices, old.choices),
+        eigenvalues=each(new.eigenvalues, old.eigenvalues),
+    )
 
 
 def product(weights: Tensor, a: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from nasplug.config import StudyConfig
 from nasplug.discretize import Certificates, discretize, finetune
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
-from nasplug.plan import Components, Pack, assemble, components, settle
+from nasplug.plan import TASK, Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
 from nasplug.train import Report, Search, State, evaluate, start, train
 
@@ -173,7 +173,7 @@ def run_pack(
         return
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    parts = components(settle(study, pack.values), plugins, device)
+    parts = components(study, pack, plugins, device)
     search = assemble(parts, pack, plugins, device)
     identity = _identity(study, pack)
     state, history = _load_checkpoint(folder, identity, device) or (start(search), {})
@@ -271,11 +271,11 @@ def _write_table(
         "replica": [f"{pack.id}/{row:04d}" for row in range(rows)],
         "configuration": np.asarray(pack.configurations, dtype=np.int64),
         "seed": np.asarray(pack.seeds, dtype=np.int64),
-        **{path: np.asarray(values, dtype=np.float64) for path, values in pack.columns.items()},
         **{
-            path: pa.array([value if isinstance(value, str | int | float | bool) else json.dumps(value)] * rows)
-            for path, value in pack.values.items()
+            path: pa.array(_cells(values)) if path.startswith(TASK) else np.asarray(values, dtype=np.float64)
+            for path, values in pack.columns.items()
         },
+        **{path: pa.array(_cells([value]) * rows) for path, value in pack.values.items()},
         **columns,
         "owners": pa.array([whose] * rows).dictionary_encode(),
     }
@@ -286,6 +286,13 @@ def _write_table(
     beside = path.with_suffix(".tmp")
     pq.write_table(pa.table(table), beside)
     beside.replace(path)
+
+
+def _cells(values: Sequence[Any]) -> list[Any]:
+    """Plain values as a column holds them: lists and mappings as JSON; text, if one of them is."""
+    plain = [value if isinstance(value, str | int | float | bool) else json.dumps(value) for value in values]
+    kinds = {type(value) for value in plain}
+    return plain if len(kinds) == 1 else [float(v) for v in plain] if kinds == {int, float} else [str(v) for v in plain]
 
 
 def _save_networks(folder: Path, nets: Networks) -> None:

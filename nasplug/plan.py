@@ -29,7 +29,7 @@ from nasplug.networks import Networks, activation
 from nasplug.optimizers import OPTIMIZERS, Exponentiated, Optimizer
 from nasplug.plugins import Plugins, options_model
 from nasplug.schedules import Track, constant, track
-from nasplug.tasks import Task
+from nasplug.tasks import Task, stack
 from nasplug.train import Architect, Search, start
 
 __all__ = [
@@ -44,17 +44,25 @@ __all__ = [
     "cpus_here",
     "forget_tasks",
     "grid",
+    "inside",
     "settle",
+    "task_values",
 ]
 
 ROW = re.compile(
     r"^(penalties\.\d+\.level|train\.lr|train\.architecture\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+)$"
 )
-"""Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs."""
+"""Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs.
+
+A sweep of the task makes rows where its data sets have one shape (`nasplug.tasks.Task.shape`) and new packs where not.
+"""
 
 CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
 MOST_ROWS = 4096
+TASK = "task."  # how the places of the task begin
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in a period, or max
+MOST_DATA = 2 * 2**20  # numbers a data set may have to be copied for each row of a pack
+MOST_STACKED = 128 * 2**20  # numbers that all these copies may have
 MOST_CONFIGURATIONS = 10**6  # of a grid, which is planned as a whole
 PROBE = 10.0  # activations must be finite up to here at least: what a unit of a scaled network receives
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
@@ -62,7 +70,10 @@ WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One place of the study that varies, and whether it varies inside a pack (``row``) or between packs."""
+    """One place of the study that varies, and whether it varies inside a pack (``row``) or between packs.
+
+    A place of the task is not ``row``: whether data sets fit one pack is known when they have been made (`inside`).
+    """
 
     path: str
     sweep: Sweep
@@ -76,14 +87,14 @@ class Pack:
     Attributes:
         id: its name, ``p0000``, and its folder's.
         values: what all its rows share and other packs may not: path -> value.
-        columns: what differs between its rows: path -> K numbers.
+        columns: what differs between its rows: path -> K numbers (places of the task: any plain values).
         seeds: K seeds.
         configurations: which configuration of the study a row is (rows that differ only in the seed share one).
     """
 
     id: str
     values: Mapping[str, Any]
-    columns: Mapping[str, Sequence[float]]
+    columns: Mapping[str, Sequence[Any]]
     seeds: Sequence[int]
     configurations: Sequence[int]
 
@@ -95,6 +106,10 @@ class Pack:
     def plain(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+    def task(self, row: int) -> dict[str, Any]:
+        """What a row's task has in the places of the study that vary: path -> value."""
+        return task_values(self.values, self.columns, row)
 
     def column(self, path: str, default: float) -> list[float]:
         """The K numbers at a path, or the study's one value."""
@@ -116,6 +131,11 @@ class Components:
     batch: int | None
     finetune: int
     clip: float | None
+
+
+def inside(axis: Axis, packs: Sequence[Pack]) -> bool:
+    """Whether an axis varies inside these packs."""
+    return axis.row or any(axis.path in pack.columns for pack in packs)
 
 
 def axes(study: StudyConfig) -> list[Axis]:
@@ -204,14 +224,31 @@ def _optimizer(use: Use, where: str) -> Optimizer:
     return OPTIMIZERS[name](**{key: getattr(options, key) for key in options.model_fields_set})
 
 
-def components(study: StudyConfig, plugins: Plugins, device: str = "cpu") -> Components:
-    """Build everything a settled study names.
+def task_values(values: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], row: int) -> dict[str, Any]:
+    """The places of the task among a pack's shared values and its columns' values in a row."""
+    whole = {path: value for path, value in values.items() if path.startswith(TASK)}
+    return whole | {path: column[row] for path, column in columns.items() if path.startswith(TASK)}
+
+
+def _tasks(study: StudyConfig, pack: Pack, plugins: Plugins) -> Task:
+    """The task of a pack: one for all its rows, or a stack of theirs."""
+    if not any(path.startswith(TASK) for path in pack.columns):
+        return build_task(settle(study, pack.values), plugins)
+    keys = [json.dumps(pack.task(row), sort_keys=True) for row in range(pack.rows)]
+    distinct = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    return stack([build_task(settle(study, json.loads(key)), plugins) for key in distinct], [distinct[key] for key in keys])
+
+
+def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "cpu") -> Components:
+    """Build everything that a pack of the study names.
 
     Raises:
         ConfigError: for anything a plugin or a place does not accept.
     """
+    task = _tasks(study, pack, plugins)
+    study = settle(study, pack.values)
     dtype = torch.float64 if study.train.dtype == "float64" else torch.float32
-    task = build_task(study, plugins).to(device, dtype)
+    task = task.to(device, dtype)
     method = plugins.build("method", study.method.use, study.method.options, "method")
     penalties = tuple(plugins.build("regularizer", p.use, p.options, f"penalties.{i}") for i, p in enumerate(study.penalties))
     discretizers = tuple(
@@ -424,7 +461,7 @@ def try_out(parts: Components, search: Search) -> Networks:
     study = parts.study
     method = f"method {study.method.use!r}"
     with _blaming(method):
-        drawn = parts.method.init(parts.task, first.seeds)
+        drawn = parts.method.init(first.task, first.seeds)
     _moved(parts, first, drawn)
     with _blaming(method):
         params = start(first).params
@@ -437,14 +474,14 @@ def try_out(parts: Components, search: Search) -> Networks:
             "outputs; take another method, or another task"
         )
     with _blaming(method):
-        given = parts.task.train.x[:, :2]
+        given = first.task.train.x[..., :2]
         outputs = parts.method.forward(nets, given)
         direct = parts.method.direct(nets)
         direct.check()
-    if outputs.shape != (1, parts.task.outputs, given.shape[1]):
+    if outputs.shape != (1, parts.task.outputs, 2):
         raise ContractError(
-            f"{method} gave outputs of shape {tuple(outputs.shape)} for one network and {given.shape[1]} samples; "
-            f"it must give {(1, parts.task.outputs, given.shape[1])}, (K, O, B)"
+            f"{method} gave outputs of shape {tuple(outputs.shape)} for one network and 2 samples; "
+            f"it must give {(1, parts.task.outputs, 2)}, (K, O, B)"
         )
     for i, penalty in enumerate(parts.penalties):
         _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
@@ -465,6 +502,11 @@ def try_out(parts: Components, search: Search) -> Networks:
 def floats(tensors: Iterable[Tensor]) -> int:
     """Numbers a row."""
     return sum(math.prod(t.shape[1:]) for t in tensors)
+
+
+def numbers(task: Task) -> int:
+    """Numbers of a data set, all splits; of a stack, those of one network."""
+    return sum(math.prod(t.shape[t.dim() - (2 if t.is_floating_point() else 1) :]) for s in task.splits for t in s.pair)
 
 
 def cpus_here() -> int:
@@ -488,15 +530,23 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
     On a GPU a pack is as large as allowed: there the launch of a kernel is what costs.
     """
     resources = parts.study.resources
+    most = MOST_ROWS
+    if parts.task.stacked:
+        most = max(1, min(most, MOST_STACKED // numbers(parts.task)))
     if isinstance(resources.pack, int):
-        return resources.pack
+        return min(resources.pack, most) if parts.task.stacked else resources.pack
     if resources.gpus > 0:
-        return MOST_ROWS
+        return most
     batch = parts.batch or parts.task.train.samples
-    params = floats(search.method.init(parts.task, search.seeds[:1]).values())
+    params = floats(search.method.init(search.task, search.seeds[:1]).values())
     size = 4 * (WORKING_COPIES * params + 4 * batch * sum(nets.widths[1:]))
     fair = max(16, -(-rows // places(parts.study)))
-    return max(8, min(MOST_ROWS, fair, CACHE_BYTES // size))
+    return min(most, max(8, min(fair, CACHE_BYTES // size)))
+
+
+def _stackable(task: Task, own: str) -> str:
+    """Equal for tasks that may share a pack; a large one has packs of its own."""
+    return own if numbers(task) > MOST_DATA else str(task.shape)
 
 
 def chunk(
@@ -512,19 +562,29 @@ def chunk(
         first: the number of the first configuration.
     """
     rows_of = {axis.path: axis.row for axis in axes(study)}
-    groups: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    tasks = [path for path in rows_of if path.startswith(TASK)]
+    shapes: dict[str, str] = {}  # of a task's places: what the tasks of one pack share
+    groups: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for number, configuration in enumerate(configurations, start=first):
-        shared = {path: value for path, value in configuration.items() if not rows_of[path]}
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append((number, configuration))
+        between = {path: value for path, value in configuration.items() if not rows_of[path] and path not in tasks}
+        own = json.dumps({path: configuration[path] for path in tasks}, sort_keys=True)
+        if own not in shapes:
+            shapes[own] = _stackable(build_task(settle(study, json.loads(own)), plugins), own) if tasks else ""
+        groups.setdefault((json.dumps(between, sort_keys=True), shapes[own]), []).append((number, configuration))
     packs: list[Pack] = []
     seeds = study.seed_list
-    for key, members in groups.items():
-        shared = json.loads(key)
-        names = [path for path, row in rows_of.items() if row]
-        numbers = [number for number, _ in members for _ in seeds]
+    for members in groups.values():
+        one = members[0][1]
+        names = [
+            path for path, row in rows_of.items() if row or (path in tasks and any(c[path] != one[path] for _, c in members))
+        ]
+        shared = {path: json.loads(json.dumps(one[path])) for path in rows_of if path not in names}
+        across = [number for number, _ in members for _ in seeds]
         columns = {path: [c[path] for _, c in members for _ in seeds] for path in names}
-        whole = Pack("all", shared, columns, seeds * len(members), numbers)
-        parts = components(settle(study, shared), plugins)
+        whole = Pack("all", shared, columns, seeds * len(members), across)
+        # Its first row's data are enough to plan with: those of all rows are made where they are trained.
+        first_row = {path: column[:1] for path, column in columns.items()}
+        parts = components(study, Pack("first", shared, first_row, seeds[:1], across[:1]), plugins)
         search = assemble(parts, whole, plugins)
         nets = try_out(parts, search)
         size = pack_rows(parts, search, nets, whole.rows)
@@ -540,7 +600,7 @@ def chunk(
                     shared,
                     {path: column[part] for path, column in columns.items()},
                     whole.seeds[part],
-                    numbers[part],
+                    across[part],
                 )
             )
     return packs

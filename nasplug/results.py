@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from nasplug.compact import CompactNetwork, compact
 from nasplug.errors import ConfigError
 from nasplug.packs import CERTIFICATE, TABLE, load_networks
+from nasplug.plan import task_values as plan_values
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
@@ -162,6 +163,16 @@ def plan_of(folder: Path, replica: str) -> dict[str, Any]:
             f"{replica!r}: {path} cannot be read ({error}); replicas are named as in the column 'replica', like p0000/0012"
         ) from None
     return plan
+
+
+def task_values(folder: Path, replica: str) -> dict[str, Any]:
+    """What a replica's task has in the places of the study that vary: path -> value.
+
+    Raises:
+        ConfigError: as `plan_of`.
+    """
+    plan = plan_of(folder, replica)
+    return plan_values(plan["values"], plan["columns"], int(replica.partition("/")[2] or 0))
 
 
 def certificate(folder: Path, replica: str) -> dict[str, Any] | None:

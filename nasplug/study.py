@@ -155,9 +155,7 @@ class Study:
         Raises:
             ConfigError: when its pack has not finished.
         """
-        values = results.plan_of(self.folder, replica)["values"]
-        own = {path: value for path, value in values.items() if path.startswith("task.")}
-        return build_task(settle(self.config, own), self.plugins)
+        return build_task(settle(self.config, results.task_values(self.folder, replica)), self.plugins)
 
     # -- running -------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasplug.errors import ConfigError
+from nasplug.plan import inside
 from nasplug.plugins import KINDS, Plugins
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from nasplug.study import Study
 
 __all__ = ["print_plan", "print_plugins", "print_summary", "store_of"]
+
+WITHIN = "inside a pack (a number: new rows)"
 
 
 def _console() -> Console:
@@ -49,13 +52,11 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         written = axis.sweep.model_dump(exclude_none=True)
         values = axis.sweep.choice or axis.sweep.grid
         points = len(values) if values is not None else axis.sweep.points
-        where = "inside a pack (a number: new rows)" if axis.row else "between packs (a shape: new packs)"
+        where = WITHIN if inside(axis, packs) else "between packs (a shape: new packs)"
         axes.add_row(axis.path, json.dumps(written), "drawn" if points is None else str(points), where)
     seeds = study.config.seed_list
     in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-    axes.add_row(
-        "seeds", f"{seeds[0]} .. {seeds[-1]}" if in_order else str(seeds), str(len(seeds)), "inside a pack (a number: new rows)"
-    )
+    axes.add_row("seeds", f"{seeds[0]} .. {seeds[-1]}" if in_order else str(seeds), str(len(seeds)), WITHIN)
     console.print(axes)
     table = Table(title=f"{networks} networks in {len(packs)} packs" + (" (first generation)" if len(sizes) > 1 else ""))
     for heading in ("pack", "networks", "shared by its rows"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nasplug.errors import ConfigError
 
-__all__ = ["Kind", "Split", "Task"]
+__all__ = ["Kind", "Split", "Task", "stack"]
 
 Kind = Literal["regression", "binary", "classes"]
 Loss = Literal["mse", "logistic", "cross_entropy"]
@@ -24,8 +24,8 @@ class Split:
     """One part of the data, samples as columns.
 
     Attributes:
-        x: inputs ``(I, N)``, scaled.
-        y: targets ``(O, N)`` float for regression and binary, ``(N,)`` long for classes.
+        x: inputs ``(I, N)``, scaled; ``(K, I, N)`` where each network of a pack has data of its own (`stack`).
+        y: targets ``(O, N)`` float for regression and binary, ``(N,)`` long for classes; likewise with K in front.
     """
 
     x: Tensor
@@ -44,6 +44,12 @@ class Split:
     def columns(self, index: Tensor) -> Split:
         """The samples at ``index`` (long, ``(B,)``), in that order."""
         return Split(self.x.index_select(-1, index), self.y.index_select(-1, index))
+
+    def take(self, index: Tensor) -> Split:
+        """The data of the networks at ``index`` (long, ``(k,)``): shared data are theirs as they are."""
+        if self.x.dim() == 2:
+            return self
+        return Split(self.x.index_select(0, index), self.y.index_select(0, index))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Split:
         """The same split on a device; floating-point targets follow ``dtype``, classes stay long."""
@@ -90,18 +96,18 @@ class Task:
     @property
     def inputs(self) -> int:
         """I."""
-        return int(self.train.x.shape[0])
+        return int(self.train.x.shape[-2])
 
     @property
     def outputs(self) -> int:
         """O: what a network for this task must put out."""
-        return len(self.targets) if self.kind == "classes" else int(self.train.y.shape[0])
+        return len(self.targets) if self.kind == "classes" else int(self.train.y.shape[-2])
 
     @property
     def digest(self) -> str:
         """SHA-256 of all splits and names, hexadecimal: the identity of the data in lineage."""
         h = hashlib.sha256()
-        for split in (self.train, self.valid, self.test):
+        for split in self.splits:
             for tensor in (split.x, split.y):
                 h.update(str(tuple(tensor.shape)).encode())
                 h.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -117,6 +123,25 @@ class Task:
             test=self.test.to(device, dtype),
         )
 
+    @property
+    def stacked(self) -> bool:
+        """Whether each network has data of its own."""
+        return self.train.x.dim() == 3
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What data sets must have in common to be one stack: kind, loss, inputs, outputs, samples of each split."""
+        return self.kind, self.loss, self.inputs, self.outputs, *(split.samples for split in self.splits)
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Training, validation and test."""
+        return self.train, self.valid, self.test
+
+    def take(self, index: Tensor) -> Task:
+        """The task of the networks at ``index`` (long, ``(k,)``)."""
+        return replace(self, train=self.train.take(index), valid=self.valid.take(index), test=self.test.take(index))
+
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The training loss of each network: ``outputs (K, O, B)``, ``y`` as in `Split` -> ``(K,)``.
 
@@ -129,7 +154,7 @@ class Task:
             return (F.softplus(outputs) - outputs * y).mean((1, 2))
         log_normaliser = torch.logsumexp(outputs, dim=1)  # (K, B)
         k, _, b = outputs.shape
-        picked = outputs.gather(1, y.view(1, 1, b).expand(k, 1, b)).squeeze(1)  # (K, B)
+        picked = outputs.gather(1, y.view(-1, 1, b).expand(k, 1, b)).squeeze(1)  # (K, B)
         return (log_normaliser - picked).mean(1)
 
     def errors(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -151,7 +176,7 @@ class Task:
         """
         found = {"loss": self.losses(outputs, y), "error": self.errors(outputs, y)}
         if self.kind == "regression":
-            variance = (y - y.mean(-1, keepdim=True)).square().mean()
+            variance = (y - y.mean(-1, keepdim=True)).square().mean((-2, -1))  # () or (K,)
             found["r2"] = 1.0 - found["error"] / variance
         else:
             found["accuracy"] = 1.0 - found["error"]
@@ -183,3 +208,21 @@ class Task:
             raise ConfigError(
                 f"task {self.name!r}: the target is constant on the training split; there is nothing to learn from it"
             )
+
+
+def stack(tasks: Sequence[Task], index: Sequence[int]) -> Task:
+    """One task for a pack whose network k learns ``tasks[index[k]]``: data ``(K, I, N)``; names and scales are the first's.
+
+    Raises:
+        ConfigError: for tasks of different shapes, which are no stack.
+    """
+    if len({task.shape for task in tasks}) != 1:
+        raise ConfigError(f"tasks of the shapes {sorted({task.shape for task in tasks})} in one stack; needed: equal ones")
+    rows = torch.tensor(list(index))
+
+    def joined(splits: Sequence[Split]) -> Split:
+        x, y = (torch.stack([split.pair[part] for split in splits]) for part in (0, 1))
+        return Split(x, y).take(rows.to(x.device))
+
+    train, valid, test = (joined(splits) for splits in zip(*(task.splits for task in tasks), strict=True))
+    return replace(tasks[0], train=train, valid=valid, test=test)

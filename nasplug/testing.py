@@ -38,7 +38,7 @@ from nasplug.optimizers import Adam
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.replicas import normal, uniform
 from nasplug.schedules import tabulate
-from nasplug.tasks import Kind, Split, Task
+from nasplug.tasks import Kind, Split, Task, stack
 
 __all__ = [
     "ActivationLaws",
@@ -128,6 +128,10 @@ class ExampleScore:
 
     task: Task
 
+    def take(self, index: Tensor) -> Score:
+        """Of the networks at ``index``."""
+        return ExampleScore(self.task.take(index))
+
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``."""
         like = next(iter(nets.blocks.values()))
@@ -135,8 +139,8 @@ class ExampleScore:
         return self.task.losses(networks.forward(nets, valid.x.to(like)), valid.y.to(like))
 
 
-def example_score(widths: tuple[int, ...], samples: int = 16) -> Score:
-    """A score for networks of these widths: mean squared distance to ``sin(2 x_1 + output)`` at fixed points.
+def example_score(widths: tuple[int, ...], samples: int = 16, seed: int = 0) -> Score:
+    """A score for networks of these widths: mean squared distance to ``sin(2 x_1 + output)`` at the points of ``seed``.
 
     Its ``task`` has twice as many training samples.
     """
@@ -145,7 +149,8 @@ def example_score(widths: tuple[int, ...], samples: int = 16) -> Score:
         x = uniform(torch.tensor([seed]), "probe", (widths[0], samples), -1.0, 1.0)[0]  # (I, B)
         return Split(x, torch.sin(2.0 * x[:1] + torch.arange(widths[-1]).unsqueeze(1)))  # (O, B)
 
-    return ExampleScore(_regression("example score", split(8, 2 * samples), split(7, samples), split(9, samples)))
+    train, valid, test = (split(number + 100 * seed, size) for number, size in ((8, 2 * samples), (7, samples), (9, samples)))
+    return ExampleScore(_regression("example score", train, valid, test))
 
 
 def _regression(name: str, train: Split, valid: Split, test: Split) -> Task:
@@ -654,6 +659,9 @@ class _Watched:
     def task(self) -> Task:
         return self.score.task
 
+    def take(self, index: Tensor) -> Score:
+        return _Watched(self.score.take(index), self.asked)
+
     def __call__(self, nets: Networks) -> Tensor:
         self.asked.append(nets.replicas)
         return self.score(nets)
@@ -728,6 +736,19 @@ class DiscretizerLaws(_NeedsLaws):
             for k in range(nets.replicas):
                 alone = component(networks.take(nets, torch.tensor([k])), self.score(nets))
                 _same(_row(pack, k), _tensors(alone), f"row law, row {k}", TOLERANCE)
+
+    def test_row_law_with_data_of_its_own(self) -> None:
+        """So it is where each network has its own data, ``x (K, I, N)``; subsets of rows are scored by ``score.take``."""
+        component = self.component()
+        for nets in self.examples():
+            k = nets.replicas
+            own = ExampleScore(stack([example_score(nets.widths, seed=row).task for row in range(k)], range(k)))
+            pack = _tensors(_calm("row law, data of its own", component, nets, own))
+            for row in range(k):
+                alone = component(networks.take(nets, torch.tensor([row])), own.take(torch.tensor([row])))
+                _same(_row(pack, row), _tensors(alone), f"row law, data of its own, row {row}", TOLERANCE)
+                shared = component(networks.take(nets, torch.tensor([row])), example_score(nets.widths, seed=row))
+                _same(_tensors(alone), _tensors(shared), f"row law, data of its own against shared data, row {row}", TOLERANCE)
 
     def test_isolation(self) -> None:
         """A row with weights or a loss that are not finite raises nothing and leaves the others as they are, bit by bit."""

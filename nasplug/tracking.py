@@ -38,7 +38,7 @@ from nasplug.config import SWEEPS, MLflow, StudyConfig, scrub
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import HISTORIES, TABLE
-from nasplug.plan import axes, build_task, settle
+from nasplug.plan import axes, build_task, settle, task_values
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
 
@@ -158,7 +158,7 @@ class Tracker:
         with self._talking(retries=3, seconds=60, told=told):
             frame = results.read(self._folder)
             self._count()
-            best = str(results.choose(frame, self._task(min(self._counted))[0])["replica"])
+            best = str(results.choose(frame, self._task(min(self._counted) + "/0000")[0])["replica"])
             rows = _rows(results.front(frame))
             children = self._children()
             self._summarize(frame, rows, best)
@@ -334,18 +334,28 @@ class Tracker:
         plain = {key: value for key, value in self.config.plain().items() if key not in ("store", "resources", "mlflow")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
-    def _task(self, pack: str) -> tuple[Task, str]:
-        """A pack's task (a study may sweep over tasks; empty: the only one) and its digest."""
-        values: dict[str, Any] = {}
-        path = self._folder / "packs" / pack / "pack.json"
-        if pack and path.exists():
-            values = json.loads(path.read_text())["pack"]["values"]
-        own = {place: value for place, value in values.items() if place.startswith("task.")}
+    def _task(self, replica: str) -> tuple[Task, str]:
+        """A replica's task (empty: the only one of the study) and its digest."""
+        return self._made(results.task_values(self._folder, replica) if replica else {})
+
+    def _made(self, own: Mapping[str, Any]) -> tuple[Task, str]:
         key = json.dumps(own, sort_keys=True)
         if key not in self._tasks:
             task = build_task(settle(self.config, own), self.plugins)
             self._tasks[key] = (task, task.digest)
         return self._tasks[key]
+
+    def _some_tasks(self) -> list[tuple[Task, str]]:
+        """The first `MOST_TASKS` different tasks of the packs that are done."""
+        found: dict[str, tuple[Task, str]] = {}
+        for pack in sorted(self._counted):
+            plan = results.plan_of(self._folder, pack)
+            for row in range(len(plan["seeds"])):
+                task, digest = self._made(task_values(plan["values"], plan["columns"], row))
+                found[digest] = (task, digest)
+                if len(found) == MOST_TASKS:
+                    return list(found.values())
+        return list(found.values())
 
     def _count(self) -> None:
         """Read the tables of packs that were not counted yet."""
@@ -376,7 +386,7 @@ class Tracker:
             **{f"chosen_{name}": value for name, value in _scores(chosen).items()},
         }
         self._metrics(self.run, metrics)
-        for task, digest in {pair[1]: pair for pair in map(self._task, sorted(self._counted)[:MOST_TASKS])}.values():
+        for task, digest in self._some_tasks():
             self._client.log_inputs(self.run, datasets=_datasets(task, digest))
         pictures = [path for pattern in PICTURES for path in sorted(self._folder.glob(pattern))]
         with tempfile.TemporaryDirectory() as beside:
@@ -432,7 +442,7 @@ class Tracker:
         from mlflow.entities import Metric
 
         name = str(row["replica"])
-        task, digest = self._task(_pack_of(name))
+        task, digest = self._task(name)
         lineage = self._lineage(row, task, digest)
         run = self._create_run(name, {**lineage, "nasplug.front": "true", "nasplug.chosen": _word(chosen)}, child=True)
         params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}

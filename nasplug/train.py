@@ -88,6 +88,7 @@ class Search:
         """The same search for the rows at ``index`` only."""
         return replace(
             self,
+            task=self.task.take(index),
             seeds=self.seeds[index],
             lr=self.lr.take(index),
             tau=self.tau.take(index),
@@ -167,7 +168,7 @@ class Batches:
         self._order = torch.empty(0, dtype=torch.long)
 
     def at(self, step: int) -> Split:
-        """The batch of a step: ``x (I, B)`` and its targets."""
+        """The batch of a step: ``x (I, B)`` and its targets, the same samples in all rows."""
         if self.size == self.split.samples:
             return self.split
         epoch, position = divmod(step, self.per_epoch)
@@ -389,6 +390,7 @@ def evaluate(task: Task, split: Split, nets: Networks, forward: Callable[[Networ
     found: dict[str, list[Tensor]] = {}
     for first in range(0, nets.replicas, rows):
         part = nets.map(lambda t, first=first: t[first : first + rows])  # type: ignore[misc]
-        for name, values in task.metrics(forward(part, split.x), split.y).items():
+        data = split if split.x.dim() == 2 else Split(split.x[first : first + rows], split.y[first : first + rows])
+        for name, values in task.metrics(forward(part, data.x), data.y).items():
             found.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in found.items()}

@@ -22,7 +22,7 @@ from nasplug.contracts import Params, Schedule
 from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.networks import ACTIVATIONS, Networks, forward
-from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, settle
+from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Task
@@ -66,7 +66,11 @@ PLACES: list[tuple[dict[str, Any], str, bool]] = [
     ({"method": {"use": "edges", "mode": "l1", "hidden": {"choice": [[2], [3]]}}}, "method.hidden", False),
     ({"method": {"use": "edges", "mode": "l1", "hidden": [2, {"choice": [2, 3]}]}}, "method.hidden.1", False),
     ({"method": {"use": "edges", "mode": {"choice": ["l1", "gated"]}}}, "method.mode", False),
-    ({"task": {"use": "xor", "noise": {"choice": [0.1, 0.2]}}}, "task.noise", False),
+    ({"task": {"use": "xor", "noise": {"choice": [0.1, 0.2]}}}, "task.noise", True),
+    ({"task": {"use": "xor", "balanced": {"choice": [True, False]}}}, "task.balanced", True),
+    ({"task": {"use": "xor", "samples": {"choice": [8, 12]}}}, "task.samples", False),
+    ({"task": {"use": "xor", "loss": {"choice": ["mse", "logistic"]}}}, "task.loss", False),
+    ({"task": {"use": "cornn", "train": 20, "test": 9, "function": {"choice": ["Booth", "Sphere"]}}}, "task.function", True),
     ({"discretizers": [{"use": "threshold", "eps": {"choice": [0.1, 0.2]}}]}, "discretizers.0.eps", False),
 ]
 
@@ -75,8 +79,9 @@ PLACES: list[tuple[dict[str, Any], str, bool]] = [
 def test_a_number_makes_rows_and_a_shape_makes_packs(changes: dict[str, Any], path: str, row: bool) -> None:
     study = parse(SMALL | changes)
     found = axes(study)
-    assert [(axis.path, axis.row) for axis in found] == [(path, row)]
+    assert [axis.path for axis in found] == [path]
     planned = chunk(study, grid(found), load_plugins())
+    assert inside(found[0], planned) is row
     assert len(planned) == (1 if row else 2)
     values = found[0].sweep.values
     if row:
@@ -264,7 +269,7 @@ def test_rows_get_their_numbers() -> None:
     plugins = load_plugins()
     (pack,) = chunk(study, grid(axes(study)), plugins)
     assert pack.rows == 32
-    search = assemble(components(settle(study, pack.values), plugins), pack, plugins)
+    search = assemble(components(study, pack, plugins), pack, plugins)
     assert search.seeds.tolist() == [3, 9] * 16
     ramp, flat = search.levels
     for step in range(5):
@@ -293,7 +298,7 @@ def test_numbers_do_not_depend_on_the_pack() -> None:
         study = parse(raw | {"resources": {"pack": size}})
         found: dict[tuple[int, int], tuple[float, ...]] = {}
         for pack in chunk(study, grid(axes(study)), plugins):
-            search = assemble(components(settle(study, pack.values), plugins), pack, plugins)
+            search = assemble(components(study, pack, plugins), pack, plugins)
             table = torch.stack([search.tau.at(3), search.levels[0].at(3), search.lr.at(3)], 1).tolist()
             found |= {(c, s): tuple(t) for c, s, t in zip(pack.configurations, pack.seeds, table, strict=True)}
         return found
@@ -562,3 +567,24 @@ def test_the_rate_of_the_architecture_is_a_number_a_row() -> None:
     method = {"use": "edges", "mode": "gated", "hidden": [2]}
     (pack,) = planned(load_plugins(), method=method, train={"steps": 2, "architecture": sweep})
     assert pack.columns["train.architecture.lr"] == [0.1, 0.2]
+
+
+def test_data_sets_of_one_shape_share_packs_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = {"use": "xor", "samples": {"choice": [8, 12]}, "noise": {"choice": [0.1, 0.2]}}
+    changes = {"task": swept, "train": {"lr": {"choice": [0.1, 0.2]}, "steps": 2}, "seeds": 2}
+    packs = planned(load_plugins(), method={"use": "edges", "mode": "l1", "hidden": [2]}, **changes)
+    assert [dict(pack.values) for pack in packs] == [{"task.samples": 8}, {"task.samples": 12}]
+    assert packs[0].columns["task.noise"] == [0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2]
+    assert packs[1].task(7) == {"task.samples": 12, "task.noise": 0.2}
+    monkeypatch.setattr(plan, "MOST_DATA", 10)  # as if xor's data were large
+    alone = planned(load_plugins(), method={"use": "edges", "mode": "l1", "hidden": [2]}, **changes)
+    assert len(alone) == 4
+    assert all("task.noise" in pack.values for pack in alone)
+
+
+def test_copies_of_the_data_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_STACKED", 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets
+    task = {"use": "xor", "samples": 8, "noise": {"uniform": [0, 0.5], "points": 12}}
+    packs = planned(load_plugins(), task=task | {"samples_valid": 400, "samples_test": 2000}, resources={"pack": 100},
+                    method={"use": "edges", "mode": "l1", "hidden": [2]})  # fmt: skip
+    assert [pack.rows for pack in packs] == [4, 4, 4]

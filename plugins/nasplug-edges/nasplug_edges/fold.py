@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, alive, harden
+from nasplug.networks import Networks, alive, harden, where
 
 __all__ = ["Fold", "fold"]
 
@@ -158,20 +158,6 @@ def _free(nets: Networks) -> Networks:
     return replace(nets, gates={}, edge_gates={}, choices=choices, biases=biases, candidates=candidates)
 
 
-def _chosen(accepted: Tensor, new: Networks, old: Networks) -> Networks:
-    """Row by row, ``new`` where accepted."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(accepted.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-    return replace(
-        old,
-        blocks={edge: pick(new.blocks[edge], w) for edge, w in old.blocks.items()},
-        biases={layer: pick(new.biases[layer], b) for layer, b in old.biases.items()},
-        choices={layer: pick(new.choices[layer], c) for layer, c in old.choices.items()},
-    )
-
-
 def _trivial(nets: Networks, score: Score) -> Tensor:
     """The loss of knowing nothing, ``(K,)``: the smaller one of putting out the output biases and putting out 0."""
     silent = replace(nets, blocks={edge: torch.zeros_like(w) for edge, w in nets.blocks.items()})
@@ -203,7 +189,7 @@ class Fold:
                         candidate = _put(nets, layer, made)
                         after = score(candidate)
                         accepted = possible & torch.isfinite(loss) & (after <= loss * (1.0 + ROUNDING) + allowance)
-                        nets, loss = _chosen(accepted, candidate, nets), torch.where(accepted, after, loss)
+                        nets, loss = where(accepted, candidate, nets), torch.where(accepted, after, loss)
                         moving |= bool(accepted.any())
         return alive(nets)
 

@@ -158,9 +158,9 @@ def study(task: str, hidden: int) -> dict[str, Any]:
 def test_the_recipe_reaches_the_limits(task: str, hidden: int, limit: int) -> None:
     plugins = load_plugins()
     config = parse(study(task, hidden))
-    parts = components(config, plugins)
-    seeds = config.seed_list
-    search = assemble(parts, Pack("p", {}, {}, seeds, [0] * len(seeds)), plugins)
+    pack = Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list))
+    parts = components(config, pack, plugins)
+    search = assemble(parts, pack, plugins)
     *_, last = train(search, every=config.train.steps)
     with torch.no_grad():
         nets = parts.method.relax(last.state.params, search.tau.at(search.steps - 1))

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product
+from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product, where
 from nasplug.tasks import Task
 
 __all__ = ["Obs", "left", "obs"]
@@ -26,15 +27,15 @@ FLOOR = 1e-3  # losses below this share of the constant predictor's count as equ
 
 
 def _constant_loss(task: Task) -> Tensor:
-    """The validation loss of the best constant predictor: the variance, or the entropy of the labels; 0-dimensional."""
+    """The validation loss of the best constant predictor, ``(1,)`` or ``(K,)``: the variance, or the entropy of the labels."""
     y = task.valid.y
     if task.loss == "cross_entropy":
-        outputs = torch.bincount(y, minlength=task.outputs).to(task.valid.x).clamp(min=1e-9).log()
+        outputs = F.one_hot(y, task.outputs).sum(-2).to(task.valid.x).clamp(min=1e-9).log()
     else:
-        outputs = y.mean(1)
+        outputs = y.mean(-1)
         if task.loss == "logistic":
             outputs = torch.logit(outputs, eps=1e-6)
-    return task.losses(outputs.view(1, -1, 1).expand(1, -1, task.valid.samples), y)[0]
+    return task.losses(outputs.view(-1, task.outputs, 1).expand(-1, -1, task.valid.samples), y)
 
 
 def _plain(nets: Networks) -> Networks:
@@ -53,8 +54,8 @@ def _plain(nets: Networks) -> Networks:
 
 
 def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
-    """Activations of layers 0..last: ``x (I, B)`` -> ``(K, H, B)`` each."""
-    values = [x.expand(nets.replicas, *x.shape)]
+    """Activations of layers 0..last: ``x (I, B)`` or ``(K, I, B)`` -> ``(K, H, B)`` each."""
+    values = [x.expand(nets.replicas, *x.shape[-2:])]
     for layer in range(1, last + 1):
         z = nets.biases[layer].unsqueeze(-1)
         for source, a in enumerate(values):
@@ -68,13 +69,13 @@ def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
 
     ``v``: the layer's neurons, all earlier layers, and 1. Rows that are not finite give the identity.
     """
-    columns = x[:, :: -(-x.shape[1] // SAMPLES)]
+    columns = x[..., :: -(-x.shape[-1] // SAMPLES)]
     total: Tensor | float = 0.0
-    for part in torch.split(columns, CHUNK, 1):
+    for part in torch.split(columns, CHUNK, -1):
         *earlier, own = _values(nets, part, layer)
         v = torch.cat((own, *earlier, torch.ones_like(own[:, :1])), 1).double()  # (K, F, B)
         total = total + v @ v.mT
-    gram = torch.as_tensor(total) / columns.shape[1]
+    gram = torch.as_tensor(total) / columns.shape[-1]
     unit = gram.diagonal(dim1=1, dim2=2).sqrt()  # (K, F)
     sound = torch.isfinite(gram).all(2).all(1).unsqueeze(1)
     unit = torch.where(sound & (unit > 0), unit, torch.ones_like(unit))
@@ -127,21 +128,6 @@ def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
         biases[to] = biases[to] + one.squeeze(2)
     gates = {**nets.gates, layer: live.to(nets.gates[layer])}
     return alive(replace(nets, blocks=blocks, biases=biases, gates=gates, edge_gates={}))
-
-
-def _chosen(accepted: Tensor, new: Networks, old: Networks) -> Networks:
-    """Row by row, ``new`` where accepted."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(accepted.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-    return replace(
-        old,
-        blocks={edge: pick(new.blocks[edge], w) for edge, w in old.blocks.items()},
-        biases={layer: pick(new.biases[layer], b) for layer, b in old.biases.items()},
-        gates={layer: pick(new.gates[layer], g) for layer, g in old.gates.items()},
-        edge_gates={edge: pick(new.edge_gates[edge], g) for edge, g in old.edge_gates.items()},
-    )
 
 
 def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> Networks:
@@ -212,7 +198,7 @@ class Obs:
             if refit:
                 candidate = _refitted(candidate, task, refit, self.lr, self.batch)
             within = (score(candidate) <= limit) & (middle < good)
-            best = _chosen(within, candidate, best)
+            best = where(within, candidate, best)
             bad = torch.where(~within & (middle < good), middle, bad)
             good = torch.where(within, torch.minimum(middle, best.gates[layer].sum(1).long()), good)
         return best

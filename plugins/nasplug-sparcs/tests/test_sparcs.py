@@ -180,8 +180,9 @@ def study(**changes: Any) -> Any:
 
 def trained(config: Any, compiled: bool = False) -> Any:
     plugins = load_plugins()
-    parts = components(config, plugins)
-    search = assemble(parts, Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list)), plugins)
+    pack = Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list))
+    parts = components(config, pack, plugins)
+    search = assemble(parts, pack, plugins)
     *_, last = train(search, every=config.train.steps, compiled=compiled)
     return parts, last
 
@@ -195,8 +196,9 @@ def test_a_proximal_penalty_makes_exact_zeros() -> None:
 
 
 def test_a_proximal_penalty_is_refused_where_nothing_holds_its_parts() -> None:
-    parts = components(study(), load_plugins())
-    search = assemble(parts, Pack("p", {}, {}, [0], [0]), load_plugins())
+    pack = Pack("p", {}, {}, [0], [0])
+    parts = components(study(), pack, load_plugins())
+    search = assemble(parts, pack, load_plugins())
     try_out(parts, search)
 
     class Blind(type(parts.method)):  # type: ignore[misc]

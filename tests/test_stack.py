@@ -1,0 +1,126 @@
+"""Networks with data of their own: a pack over data sets is its rows, each on its own data, from training to serving."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasplug import results
+from nasplug.errors import ConfigError
+from nasplug.networks import forward
+from nasplug.study import Study
+from nasplug.tasks import Kind, stack
+from nasplug.testing import example_task
+from nasplug.train import evaluate, train
+
+from .stand_ins import Dense, Squares, search
+
+KINDS: list[Kind] = ["regression", "binary", "classes"]
+
+
+@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pack_over_data_sets_is_its_rows(kind: Kind, batch: int | None) -> None:
+    tasks = [example_task(kind, seed=seed) for seed in range(3)]
+    index = [0, 2, 1, 2]
+    base = search(Dense(hidden=(4,)), kind=kind, penalties=(Squares(),), batch=batch)
+    whole = replace(base, task=stack(tasks, index))
+    *_, together = train(whole, every=10)
+    for k, at in enumerate(index):
+        row = torch.tensor([k])
+        for alone in (replace(base, task=tasks[at]).take(row), whole.take(row)):
+            *_, single = train(alone, every=10)
+            for name, values in together.metrics.items():
+                assert torch.allclose(values[row], single.metrics[name], rtol=0, atol=1e-10), (k, name)
+            for name, leaf in together.state.params.items():
+                assert torch.allclose(leaf[row], single.state.params[name], rtol=0, atol=1e-10), (k, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_each_networks_own(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [example_task(kind, seed=seed) for seed in range(3)]
+    task = stack(tasks, [0, 1, 2, 1, 0])
+    method = Dense(hidden=(4,))
+    nets = method.relax(method.init(task, torch.arange(5)), torch.ones(5))
+    whole = evaluate(task, task.valid, nets, forward)
+    monkeypatch.setattr("nasplug.train.CHUNK_FLOATS", 2 * task.valid.samples * sum(nets.widths[1:]))  # two rows at a time
+    pieces = evaluate(task, task.valid, nets, forward)
+    for name, values in whole.items():
+        assert torch.allclose(values, pieces[name], rtol=0, atol=1e-12), name
+        for k, at in enumerate([0, 1, 2, 1, 0]):
+            alone = evaluate(tasks[at], tasks[at].valid, nets, forward)[name]
+            assert torch.allclose(values[k], alone[k], rtol=0, atol=1e-10), (name, k)
+
+
+def test_a_stack_knows_its_shape() -> None:
+    task = stack([example_task("classes", seed=s) for s in range(2)], [1, 0, 1])
+    assert (task.stacked, task.inputs, task.outputs, task.train.samples) == (True, 3, 3, 24)
+    assert task.train.x.shape == (3, 3, 24)
+    assert task.train.y.shape == (3, 24)
+    assert torch.equal(task.take(torch.tensor([2])).valid.x[0], example_task("classes", seed=1).valid.x)
+    assert not example_task().stacked
+    with pytest.raises(ConfigError, match="in one stack; needed: equal ones"):
+        stack([example_task(), example_task(samples=30)], [0, 1])
+
+
+def plain(store: Path, **changes: Any) -> dict[str, Any]:
+    functions = ["Booth", "Ackley", "Sphere"]
+    return {
+        "study": "functions",
+        "store": str(store),
+        "task": {"use": "cornn", "train": 60, "test": 40, "function": {"choice": functions}, "seed": {"choice": [0, 1]}},
+        "method": {"use": "edges", "mode": "l1", "hidden": [5]},
+        "penalties": [{"use": "l1", "level": {"choice": [0.001, 0.01]}}],
+        "discretizers": [{"use": "threshold"}, {"use": "fold"}],
+        "train": {"steps": 30, "batch": 16, "finetune": 5, "dtype": "float64"},
+        "seeds": 2,
+        "resources": {"pack": 100},
+        "mlflow": None,
+    } | changes
+
+
+def test_a_study_over_data_sets_is_one_pack_and_equals_a_study_a_data_set(tmp_path: Path) -> None:
+    done = Study.from_dict(plain(tmp_path)).run("serial")
+    frame = done.frame
+    assert len(list((done.folder / "packs").iterdir())) == 1
+    assert (frame["status"] == "finished").all()
+    assert frame.groupby(["task.function", "task.seed"]).size().tolist() == [4] * 6
+    for number, (function, seed) in enumerate([("Ackley", 0), ("Sphere", 1)]):
+        task = {"use": "cornn", "train": 60, "test": 40, "function": function, "seed": seed}
+        alone = Study.from_dict(plain(tmp_path, study=f"alone-{number}", task=task)).run("serial")
+        mine = frame[(frame["task.function"] == function) & (frame["task.seed"] == seed)].reset_index(drop=True)
+        for column in ("test_error", "valid_loss", "relaxed_valid_loss", "edges", "test_r2"):
+            assert mine[column].tolist() == pytest.approx(alone.frame[column].tolist(), abs=1e-9), column
+        ours, theirs = (done.network(str(mine["replica"][0])), alone.network(str(alone.frame["replica"][0])))
+        x = torch.randn(20, 2) * 10
+        assert torch.allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)  # each in the units of its own function
+        assert done.task_of(str(mine["replica"][0])).digest == alone.task.digest
+    plan = results.plan_of(done.folder, "p0000/0000")
+    assert set(plan["columns"]) == {"task.function", "task.seed", "penalties.0.level"}
+
+
+def test_a_drawn_study_over_data_sets_resumes(tmp_path: Path) -> None:
+    raw = plain(tmp_path, sampler={"use": "random", "trials": 5, "seed": 3})
+    first = Study.from_dict(raw).run("serial")
+    again = Study.from_dict(raw).run("serial")
+    assert first.frame.equals(again.frame)
+    assert len(first.frame) == 10
+
+
+@pytest.mark.slow
+def test_a_study_over_data_sets_is_tracked(tmp_path: Path) -> None:
+    done = Study.from_dict(plain(tmp_path, mlflow={"register": "functions"})).run("serial")
+    tracked = json.loads((done.folder / "mlflow.json").read_text())
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=tracked["uri"])
+    run = client.get_run(tracked["run_id"])
+    assert len({one.dataset.digest for one in run.inputs.dataset_inputs}) == 6
+    version = client.get_model_version_by_alias("functions", "champion")
+    replica = str(done.best()["replica"])
+    assert version.tags["nasplug.data_digest"] == done.task_of(replica).digest
