@@ -193,6 +193,7 @@ class Train(BaseModel):
     decay: Use | None = None
     optimizer: Use = Use(use="adam")
     finetune: Annotated[int, Field(ge=0)] | Sweep = 0
+    retrain: Annotated[int, Field(ge=0)] | Sweep = 0
     clip: Rate | None = None
     architecture: Architecture | None = None
     dtype: Literal["float32", "float64"] = "float32"

@@ -13,11 +13,12 @@ from nasplug.contracts import Certifying, Discretizer, Params, Score
 from nasplug.errors import ContractError
 from nasplug.networks import Networks, alive, forward, harden, where
 from nasplug.optimizers import Adam
+from nasplug.replicas import uniform
 from nasplug.schedules import Track, cosine, tabulate
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
-__all__ = ["Certificates", "Frozen", "ValidationLoss", "discretize", "finetune"]
+__all__ = ["Certificates", "Fresh", "Frozen", "ValidationLoss", "better", "discretize", "finetune", "retrain"]
 
 Certificates = Sequence[Mapping[str, Any]]
 """One a network; empty where no discretizer is `nasplug.contracts.Certifying`."""
@@ -53,6 +54,29 @@ class Frozen:
     def direct(self, nets: Networks) -> Networks:
         """Already direct."""
         return nets
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh(Frozen):
+    """`Frozen`, from weights that know nothing of the search."""
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Uniform weights and biases, as large as a neuron's number of kept edges allows; what was cut stays 0."""
+        kept = {edge: (self.nets.block(edge) != 0).to(w) for edge, w in self.nets.blocks.items()}
+        like = next(iter(kept.values()))
+        params: Params = {}
+        for layer, width in enumerate(self.nets.widths):
+            count = like.new_zeros(len(seeds), width)  # (K, H)
+            for (to, _), mask in kept.items():
+                count = count + mask.sum(2) if to == layer else count
+            bound = count.clamp(min=1.0).rsqrt()
+            for (to, source), mask in kept.items():
+                if to == layer:
+                    noise = uniform(seeds, f"retrain/block {to} {source}", tuple(mask.shape[1:]), -1.0, 1.0)
+                    params[f"block {to} {source}"] = noise.to(mask) * mask * bound.unsqueeze(-1)
+            if layer in self.nets.biases:
+                params[f"bias {layer}"] = uniform(seeds, f"retrain/bias {layer}", (width,), -1.0, 1.0).to(like) * bound
+        return params
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +139,36 @@ def finetune(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks
         steps: how many; 0 returns ``nets``.
         lr: ``(K,)``, where the cosine starts.
     """
-    if steps == 0:
-        return nets
-    k = nets.replicas
-    row = torch.zeros(k, dtype=torch.long, device=lr.device)
+    return better(search.task, _trained(search, Frozen(nets), steps, lr), nets) if steps else nets
+
+
+def retrain(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks:
+    """The same architectures with weights trained from scratch: as `finetune`, but from fresh weights, which are kept.
+
+    Fresh weights and biases of a neuron with F kept edges are ``U(-1, 1) / sqrt(F)``, from the row's seed.
+    """
+    return _trained(search, Fresh(nets), steps, lr)
+
+
+def better(task: Task, new: Networks, old: Networks) -> Networks:
+    """Row by row ``new`` where its validation loss is not larger, else ``old``; never a broken one for a sound one."""
+    losses = [evaluate(task, task.valid, nets, forward)["loss"] for nets in (new, old)]  # each (K,)
+    return where((losses[0] <= losses[1]) | (torch.isfinite(losses[0]) & ~torch.isfinite(losses[1])), new, old)
+
+
+def _trained(search: Search, method: Frozen, steps: int, lr: Tensor) -> Networks:
+    row = torch.zeros(len(lr), dtype=torch.long, device=lr.device)
     table = tabulate([cosine(), lambda progress: 1.0], steps).to(lr)
     tuning = replace(
         search,
-        method=Frozen(nets),
+        method=method,
         penalties=(),
         optimizer=Adam(),
         steps=steps,
         lr=Track(table, row, lr),
         tau=Track(table, row + 1, torch.ones_like(lr)),
         levels=(),
+        architect=None,
     )
     *_, last = train(tuning, every=steps)
-    tuned = Frozen(nets).relax(last.state.params, lr)
-    before = evaluate(search.task, search.task.valid, nets, forward)["loss"]
-    better = evaluate(search.task, search.task.valid, tuned, forward)["loss"] <= before  # (K,); False for NaN
-
-    return where(better, tuned, nets)
+    return method.relax(last.state.params, lr)

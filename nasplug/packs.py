@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasplug.config import StudyConfig
-from nasplug.discretize import Certificates, discretize, finetune
+from nasplug.discretize import Certificates, better, discretize, finetune, retrain
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import TASK, Components, Pack, assemble, components, settle
@@ -39,6 +39,7 @@ __all__ = ["CERTIFICATE", "HISTORIES", "TABLE", "arithmetic", "load_networks", "
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+SPLITS = ("train", "valid", "test")
 CERTIFICATE = "certificate"
 CHECKPOINT_SECONDS = 5.0
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")
@@ -232,7 +233,12 @@ def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, 
     score(hard, forward, "cut_", ("valid",))
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.at(0))
-    score(hard, forward, "", ("train", "valid", "test"))
+        if parts.retrain:
+            anew = retrain(search, hard, parts.retrain, search.lr.at(0))
+            score(hard, forward, "inherited_", SPLITS)
+            score(anew, forward, "retrained_", SPLITS)
+            hard = better(task, anew, hard)
+    score(hard, forward, "", SPLITS)
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
     return hard, columns | _certified(certificates)

@@ -130,6 +130,7 @@ class Components:
     steps: int
     batch: int | None
     finetune: int
+    retrain: int
     clip: float | None
 
 
@@ -271,6 +272,7 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
         steps=int(_settled(study.train.steps, "train.steps")),
         batch=None if batch == "full" else int(batch),
         finetune=int(_settled(study.train.finetune, "train.finetune")),
+        retrain=int(_settled(study.train.retrain, "train.retrain")),
         clip=None if clip is None else float(_settled(clip, "train.clip")),
     )
 

@@ -422,6 +422,8 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         sentence=sentence,
         error=lambda value: _shown_error(task, float(value)),
         cut=_cut(frame, best),
+        stages=list(_stages(frame)),
+        retrain=config.train.retrain,
         certificate=_certificate(results.certificate(folder, chosen), frame),
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
         owners=_owners(frame),
@@ -575,19 +577,34 @@ def _plain(value: Any) -> str:
     return ", ".join(_plain(inner) for inner in value) if isinstance(value, list) else str(value)
 
 
-def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[tuple[str, str, str, str]]:
+STAGES = {
+    "relaxed": "relaxed_valid",
+    "cut": "cut_valid",
+    "fine-tuned": "inherited_valid",
+    "from scratch": "retrained_valid",
+    "served": "valid",
+}
+
+
+def _stages(frame: pd.DataFrame) -> dict[str, str]:
+    """What stages the study's networks went through, and how their columns begin."""
+    if "retrained_valid_loss" in frame.columns:
+        return STAGES
+    return {"relaxed": "relaxed_valid", "cut": "cut_valid", "fine-tuned": "valid"}
+
+
+def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[list[str]]:
     """Validation loss and error by stage: the chosen network's and the median of all that finished."""
-    stages = {"relaxed": "relaxed_valid", "cut": "cut_valid", "fine-tuned": "valid"}
     finished = frame[frame["status"] == "finished"]
     found = []
     for what in ("loss", "error") if "valid_accuracy" in frame.columns else ("loss",):  # mean squared error is the loss
         for whose in ("chosen network", "median of all finished"):
             cells = []
-            for prefix in stages.values():
+            for prefix in _stages(frame).values():
                 name = f"{prefix}_{what}"
                 value = float(best[name]) if whose == "chosen network" else float(finished[name].median())
                 cells.append(f"{value:.4g}")
-            found.append((f"validation {what}, {whose}", cells[0], cells[1], cells[2]))
+            found.append([f"validation {what}, {whose}", *cells])
     return found
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Score
-from nasplug.discretize import Frozen, discretize, finetune
+from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, retrain
 from nasplug.errors import ContractError
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
+from nasplug.optimizers import Adam
 from nasplug.tasks import Task
 from nasplug.testing import example_networks, example_task
-from nasplug.train import Search, evaluate
+from nasplug.train import Architect, Search, evaluate
 
 from .stand_ins import Dense, search
 
@@ -300,3 +301,52 @@ def test_who_certifies_too_few_is_refused() -> None:
     found = search()
     with pytest.raises(ContractError, match=r"certificates for \d networks; it must give each one, with a verdict"):
         discretize(found.task, soft(found), [Witness(short=1)])
+
+
+def test_from_scratch_means_from_weights_that_know_nothing() -> None:
+    found = search()
+    nets = soft(found)
+    hard, _ = discretize(found.task, nets, [Cut(0.6)])
+    larger = replace(nets, blocks={edge: 3.0 * w for edge, w in nets.blocks.items()})
+    other, _ = discretize(found.task, larger, [Cut(0.6)])
+    anew, again = (retrain(found, h, 25, RATES) for h in (hard, other))
+    for edge, w in anew.blocks.items():
+        assert torch.equal(w, again.blocks[edge])  # whatever the weights were
+        assert bool((w[hard.blocks[edge] == 0] == 0).all())  # what was cut stays cut
+    start = Fresh(hard).init(found.task, found.seeds)
+    for layer in range(1, hard.depth + 1):
+        kept = torch.cat([(w != 0) for (to, _), w in hard.blocks.items() if to == layer], 2)
+        fresh = torch.cat([start[f"block {to} {source}"] for to, source in hard.blocks if to == layer], 2)
+        bound = kept.sum(2, keepdim=True).clamp(min=1).rsqrt()
+        assert bool((fresh.abs() <= bound).all())
+        assert bool(((fresh != 0) == kept).all())
+
+
+def test_from_scratch_row_by_row() -> None:
+    found = search()
+    hard, _ = discretize(found.task, soft(found), [Cut(0.6)])
+    together = retrain(found, hard, 25, RATES)
+    for k in range(4):
+        row = torch.tensor([k])
+        alone = retrain(found.take(row), take(hard, row), 25, RATES[row])
+        for edge, w in alone.blocks.items():
+            assert torch.allclose(w, together.blocks[edge][row], rtol=0, atol=1e-10)
+
+
+def test_the_better_one_is_kept() -> None:
+    found = search()
+    hard, _ = discretize(found.task, soft(found), [Cut(0.6)])
+    off = torch.tensor([0.0, 50.0, torch.nan, 50.0], dtype=torch.float64).unsqueeze(-1)  # (K, 1)
+    worse = replace(hard, biases={layer: b + off if layer == hard.depth else b for layer, b in hard.biases.items()})
+    losses = validation(found.task, better(found.task, worse, hard))
+    assert torch.equal(losses, validation(found.task, better(found.task, hard, worse)))
+    assert torch.equal(losses, validation(found.task, hard))
+
+
+def test_after_a_bilevel_search_all_training_samples_tune() -> None:
+    """The held half was the architecture's; there is none to move any more."""
+    found = search(Dense(gated=True))
+    hard, _ = discretize(found.task, soft(found), [Cut(0.6)])
+    held = replace(found, architect=Architect(Adam(), RATES, share=0.5))
+    for make in (finetune, retrain):
+        assert torch.equal(make(held, hard, 5, RATES).blocks[1, 0], make(found, hard, 5, RATES).blocks[1, 0])

@@ -112,7 +112,7 @@ def plugins() -> Plugins:
     return found
 
 
-def study(folder: Path, target: str = "label", discretizer: str = "cut") -> Study:
+def study(folder: Path, target: str = "label", discretizer: str = "cut", retrain: int = 0) -> Study:
     """32 networks in 2 packs on 200 samples of 3 features, of which the third says nothing."""
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 3))
@@ -129,7 +129,7 @@ def study(folder: Path, target: str = "label", discretizer: str = "cut") -> Stud
         "method": {"use": "plain", "hidden": {"choice": [2, 4]}},
         "penalties": [{"use": "size", "level": {"log": [1e-4, 1.0], "points": 8}}],
         "discretizers": [{"use": discretizer}],
-        "train": {"steps": 40, "lr": 0.05, "finetune": 5, "reports": 4},
+        "train": {"steps": 40, "lr": 0.05, "finetune": 5, "retrain": retrain, "reports": 4},
         "seeds": 2,
         "mlflow": None,
     }
@@ -557,3 +557,17 @@ def test_a_certificate_is_columns_a_file_and_a_part_of_the_report(tmp_path: Path
     for text in ("What is certain about its choices", "0.25, -1", "<td>yes</td>", "relu 0.5", "<td>gap</td>"):
         assert text in page
     assert results.certificate(study(tmp_path, "amount").folder, name) is None
+
+
+def test_both_scores_of_an_architecture_that_was_trained_from_scratch_are_told(tmp_path: Path) -> None:
+    done = study(tmp_path, "amount", retrain=40)
+    frame = done.frame
+    for part in ("train", "valid", "test"):
+        assert {f"inherited_{part}_error", f"retrained_{part}_error", f"{part}_error"} <= set(frame.columns)
+    kept = frame[["inherited_valid_loss", "retrained_valid_loss"]].min(axis=1)
+    assert np.allclose(frame["valid_loss"], kept)
+    assert (frame["inherited_valid_loss"] < frame["retrained_valid_loss"]).any()
+    assert (frame["inherited_valid_loss"] > frame["retrained_valid_loss"]).any()
+    page = (done.folder / "report.html").read_text()
+    assert "<th>from scratch</th>" in page
+    assert "also trained from scratch" in page
