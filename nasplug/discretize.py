@@ -25,7 +25,7 @@ Certificates = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A search method with nothing left to search: gates and choices are fixed, blocks and biases train.
+    """A search method with nothing left to search: gates and choices are fixed, blocks, biases and kernels train.
 
     It lets fine-tuning use the one training loop. Weights off the paths have gate 0, hence gradient 0, hence stay 0.
     """
@@ -36,7 +36,9 @@ class Frozen:
     def init(self, task: Task, seeds: Tensor) -> Params:
         """The weights as they stand."""
         blocks = {f"block {to} {source}": w.clone() for (to, source), w in self.nets.blocks.items()}
-        return blocks | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
+        kernels = {f"kernel {layer}": w.clone() for layer, w in self.nets.kernels.items()}
+        kernels |= {f"kernel bias {layer}": b.clone() for layer, b in self.nets.kernel_biases.items()}
+        return blocks | kernels | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The frozen architecture with these weights."""
@@ -44,6 +46,8 @@ class Frozen:
             self.nets,
             blocks={(to, source): params[f"block {to} {source}"] for to, source in self.nets.blocks},
             biases={layer: params[f"bias {layer}"] for layer in self.nets.biases},
+            kernels={layer: params[f"kernel {layer}"] for layer in self.nets.kernels},
+            kernel_biases={layer: params[f"kernel bias {layer}"] for layer in self.nets.kernel_biases},
         )
 
     def forward(self, nets: Networks, x: Tensor) -> Tensor:
@@ -138,4 +142,6 @@ def finetune(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks
         nets,
         blocks={edge: pick(tuned.blocks[edge], w) for edge, w in nets.blocks.items()},
         biases={layer: pick(tuned.biases[layer], b) for layer, b in nets.biases.items()},
+        kernels={layer: pick(tuned.kernels[layer], w) for layer, w in nets.kernels.items()},
+        kernel_biases={layer: pick(tuned.kernel_biases[layer], b) for layer, b in nets.kernel_biases.items()},
     )

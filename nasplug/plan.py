@@ -431,7 +431,7 @@ def try_out(parts: Components, search: Search) -> Networks:
         nets = parts.method.relax(params, first.tau.at(0))
         nets.check()
     _elementwise(nets, method)
-    if nets.widths[0] != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
+    if nets.inputs != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
             "outputs; take another method, or another task"
@@ -494,7 +494,7 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
         return MOST_ROWS
     batch = parts.batch or parts.task.train.samples
     params = floats(search.method.init(parts.task, search.seeds[:1]).values())
-    size = 4 * (WORKING_COPIES * params + 4 * batch * sum(nets.widths[1:]))
+    size = 4 * (WORKING_COPIES * params + 4 * batch * nets.activations)
     fair = max(16, -(-rows // places(parts.study)))
     return max(8, min(MOST_ROWS, fair, CACHE_BYTES // size))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product
+from nasplug.networks import Edge, Networks, alive, features, forward, harden, mixed, product
 from nasplug.tasks import Task
 
 __all__ = ["Obs", "left", "obs"]
@@ -54,11 +54,12 @@ def _plain(nets: Networks) -> Networks:
 
 def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
     """Activations of layers 0..last: ``x (I, B)`` -> ``(K, H, B)`` each."""
-    values = [x.expand(nets.replicas, *x.shape)]
+    first = features(nets, x)  # (I, B) or (K, F, B)
+    values = [first.expand(nets.replicas, *first.shape[-2:])]
     for layer in range(1, last + 1):
         z = nets.biases[layer].unsqueeze(-1)
         for source, a in enumerate(values):
-            z = z + product(nets.blocks[layer, source], x if source == 0 else a)
+            z = z + product(nets.blocks[layer, source], first if source == 0 else a)
         values.append(mixed(z, nets.candidates, nets.choices.get(layer)) * nets.gates[layer].unsqueeze(-1))
     return values
 
