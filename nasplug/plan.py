@@ -341,7 +341,8 @@ def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: s
 def _elementwise(nets: Networks, method: str) -> None:
     """Refuse candidate activations that would break every network that takes them."""
     probe = torch.linspace(-PROBE, PROBE, 41, requires_grad=True)
-    for name in nets.candidates:
+    layers = () if nets.stem is None else nets.stem.layers
+    for name in dict.fromkeys((*nets.candidates, *(layer.activation for layer in layers))):
         with _blaming(f"activation {name!r} of {method}"):
             values = activation(name)(probe)
             if values.shape != probe.shape:

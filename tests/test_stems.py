@@ -247,7 +247,7 @@ def search_of(**changes: Any) -> Any:
 
 def test_fine_tuning_trains_the_kernels() -> None:
     search = search_of()
-    nets = discretize(search.task, search.method.relax(start(search).params, search.tau.at(0)), ())
+    nets, _ = discretize(search.task, search.method.relax(start(search).params, search.tau.at(0)), ())
     tuned = finetune(search, nets, 50, torch.full((3,), 0.02))
     assert not torch.equal(tuned.kernels[1], nets.kernels[1])
     after = evaluate(search.task, search.task.valid, tuned, forward)["loss"]
