@@ -20,7 +20,19 @@ from nasplug.tasks import Kind, Loss, Split, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnyKind", "Array", "Missing", "Part", "Scale", "Text", "assemble", "from_frames", "generator", "listed"]
+__all__ = [
+    "AnyKind",
+    "Array",
+    "Missing",
+    "Part",
+    "Scale",
+    "Text",
+    "assemble",
+    "from_frames",
+    "generator",
+    "listed",
+    "split_rows",
+]
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -117,16 +129,24 @@ def generator(where: str, seed: int, stream: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, stream])
 
 
-def _shares(where: str, valid: float, test: float) -> None:
-    if not (valid > 0.0 and test > 0.0 and valid + test < 1.0):
+def _shares(where: str, valid: float, test: float | None) -> None:
+    if test is None and not 0.0 < valid < 1.0:
+        raise ConfigError(
+            f"{where}: valid={valid}; needed: a share of the rows, above 0 and below 1 (the rest is for training)"
+        )
+    if test is not None and not (valid > 0.0 and test > 0.0 and valid + test < 1.0):
         raise ConfigError(
             f"{where}: valid={valid}, test={test}; needed: shares of the rows, each above 0 and below 1 together "
             "(the rest is for training)"
         )
 
 
-def _split(where: str, y: Array, classes: Sequence[str], valid: float, test: float, seed: int) -> list[Index]:
+def split_rows(
+    where: str, y: Array | Index, classes: Sequence[str], valid: float, test: float | None, seed: int
+) -> list[Index]:
     """Rows of train, valid and test, shuffled; each class is shared out by itself. Regression: no classes.
+
+    ``test`` None: there is a test split already, and the rows are train and valid.
 
     Ours rather than scikit-learn's because that one, called twice for three splits, may leave a split without a class.
     """
@@ -136,20 +156,21 @@ def _split(where: str, y: Array, classes: Sequence[str], valid: float, test: flo
     part = np.zeros(n, dtype=np.int64)  # 0 train, 1 valid, 2 test
     for code in range(max(1, len(classes))):
         members = order[y[order] == code] if classes else order
-        to_test = round(test * len(members))
-        to_valid = round((test + valid) * len(members))
+        to_test = round((test or 0.0) * len(members))
+        to_valid = round(((test or 0.0) + valid) * len(members))
         sizes = (len(members) - to_valid, to_valid - to_test, to_test)
-        if min(sizes) < 1 or (not classes and sizes[0] < 2):
+        if min(sizes if test is not None else sizes[:2]) < 1 or (not classes and sizes[0] < 2):
+            held = f"{sizes[1]} for validation" + (f" and {sizes[2]} for the test" if test is not None else "")
+            asked = f"valid={valid}" + (f" and test={test}" if test is not None else "")
             what = f"class {classes[code]!r} has {len(members)} rows" if classes else f"there are {n} rows"
             raise ConfigError(
-                f"{where}: {what}, too few: valid={valid} and test={test} would give {sizes[0]} for training, "
-                f"{sizes[1]} for validation and {sizes[2]} for the test; each split needs "
+                f"{where}: {what}, too few: {asked} would give {sizes[0]} for training, {held}; each split needs "
                 f"{'a row of each class' if classes else 'a row, training two'}. "
-                f"Add rows, {'leave the class out, ' if classes else ''}or change valid and test"
+                f"Add rows, {'leave the class out, ' if classes else ''}or change {asked}"
             )
         part[members[:to_test]] = 2
         part[members[to_test:to_valid]] = 1
-    return [order[part[order] == p] for p in range(3)]
+    return [order[part[order] == p] for p in range(3 if test is not None else 2)]
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
@@ -362,7 +383,7 @@ def from_frames(
             )
         words = list(named)
     regression = kind == "regression"
-    rows = _split(where, y, () if regression else words, valid, test, seed)
+    rows = split_rows(where, y, () if regression else words, valid, test, seed)
     train = rows[0]
     x = _filled(where, x, train, features)
     inputs_scale = Scale.none(len(features))

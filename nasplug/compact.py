@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, activation, alive, harden, sizes, take
+from nasplug.stems import Stem
 from nasplug.tasks import Task
 
 __all__ = ["CompactNetwork", "compact", "export", "load", "save"]
@@ -29,6 +30,7 @@ class CompactNetwork(nn.Module):
     """``x (N, I)`` -> ``(N, O)``, rows are samples as everywhere outside nasplug.
 
     ``h_0 = (x[:, kept] - shift) / scale``; ``h_l = f_l(sum_m h_m W_lm^T + b_l)``; the output is ``link(z) * scale + shift``.
+    With a stem, ``h_0 = stem((x - shift) / scale)[:, kept]``: x is the image, row after row, channel after channel.
     Neurons of a layer are ordered by activation, so that each function is called once a layer.
     Built from its record alone; weights come by ``load_state_dict``.
     """
@@ -47,9 +49,17 @@ class CompactNetwork(nn.Module):
             raise ConfigError(f"network record has activations {self.activations} for hidden layers of {self.widths[1:-1]}")
         if record["link"] not in get_args(Link):
             raise ConfigError(f"network record has link {record['link']!r}; known: {', '.join(get_args(Link))}")
+        self.stem: Stem | None = None
+        if "stem" in record:
+            self.stem = Stem(**{key: record["stem"][key] for key in ("image", "layers")})
+            for number, (shape, part) in enumerate(zip(self.stem.shapes, self.stem.layers, strict=False), start=1):
+                kernel = torch.zeros(1, part.channels, shape[0], *part.window)
+                self.register_parameter(f"kernel_{number}", nn.Parameter(kernel))
+                self.register_parameter(f"kernel_bias_{number}", nn.Parameter(torch.zeros(1, part.channels)))
+        read = self.widths[0] if self.stem is None else self.stem.inputs
         self.register_buffer("kept", torch.tensor(record["kept_inputs"], dtype=torch.long))
-        self.register_buffer("input_shift", torch.zeros(self.widths[0]))
-        self.register_buffer("input_scale", torch.ones(self.widths[0]))
+        self.register_buffer("input_shift", torch.zeros(read))
+        self.register_buffer("input_scale", torch.ones(read))
         self.register_buffer("output_shift", torch.zeros(self.widths[-1]))
         self.register_buffer("output_scale", torch.ones(self.widths[-1]))
         for to, source in self.edges:
@@ -59,9 +69,7 @@ class CompactNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw features ``(N, I)`` -> predictions ``(N, O)``: units of the target, or probabilities."""
-        values = [
-            (x.index_select(1, self.get_buffer("kept")) - self.get_buffer("input_shift")) / self.get_buffer("input_scale")
-        ]
+        values = [self._first(x)]
         for layer in range(1, len(self.widths)):
             z = self.get_parameter(f"bias_{layer}").expand(x.shape[0], -1)
             for to, source in self.edges:
@@ -81,10 +89,25 @@ class CompactNetwork(nn.Module):
             out = torch.softmax(out, 1)
         return out * self.get_buffer("output_scale") + self.get_buffer("output_shift")
 
+    def _first(self, x: Tensor) -> Tensor:
+        """Layer 0, ``(N, H_0)``."""
+        kept, shift, scale = (self.get_buffer(name) for name in ("kept", "input_shift", "input_scale"))
+        if self.stem is None:
+            return (x.index_select(1, kept) - shift) / scale
+        layers = range(1, len(self.stem.layers) + 1)
+        kernels = {n: self.get_parameter(f"kernel_{n}") for n in layers}
+        biases = {n: self.get_parameter(f"kernel_bias_{n}") for n in layers}
+        return self.stem(kernels, biases, ((x - shift) / scale).T)[0].index_select(0, kept).T
+
+    @property
+    def first_names(self) -> list[str]:
+        """A name a neuron of layer 0: the features that are read, or those of the stem."""
+        names = self.record["features"] if self.stem is None else self.record["stem"]["names"]
+        return [str(names[i]) for i in self.record["kept_inputs"]]
+
     def extra_repr(self) -> str:
         """What stands between the brackets when it is printed."""
-        size = self.record["sizes"]
-        features = [self.record["features"][i] for i in self.record["kept_inputs"]]
+        size, features = self.record["sizes"], self.first_names
         shown = ", ".join(features[:6]) + (", ..." if len(features) > 6 else "")
         return f"widths={self.widths}, edges={size['edges']}, parameters={size['parameters']}, inputs: {shown}"
 
@@ -98,6 +121,26 @@ def _link(task: Task | None) -> Link:
     if task is None or task.loss == "mse":
         return "identity"
     return "sigmoid" if task.loss == "logistic" else "softmax"
+
+
+def _thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
+    """The stem without its unused channels: its record, its weights, and where the used ``features (F,)`` are now."""
+    assert one.stem is not None  # for the type checker
+    used = one.stem.used(one.kernels, features.unsqueeze(0))
+    keep = {0: torch.arange(one.stem.image[0])}
+    for number, mask in used.items():
+        mask = mask[0].clone()
+        mask[0] |= not bool(mask.any())  # a layer of which the next reads nothing still has to be one
+        keep[number] = mask.nonzero().squeeze(1)
+    layers = range(1, len(used) + 1)
+    thin = one.stem.thinned([len(keep[number]) for number in layers])
+    state = {}
+    for number in layers:
+        kernel, bias = one.kernels[number], one.kernel_biases[number]
+        state[f"kernel_{number}"] = kernel[:, keep[number]][:, :, keep[number - 1]].contiguous()
+        state[f"kernel_bias_{number}"] = bias[:, keep[number]].contiguous()
+    places = features.reshape(one.stem.shapes[-1])[keep[len(used)]].flatten().nonzero().squeeze(1)
+    return thin.model_dump() | {"names": thin.names}, state, places
 
 
 @torch.no_grad()
@@ -144,20 +187,26 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
     for layer in layers[1:]:
         bias = one.biases[layer][0] if layer in one.biases else torch.zeros(one.widths[layer])
         state[f"bias_{place[layer]}"] = bias[keep[layer]].contiguous()
+    before: dict[str, Any] = {}
+    read = keep[0]  # indices of x
+    if one.stem is not None and len(read):
+        before["stem"], kernels, keep[0] = _thin_stem(one, masks[0])
+        state |= kernels
+        read = torch.arange(one.stem.inputs)
     state["kept"] = keep[0]
-    ones = {"input": len(keep[0]), "output": one.widths[-1]}
+    ones = {"input": len(read), "output": one.widths[-1]}
     for end, width in ones.items():
         state[f"{end}_shift"], state[f"{end}_scale"] = torch.zeros(width), torch.ones(width)
     if task is not None:
-        state["input_shift"] = task.input_shift.float()[keep[0]]
-        state["input_scale"] = task.input_scale.float()[keep[0]]
+        state["input_shift"] = task.input_shift.float()[read]
+        state["input_scale"] = task.input_scale.float()[read]
         if task.kind == "regression":
             state["output_shift"], state["output_scale"] = task.output_shift.float(), task.output_scale.float()
     size = {name: int(value) for name, value in sizes(one).items()}
     record: dict[str, Any] = {
         "format": FORMAT,
-        "inputs": one.widths[0],
-        "features": list(task.features) if task else [f"x{i}" for i in range(one.widths[0])],
+        "inputs": one.inputs,
+        "features": list(task.features) if task else [f"x{i}" for i in range(one.inputs)],
         "kept_inputs": keep[0].tolist(),
         "widths": [len(keep[layer]) for layer in layers],
         "activations": [groups[layer] for layer in layers[1:-1]],
@@ -165,6 +214,7 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
         "link": _link(task),
         "targets": list(task.targets) if task else [f"y{i}" for i in range(one.widths[-1])],
         "sizes": size,
+        **before,
     }
     module = CompactNetwork(json.loads(json.dumps(record)))
     module.load_state_dict(state)

@@ -13,8 +13,9 @@ from nasplug.contracts import Certifying, Discretizer, Params, Score
 from nasplug.errors import ContractError
 from nasplug.networks import Networks, alive, forward, harden, where
 from nasplug.optimizers import Adam
-from nasplug.replicas import uniform
+from nasplug.replicas import seeds_of, uniform
 from nasplug.schedules import Track, cosine, tabulate
+from nasplug.stems import drawn
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
@@ -26,7 +27,7 @@ Certificates = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A search method with nothing left to search: gates and choices are fixed, blocks and biases train.
+    """A search method with nothing left to search: gates and choices are fixed, blocks, biases and kernels train.
 
     It lets fine-tuning use the one training loop. Weights off the paths have gate 0, hence gradient 0, hence stay 0.
     """
@@ -37,7 +38,9 @@ class Frozen:
     def init(self, task: Task, seeds: Tensor) -> Params:
         """The weights as they stand."""
         blocks = {f"block {to} {source}": w.clone() for (to, source), w in self.nets.blocks.items()}
-        return blocks | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
+        kernels = {f"kernel {layer}": w.clone() for layer, w in self.nets.kernels.items()}
+        kernels |= {f"kernel bias {layer}": b.clone() for layer, b in self.nets.kernel_biases.items()}
+        return blocks | kernels | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The frozen architecture with these weights."""
@@ -45,6 +48,8 @@ class Frozen:
             self.nets,
             blocks={(to, source): params[f"block {to} {source}"] for to, source in self.nets.blocks},
             biases={layer: params[f"bias {layer}"] for layer in self.nets.biases},
+            kernels={layer: params[f"kernel {layer}"] for layer in self.nets.kernels},
+            kernel_biases={layer: params[f"kernel bias {layer}"] for layer in self.nets.kernel_biases},
         )
 
     def forward(self, nets: Networks, x: Tensor) -> Tensor:
@@ -76,6 +81,11 @@ class Fresh(Frozen):
                     params[f"block {to} {source}"] = noise.to(mask) * mask * bound.unsqueeze(-1)
             if layer in self.nets.biases:
                 params[f"bias {layer}"] = uniform(seeds, f"retrain/bias {layer}", (width,), -1.0, 1.0).to(like) * bound
+        for name, fresh in drawn(self.nets.stem, seeds_of(seeds, "retrain")).items():
+            *_, number = name.split()
+            kernel = self.nets.kernels[int(number)]
+            used = (kernel != 0) if fresh.dim() > 2 else (kernel != 0).flatten(2).any(2)
+            params[name] = fresh.to(like) * used
         return params
 
 

@@ -326,10 +326,6 @@ def _blocks(network: CompactNetwork) -> dict[Edge, Array]:
     return {(to, source): state[f"weight_{to}_{source}"].double().numpy() for to, source in network.edges}
 
 
-def _features(record: Mapping[str, Any]) -> list[str]:
-    return [str(record["features"][i]) for i in record["kept_inputs"]]
-
-
 def _hidden(record: Mapping[str, Any]) -> list[list[str]]:
     return [[name for name, count in layer for _ in range(count)] for layer in record["activations"]]
 
@@ -367,7 +363,7 @@ def strengths(network: CompactNetwork) -> list[Strength]:
             return "±"
         return "+" if signed[i] > 0 else "-"
 
-    found = [Strength(i, name, float(strength[i]), sign(i)) for i, name in enumerate(_features(network.record))]
+    found = [Strength(i, name, float(strength[i]), sign(i)) for i, name in enumerate(network.first_names)]
     return sorted(found, key=lambda s: -s.value)
 
 
@@ -451,7 +447,7 @@ def _draw_graph(network: CompactNetwork) -> Figure:
     places = _places(_order(network, blocks))
     reach = max(float(np.abs(p).max()) if len(p) else 0.0 for p in places)
     arcs = _arcs(blocks, places, reach)
-    names = [_shorten(n, 32) for n in _features(record)]
+    names = [_shorten(n, 32) for n in network.first_names]
     outputs = [_shorten(n, 24) for n in _outputs(record)]
     left = -(BAR + 0.9) - 0.21 * max([len(n) for n in names], default=0)
     right = STEP * (len(places) - 1) + 0.5 + 0.22 * max(len(n) for n in outputs)
@@ -543,7 +539,7 @@ def _draw_blocks(network: CompactNetwork) -> Figure:
     last = len(network.widths) - 1
     mixed = [len(set(kinds)) > 1 for kinds in hidden]
     words = ["inputs", *(f"layer {i}" + ("" if mixed[i - 1] else f" ({hidden[i - 1][0]})") for i in range(1, last)), "output"]
-    names = _features(record)
+    names = network.first_names
     rows = [s.place for s in strengths(network)]
     tallest = max(network.widths[source] for _, source in blocks)
     height = min(max(0.15 * tallest, 3.0), 11.0) + 0.8
@@ -739,6 +735,9 @@ def network_picture(network: CompactNetwork, most: int = 24) -> str:
     size = record["sizes"]
     outputs = ", ".join(_outputs(record)[:4]) + (", …" if widths[-1] > 4 else "")
     layers = [f"{widths[0]} of {record['inputs']} features"]
+    if network.stem is not None:
+        shapes = [" x ".join(map(str, shape)) for shape in network.stem.shapes]
+        layers = [*shapes, f"{widths[0]} of {network.stem.features} features"]
     layers += [" + ".join(f"{count} {name}" for name, count in layer) for layer in record["activations"]]
     lines = [" ─▶ ".join([*layers, outputs])]
     skips = [edge for edge in network.edges if edge[0] - edge[1] > 1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from torch.nn import functional as F
 from nasplug.errors import ConfigError, ContractError, did_you_mean
 from nasplug.hookspecs import Register, hookimpl
 
+if TYPE_CHECKING:
+    from nasplug.stems import Stem
+
 __all__ = [
     "ACTIVATIONS",
     "PARTS",
@@ -26,6 +29,7 @@ __all__ = [
     "Networks",
     "activation",
     "alive",
+    "features",
     "forward",
     "harden",
     "mixed",
@@ -38,7 +42,7 @@ __all__ = [
 Key = TypeVar("Key")
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 
-PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues")
+PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases")
 
 
 def _identity(z: Tensor) -> Tensor:
@@ -101,10 +105,10 @@ class Networks:
     """K feed-forward networks with one skeleton, at one moment of the search.
 
     ``a_l = g_l * sum_c choice_lc f_c( sum_{m<l} (blocks * edge_gates)_{l,m} a_m + biases_l )``; the output layer has
-    neither activation nor gate.
+    neither activation nor gate. Layer 0 is the input, or what a stem makes of it.
 
     Attributes:
-        widths: neurons of each layer, input first, output last.
+        widths: neurons of each layer, layer 0 first, output last.
         blocks: dense blocks and skip blocks alike, ``(K, H_to, H_from)``.
         biases: ``(K, H)``, layers 1..D.
         gates: ``(K, H)`` in [0, 1], hidden neurons; 1 = kept.
@@ -112,6 +116,9 @@ class Networks:
         choices: ``(K, H or 1, A)`` on the simplex over ``candidates``.
         eigenvalues: ``(K, H)``, spectral methods only; they inform, the canonical forward does not read them.
         candidates: activation names; with one name no choices are needed.
+        stem: convolutions between the input and layer 0 (`nasplug.stems.Stem`), or None.
+        kernels: of each layer of the stem, ``(K, C_out, C_in, h, w)``.
+        kernel_biases: ``(K, C_out)``.
     """
 
     widths: tuple[int, ...]
@@ -122,6 +129,19 @@ class Networks:
     choices: Mapping[int, Tensor] = field(default_factory=dict)
     eigenvalues: Mapping[int, Tensor] = field(default_factory=dict)
     candidates: tuple[str, ...] = ("relu",)
+    stem: Stem | None = None
+    kernels: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_biases: Mapping[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> int:
+        """I: what a sample of ``x`` has."""
+        return self.widths[0] if self.stem is None else self.stem.inputs
+
+    @property
+    def activations(self) -> int:
+        """Numbers that a sample's way through one network takes: to plan memory and time by."""
+        return sum(self.widths[1:]) + (0 if self.stem is None else self.stem.activations)
 
     @property
     def depth(self) -> int:
@@ -157,6 +177,8 @@ class Networks:
             edge_gates=each(self.edge_gates),
             choices=each(self.choices),
             eigenvalues=each(self.eigenvalues),
+            kernels=each(self.kernels),
+            kernel_biases=each(self.kernel_biases),
         )
 
     def check(self) -> None:
@@ -203,6 +225,12 @@ class Networks:
             raise ContractError(f"{len(self.candidates)} candidate activations need choices for every hidden layer")
         for name in self.candidates:
             activation(name)
+        if self.stem is not None:
+            self.stem.check(self.kernels, self.kernel_biases, k)
+            if self.stem.features != self.widths[0]:
+                raise ContractError(f"layer 0 has {self.widths[0]} neurons for a stem of {self.stem.features} features")
+        elif self.kernels or self.kernel_biases:
+            raise ContractError("kernels without a stem that says where they go")
 
 
 def take(nets: Networks, index: Tensor) -> Networks:
@@ -227,6 +255,8 @@ def where(rows: Tensor, new: Networks, old: Networks) -> Networks:
         edge_gates=each(new.edge_gates, old.edge_gates),
         choices=each(new.choices, old.choices),
         eigenvalues=each(new.eigenvalues, old.eigenvalues),
+        kernels=each(new.kernels, old.kernels),
+        kernel_biases=each(new.kernel_biases, old.kernel_biases),
     )
 
 
@@ -257,12 +287,17 @@ def mixed(z: Tensor, candidates: tuple[str, ...], choice: Tensor | None) -> Tens
     return total
 
 
+def features(nets: Networks, x: Tensor) -> Tensor:
+    """Layer 0: ``x (I, B)`` shared or ``(K, I, B)`` as it is, or ``(K, F, B)``, what the stem makes of it."""
+    return x if nets.stem is None else nets.stem(nets.kernels, nets.kernel_biases, x)
+
+
 def forward(nets: Networks, x: Tensor) -> Tensor:
     """The canonical forward: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``. Dense and skip blocks are summed."""
     incoming: list[list[int]] = [[] for _ in nets.widths]
     for to, source in nets.blocks:
         incoming[to].append(source)
-    values: list[Tensor] = [x]  # (I, B) or (K, I, B), then (K, H, B)
+    values: list[Tensor] = [features(nets, x)]  # (I, B) or (K, H_0, B), then (K, H, B)
     for layer in range(1, nets.depth + 1):
         z: Tensor | None = None
         for source in incoming[layer]:
@@ -285,7 +320,7 @@ def alive(nets: Networks) -> Networks:
 
     Soft edge gates are folded into the weights, soft neuron gates into the outgoing weights (exact). A neuron that no input
     reaches is a constant: its value is folded into the biases downstream (exact, also where ``f(0) != 0``). A neuron
-    that reaches no output is dropped. Idempotent, row by row.
+    that reaches no output is dropped, and so is a channel of the stem. Idempotent, row by row.
     """
     d = nets.depth
     weights: dict[Edge, Tensor] = {}
@@ -331,13 +366,27 @@ def alive(nets: Networks) -> Networks:
         if source > 0 and (offset or source in biased):
             biased.add(to)
     kept_biases = {layer: biases[layer] * gates[layer] if layer < d else biases[layer] for layer in sorted(biased)}
-    return replace(
+    found = replace(
         nets,
         blocks={edge: torch.where(edge_gates[edge] > 0, w, torch.zeros_like(w)) for edge, w in weights.items()},
         biases=kept_biases,
         gates=gates,
         edge_gates=edge_gates,
     )
+    return _with_used_channels(found, useful[0])
+
+
+def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
+    """Zeros in the channels of the stem that reach no feature that is ``read``, bool ``(K, F)``."""
+    if nets.stem is None:
+        return nets
+    used = nets.stem.used(nets.kernels, read)
+
+    def cut(tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        masks = {n: used[n].reshape(*used[n].shape, *[1] * (t.dim() - 2)) for n, t in tensors.items()}
+        return {n: torch.where(masks[n], t, torch.zeros_like(t)) for n, t in tensors.items()}
+
+    return replace(nets, kernels=cut(nets.kernels), kernel_biases=cut(nets.kernel_biases))
 
 
 def harden(nets: Networks) -> Networks:
@@ -354,7 +403,8 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     """What is left on input-output paths, each long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
 
     ``neurons`` are hidden ones, ``layers`` hidden layers with a neuron. ``parameters`` counts edges plus the non-zero biases
-    of kept neurons and of outputs.
+    of kept neurons and of outputs, plus the non-zero kernels and biases of a stem's used channels. With a stem ``inputs`` is
+    the whole image, unless no feature is used.
     """
     hard = alive(nets)
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
@@ -369,4 +419,8 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
         layers += (gate > 0).any(1)
     for bias in hard.biases.values():
         biases += (bias != 0).sum(1)
-    return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": inputs.sum(1), "parameters": edges + biases}
+    reads = inputs.sum(1) if nets.stem is None else nets.inputs * inputs.any(1).long()
+    parameters = edges + biases
+    for tensor in (*hard.kernels.values(), *hard.kernel_biases.values()):
+        parameters = parameters + (tensor != 0).flatten(1).sum(1)
+    return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": reads, "parameters": parameters}

@@ -32,6 +32,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import TASK, Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
+from nasplug.stems import Stem
 from nasplug.train import Report, Search, State, evaluate, start, train
 
 __all__ = ["CERTIFICATE", "HISTORIES", "TABLE", "arithmetic", "load_networks", "run_pack", "worth_compiling"]
@@ -42,6 +43,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SPLITS = ("train", "valid", "test")
 CERTIFICATE = "certificate"
 CHECKPOINT_SECONDS = 5.0
+LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")
 
 EAGER_SECONDS_PER_FLOAT = 1e-9  # measured on one core, good to a factor of two: enough to decide whether compiling pays
@@ -85,13 +87,13 @@ def arithmetic(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], widths: tuple[int, ...]) -> bool:
+def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], activations: int) -> bool:
     """Whether the steps of this pack take long enough to pay for a compilation. From sizes alone, hence reproducible."""
     choice = parts.study.train.compile
     if choice != "auto":
         return choice
     batch = parts.batch or parts.task.train.samples
-    numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * sum(widths[1:])
+    numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * activations
     seconds = EAGER_SECONDS_PER_FLOAT * numbers * len(search.seeds) * search.steps
     compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
     return seconds > COMPILE_SECONDS and compiler
@@ -182,8 +184,8 @@ def run_pack(
     done = state.step
     every = max(1, search.steps // study.train.reports)
     with torch.no_grad():
-        widths = parts.method.relax(state.params, search.tau.at(0)).widths
-    compiled = worth_compiling(parts, search, state.params, widths)
+        activations = parts.method.relax(state.params, search.tau.at(0)).activations
+    compiled = worth_compiling(parts, search, state.params, activations)
     healthy = torch.ones(pack.rows, dtype=torch.bool, device=device)
     training = time.perf_counter()
     saved = training
@@ -304,10 +306,12 @@ def _cells(values: Sequence[Any]) -> list[Any]:
 def _save_networks(folder: Path, nets: Networks) -> None:
     """Hard networks of the whole pack; edge gates are where a weight is not zero, so they need no room."""
     tensors = {f"blocks/{to}/{source}": w for (to, source), w in nets.blocks.items()}
-    for part in ("biases", "gates", "choices", "eigenvalues"):
+    for part in LAYERS:
         # Cloned: safetensors refuses tensors that share memory, as the layers of one parameter may.
         tensors |= {f"{part}/{layer}": t.clone() for layer, t in getattr(nets, part).items()}
     metadata = {"widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
+    if nets.stem is not None:
+        metadata["stem"] = nets.stem.model_dump_json()
     _replace_file(folder / NETWORKS, tensors, metadata)
 
 
@@ -319,11 +323,12 @@ def load_networks(folder: Path) -> Networks:
     """
     path = folder / NETWORKS
     blocks: dict[Edge, Tensor] = {}
-    parts: dict[str, dict[int, Tensor]] = {"biases": {}, "gates": {}, "choices": {}, "eigenvalues": {}}
+    parts: dict[str, dict[int, Tensor]] = {part: {} for part in LAYERS}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
+        stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
         for key, tensor in load_file(path).items():
             part, *where = key.split("/")
             if part == "blocks":
@@ -337,5 +342,6 @@ def load_networks(folder: Path) -> Networks:
         blocks=blocks,
         edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
         candidates=candidates,
+        stem=stem,
         **parts,
     )

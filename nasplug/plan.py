@@ -380,7 +380,8 @@ def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: s
 def _elementwise(nets: Networks, method: str) -> None:
     """Refuse candidate activations that would break every network that takes them."""
     probe = torch.linspace(-PROBE, PROBE, 41, requires_grad=True)
-    for name in nets.candidates:
+    layers = () if nets.stem is None else nets.stem.layers
+    for name in dict.fromkeys((*nets.candidates, *(layer.activation for layer in layers))):
         with _blaming(f"activation {name!r} of {method}"):
             values = activation(name)(probe)
             if values.shape != probe.shape:
@@ -470,7 +471,7 @@ def try_out(parts: Components, search: Search) -> Networks:
         nets = parts.method.relax(params, first.tau.at(0))
         nets.check()
     _elementwise(nets, method)
-    if nets.widths[0] != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
+    if nets.inputs != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
             "outputs; take another method, or another task"
@@ -541,7 +542,7 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
         return most
     batch = parts.batch or parts.task.train.samples
     params = floats(search.method.init(search.task, search.seeds[:1]).values())
-    size = 4 * (WORKING_COPIES * params + 4 * batch * sum(nets.widths[1:]))
+    size = 4 * (WORKING_COPIES * params + 4 * batch * nets.activations)
     fair = max(16, -(-rows // places(parts.study)))
     return min(most, max(8, min(fair, CACHE_BYTES // size)))
 

@@ -32,7 +32,7 @@ KINDS: Mapping[str, str] = {
 }
 """Plugin kind -> the hook that offers it."""
 
-BUILT_IN = ("nasplug.networks", "nasplug.schedules", "nasplug.datasets")
+BUILT_IN = ("nasplug.networks", "nasplug.schedules", "nasplug.datasets", "nasplug.images")
 GROUP = "nasplug"
 ONLY = "NASPLUG_LOAD_PLUGINS"
 

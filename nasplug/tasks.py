@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -76,6 +77,7 @@ class Task:
         input_shift, input_scale: ``x = (raw - shift) / scale``, each ``(I,)``; from the training split alone.
         output_shift, output_scale: ``raw target = y * scale + shift``, each ``(O,)``; zeros and ones for labels.
         source: where the data came from, in words.
+        image: channels, rows and columns, where the inputs are an image read in this order; else None.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Task:
     output_scale: Tensor
     source: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    image: tuple[int, int, int] | None = None
 
     @property
     def inputs(self) -> int:
@@ -130,8 +133,8 @@ class Task:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What data sets must have in common to be one stack: kind, loss, inputs, outputs, samples of each split."""
-        return self.kind, self.loss, self.inputs, self.outputs, *(split.samples for split in self.splits)
+        """What data sets must have in common to be one stack: kind, loss, image, inputs, outputs, samples of each split."""
+        return self.kind, self.loss, self.image, self.inputs, self.outputs, *(split.samples for split in self.splits)
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -204,6 +207,11 @@ class Task:
                         f"task {self.name!r}: the {part} split has {what} values that are not finite; "
                         "drop or fill those rows first"
                     )
+        if self.image is not None and math.prod(self.image) != self.inputs:
+            raise ConfigError(
+                f"task {self.name!r}: images of {list(self.image)} (channels, rows, columns) are {math.prod(self.image)} "
+                f"numbers, and there are {self.inputs} inputs; correct one of the two"
+            )
         if bool((self.train.y == self.train.y[..., :1]).all()):
             raise ConfigError(
                 f"task {self.name!r}: the target is constant on the training split; there is nothing to learn from it"

@@ -38,6 +38,8 @@ from nasplug.optimizers import Adam
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.replicas import normal, uniform
 from nasplug.schedules import tabulate
+from nasplug.stems import Convolution, Stem, drawn
+from nasplug.stems import parts as stem_parts
 from nasplug.tasks import Kind, Split, Task, stack
 
 __all__ = [
@@ -82,7 +84,8 @@ def example_networks(
 
     Weights and biases are normal, gates and edge gates uniform in [0, 1], eigenvalues normal on all layers 0..D. Choices
     are uniform points of the simplex, one a neuron in odd layers and one a layer in even ones, over three candidates.
-    ``skips`` joins every pair of layers, else only neighbours.
+    ``skips`` joins every pair of layers, else only neighbours. With ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1
+    channels on images of one row, which leaves as many features as there are inputs.
 
     Raises:
         ConfigError: for a part that is not in `nasplug.networks.PARTS`.
@@ -106,6 +109,10 @@ def example_networks(
         return (share / share.sum(-1, keepdim=True)).to(dtype)
 
     hidden = range(1, depth)
+    stem = Stem(
+        image=(1, 1, widths[0]), layers=tuple(Convolution(channels=n, kernel=(1, 3), activation="tanh") for n in (2, 1))
+    )
+    stem_of = {name: leaf.to(dtype) for name, leaf in drawn(stem, seeds).items()}
     return Networks(
         widths=tuple(widths),
         blocks={(to, source): gaussian(f"block/{to}/{source}", widths[to], widths[source]) for to, source in edges},
@@ -119,6 +126,7 @@ def example_networks(
         if "eigenvalues" in wanted
         else {},
         candidates=CANDIDATES if "choices" in wanted else CANDIDATES[:1],
+        **(stem_parts(stem, stem_of) if wanted & {"kernels", "kernel_biases"} else {}),
     )
 
 
@@ -336,7 +344,7 @@ class _Declared(Networks):
 def _declared(nets: Networks, needs: frozenset[str]) -> Networks:
     """``nets`` with every part outside ``needs`` poisoned."""
     shown: dict[str, Any] = {part: getattr(nets, part) if part in needs else _Forbidden(part, needs) for part in PARTS}
-    return _Declared(widths=nets.widths, candidates=nets.candidates, whole=nets, **shown)
+    return _Declared(widths=nets.widths, candidates=nets.candidates, stem=nets.stem, whole=nets, **shown)
 
 
 # The rebuild law: what a component makes of the examples, as a digest.
@@ -991,7 +999,7 @@ class SearchMethodLaws(Laws):
         task = self.task()
         for nets in self._soft(self.pack()):
             _fits(nets, "relax law")
-            ends = (nets.widths[0], nets.widths[-1])
+            ends = (nets.inputs, nets.widths[-1])
             assert ends == (task.inputs, task.outputs), f"relax law: {ends} inputs and outputs for {task.inputs, task.outputs}"
             assert nets.replicas == self.replicas, f"relax law: {nets.replicas} networks from {self.replicas} rows"
             for name, tensor in _tensors(nets).items():

@@ -26,6 +26,7 @@ __all__ = ["Architect", "Batches", "Report", "Search", "State", "alternate", "ev
 Batch = tuple[Tensor, Tensor]
 ARCHITECTURE = "architecture/"  # before the names of what the architect's optimizer remembers
 
+MOST_FLOATS = 64_000_000  # of one network
 CHUNK_FLOATS = 4_000_000  # activations held at once while scoring: stays in cache-sized pieces, whatever K and N are
 
 
@@ -385,12 +386,18 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
 
 @torch.no_grad()
 def evaluate(task: Task, split: Split, nets: Networks, forward: Callable[[Networks, Tensor], Tensor]) -> dict[str, Tensor]:
-    """Metrics of all rows on a split, ``{name: (K,)}``, a few rows at a time so that large K and N fit in memory."""
-    rows = max(1, CHUNK_FLOATS // (sum(nets.widths[1:]) * split.samples))
+    """Metrics of all rows on a split, ``{name: (K,)}``, a few rows at a time so that large K and N fit in memory.
+
+    Of images even one row's activations may not: then also some samples at a time.
+    """
+    rows = max(1, CHUNK_FLOATS // (nets.activations * split.samples))
+    columns = max(1, MOST_FLOATS // nets.activations)
     found: dict[str, list[Tensor]] = {}
     for first in range(0, nets.replicas, rows):
         part = nets.map(lambda t, first=first: t[first : first + rows])  # type: ignore[misc]
         data = split if split.x.dim() == 2 else Split(split.x[first : first + rows], split.y[first : first + rows])
-        for name, values in task.metrics(forward(part, data.x), data.y).items():
+        pieces = torch.split(data.x, columns, -1)
+        outputs = torch.cat([forward(part, x) for x in pieces], -1) if len(pieces) > 1 else forward(part, data.x)
+        for name, values in task.metrics(outputs, data.y).items():
             found.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in found.items()}

@@ -255,7 +255,9 @@ def test_frozen_networks_are_themselves() -> None:
     frozen = Frozen(nets)
     params = frozen.init(example_task(), torch.arange(3))
     assert set(params) == {"block 1 0", "block 2 0", "block 2 1", "block 3 0", "block 3 1", "block 3 2"} | {
-        f"bias {layer}" for layer in (1, 2, 3)
+        f"{name} {layer}"
+        for name, layers in (("bias", (1, 2, 3)), ("kernel", (1, 2)), ("kernel bias", (1, 2)))
+        for layer in layers
     }
     again = frozen.relax(params, torch.ones(3))
     for part in PARTS:

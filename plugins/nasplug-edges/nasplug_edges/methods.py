@@ -15,6 +15,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward
 from nasplug.networks import activation as known
 from nasplug.replicas import column
+from nasplug.stems import Stem
 from nasplug.tasks import Task
 from nasplug_edges.skeleton import Skeleton, linear, mirrored, nothing, small
 
@@ -166,7 +167,9 @@ def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:
 OPTIONS: Mapping[Mode, tuple[str, ...]] = {"annealed": ("slope",), "gated": ("start",), "l1": (), "snap": ("every", "cut")}
 
 
-def _check_snap(hidden: Sequence[int], skips: bool, bias: bool | None) -> None:
+def _check_snap(hidden: Sequence[int], skips: bool, bias: bool | None, stem: Stem | None) -> None:
+    if stem is not None:
+        raise ConfigError("edges: mode 'snap' with a stem; it rounds all weights to 0 and 1, kernels too. Take another mode")
     if skips or bias:
         raise ConfigError(
             f"edges: mode 'snap' with skips={skips}, bias={bias}; it has the blocks in->hidden, in->out and hidden->out and no "
@@ -187,6 +190,7 @@ def edges(
     start: float | None = None,
     every: int | None = None,
     cut: float | None = None,
+    stem: Stem | None = None,
 ) -> SearchMethod:
     """Structure-aware backpropagation: every edge is a weight, and training decides which edges stay.
 
@@ -207,6 +211,9 @@ def edges(
 
     ``bias``: biases of hidden and output layers; None means yes, except for ``snap``, which has none.
 
+    ``hidden: []`` (mode ``l1`` alone) is a linear model. ``stem``: convolutions in front (`nasplug.stems.Stem`), trained along;
+    their kernels are plain weights, which nothing searches (not with ``snap``).
+
     Fails: at a level too high for the task every edge goes, at one too low neurons share one job. ``l1`` with a constant
     level and no fine-tuning ends anywhere between both. XOR with four hidden units is lost in 0 to 2 of 100 seeds
     with ``annealed``, in 27 with ``l1``'s start. ``snap`` destroys what was learned at each rounding: it is here to be
@@ -214,19 +221,24 @@ def edges(
 
     Raises:
         ConfigError: for hidden layers that are missing or empty, an unknown activation, an option of another mode or out of
-            range.
+            range, or a stem that does not fit its image.
 
     Source: Structure-Aware Backpropagation; text and code differ, hence two modes. We differ in ``snap`` by leaving out the
     code's hidden x hidden block: data flow through the network once, so its edges never carry signal. The code counts them:
     its "14 of 30" edges with 4 hidden units are all 2*4 + 2 + 4 = 14 real ones, its "11 of 20" with 3 all of 6 + 2 + 3.
     """
-    if not hidden or min(hidden) < 1:
-        raise ConfigError(f"edges: hidden={list(hidden)}; needed: at least one layer of at least one neuron, for example [8]")
+    if min(hidden, default=1 if mode == "l1" else 0) < 1:
+        raise ConfigError(
+            f"edges: hidden={list(hidden)} with mode {mode!r}; needed: at least one layer of at least one neuron, for example "
+            "[8]; mode 'l1' also takes [], a linear model"
+        )
     known(activation)
     _refuse_others(mode, {"slope": slope, "start": start, "every": every, "cut": cut})
+    if stem is not None:
+        stem.check_shapes()
     if mode == "snap":
-        _check_snap(hidden, skips, bias)
-    skeleton = Skeleton(tuple(hidden), skips or mode == "snap", activation, mode != "snap" if bias is None else bias)
+        _check_snap(hidden, skips, bias, stem)
+    skeleton = Skeleton(tuple(hidden), skips or mode == "snap", activation, mode != "snap" if bias is None else bias, stem)
     if mode == "l1":
         return Plain(skeleton)
     if mode == "snap":

@@ -12,6 +12,7 @@ from torch import Tensor
 from nasplug.contracts import Params
 from nasplug.networks import Edge, Networks
 from nasplug.replicas import normal, orthogonal, uniform
+from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
 
 __all__ = ["Skeleton", "linear", "mirrored", "nothing", "small"]
@@ -44,12 +45,13 @@ def nothing(seeds: Tensor, stream: str, to: int, source: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """Hidden widths, skip blocks, biases and activation; input and output widths come from the task."""
+    """Hidden widths, skip blocks, biases, activation and a stem; input and output widths come from the task."""
 
     hidden: tuple[int, ...]
     skips: bool
     activation: str
     bias: bool
+    stem: Stem | None = None
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -60,10 +62,11 @@ class Skeleton:
     def draw(self, task: Task, seeds: Tensor, rule: Callable[[Edge], Draw], *, biased: bool) -> Params:
         """Fresh float64 blocks, ``block <to> <from> (K, H_to, H_from)``, and biases, ``bias <layer> (K, H)``.
 
+        A stem's leaves are those of `nasplug.stems.drawn`.
         ``rule`` says how a block starts; biases start as those of `torch.nn.Linear` if ``biased``, else at 0.
         """
-        widths = (task.inputs, *self.hidden, task.outputs)
-        params: Params = {}
+        widths = (entrance(self.stem, task), *self.hidden, task.outputs)
+        params: Params = drawn(self.stem, seeds)
         for to, source in self.edges:
             name = f"block {to} {source}"
             params[name] = rule((to, source))(seeds, f"edges/{name}", widths[to], widths[source])
@@ -83,4 +86,5 @@ class Skeleton:
             blocks=blocks,
             biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
             candidates=(self.activation,),
+            **parts(self.stem, params),
         )

@@ -42,6 +42,20 @@ class TestL1(SearchMethodLaws):
     options: ClassVar = {"mode": "l1", "hidden": [5], "bias": False}
 
 
+class TestLinear(SearchMethodLaws):
+    name = "edges"
+    options: ClassVar = {"mode": "l1", "hidden": []}
+
+
+class TestGatedBehindAStem(SearchMethodLaws):
+    name = "edges"
+    options: ClassVar = {
+        "mode": "gated",
+        "hidden": [4],
+        "stem": {"image": [1, 1, 3], "layers": [{"channels": 2, "kernel": [1, 2], "pool": [1, 2], "activation": "tanh"}]},
+    }
+
+
 class TestSnap(SearchMethodLaws):
     name = "edges"
     options: ClassVar = {"mode": "snap", "hidden": [4], "every": 2}

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from nasplug.contracts import Params, SearchMethod
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, forward, mixed, product
+from nasplug.networks import Edge, Networks, features, forward, mixed, product
 from nasplug.networks import activation as known
 from nasplug.replicas import uniform
+from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
 
 __all__ = ["Form", "Spectral", "chosen_form", "materialised", "recursive", "sparcs"]
@@ -39,7 +40,7 @@ def recursive(nets: Networks, x: Tensor) -> Tensor:
     ``s_0 = a_0``; for l = 1..D: ``u = phi_l s_{l-1}``, ``a_l = f(W_{l,l-1} s_{l-1})``, ``s_l = a_l - u`` (no f at the output).
     ``s`` carries what all skip blocks together bring: they are never made. The first layer's ``W s`` is ``-L_1 u``.
     """
-    u = product(nets.blocks[1, 0], x)  # (K, H_1, B)
+    u = product(nets.blocks[1, 0], features(nets, x))  # (K, H_1, B)
     if 1 in nets.biases:
         u = u + nets.biases[1].unsqueeze(-1)
     z = -nets.eigenvalues[1].unsqueeze(-1) * u
@@ -92,16 +93,18 @@ class Spectral:
     activation: str
     bias_input: bool
     form: Form
+    stem: Stem | None
     architecture: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
     holds: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``phi <l>`` (K, H_l, H_{l-1}), ``constant`` (K, H_1), ``eigenvalues`` (K, all hidden), ``output eigenvalues`` (K, O).
 
-        Eigenvectors are Xavier-uniform, ``U[-1, 1] sqrt(6 / (H_l + H_{l-1}))``; hidden eigenvalues 0, output ones 1.
+        Eigenvectors are Xavier-uniform, ``U[-1, 1] sqrt(6 / (H_l + H_{l-1}))``; hidden eigenvalues 0, output ones 1. A stem's
+        leaves are those of `nasplug.stems.drawn`.
         """
-        widths = (task.inputs, *self.hidden, task.outputs)
-        params: Params = {}
+        widths = (entrance(self.stem, task), *self.hidden, task.outputs)
+        params: Params = drawn(self.stem, seeds)
         for layer in range(1, len(widths)):
             source = widths[layer - 1] + (self.bias_input and layer == 1)
             bound = math.sqrt(6.0 / (widths[layer] + source))
@@ -125,6 +128,7 @@ class Spectral:
             biases={1: params["constant"]} if self.bias_input else {},
             eigenvalues=dict(enumerate((*hidden, last), start=1)),
             candidates=(self.activation,),
+            **parts(self.stem, params),
         )
 
     def hold(self, nets: Networks) -> Params:
@@ -148,6 +152,7 @@ def sparcs(
     activation: str = "relu",
     bias_input: bool = False,
     form: Form = "auto",
+    stem: Stem | None = None,
 ) -> SearchMethod:
     """Spectral architecture search: eigenvalues decide which neurons and layers a network needs.
 
@@ -161,12 +166,15 @@ def sparcs(
     inputs, whose weights are the biases of all layers in direct space. ``form``: ``recursive`` never makes a skip block and
     is linear in depth, ``materialised`` makes them all; both are exact, ``auto`` takes the one that costs less at the size.
 
+    ``stem``: convolutions in front (`nasplug.stems.Stem`), trained along; layer 0 is then what they put out. Their kernels are
+    plain weights: no eigenvalues, no penalty.
+
     Fails: with a ReLU the first layers grow last (at 0 its slope is 0; the output's neighbour must leave 0 first). Equal
     penalties on all layers may keep the wrong one: raise them for earlier layers. One eigenvalue at 0 does not
     switch a neuron off: the next layer's eigenvalues still let it pass.
 
     Raises:
-        ConfigError: for hidden layers that are missing or empty, or an unknown activation.
+        ConfigError: for hidden layers that are missing or empty, an unknown activation, or a stem that does not fit its image.
 
     Source: Spectral Architecture Search, equations 4.1-4.5. We differ: the input's eigenvalues are fixed at 0 (a constant
     added to all eigenvalues changes no weight); the recursive form is ours.
@@ -176,4 +184,6 @@ def sparcs(
             f"sparcs: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, for example [32]"
         )
     known(activation)
-    return Spectral(tuple(hidden), activation, bias_input, form)
+    if stem is not None:
+        stem.check_shapes()
+    return Spectral(tuple(hidden), activation, bias_input, form, stem)

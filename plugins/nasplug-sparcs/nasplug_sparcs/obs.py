@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, alive, forward, harden, mixed, product, where
+from nasplug.networks import Edge, Networks, alive, features, forward, harden, mixed, product, where
 from nasplug.tasks import Task
 
 __all__ = ["Obs", "left", "obs"]
@@ -55,11 +55,12 @@ def _plain(nets: Networks) -> Networks:
 
 def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
     """Activations of layers 0..last: ``x (I, B)`` or ``(K, I, B)`` -> ``(K, H, B)`` each."""
-    values = [x.expand(nets.replicas, *x.shape[-2:])]
+    first = features(nets, x)  # (I, B) or (K, F, B)
+    values = [first.expand(nets.replicas, *first.shape[-2:])]
     for layer in range(1, last + 1):
         z = nets.biases[layer].unsqueeze(-1)
         for source, a in enumerate(values):
-            z = z + product(nets.blocks[layer, source], x if source == 0 else a)
+            z = z + product(nets.blocks[layer, source], first if source == 0 else a)
         values.append(mixed(z, nets.candidates, nets.choices.get(layer)) * nets.gates[layer].unsqueeze(-1))
     return values
 

@@ -45,6 +45,22 @@ class TestMaterialised(SearchMethodLaws):
     options: ClassVar = {"hidden": [4, 3], "form": "materialised", "activation": "sigmoid", "bias_input": True}
 
 
+STEM = {
+    "image": [1, 1, 3],
+    "layers": [{"channels": 3, "kernel": [1, 3], "activation": "tanh"}, {"channels": 2, "kernel": [1, 2]}],
+}
+
+
+class TestStem(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {"hidden": [4, 3], "form": "recursive", "bias_input": True, "stem": STEM}
+
+
+class TestStemMaterialised(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {"hidden": [4], "form": "materialised", "stem": STEM}
+
+
 def spectral(widths: tuple[int, ...], bias_input: bool, name: str) -> Networks:
     """Random networks in spectral space: no eigenvalue is 0."""
     method = sparcs(hidden=widths[1:-1], bias_input=bias_input, activation=name)
@@ -204,7 +220,7 @@ def test_a_proximal_penalty_is_refused_where_nothing_holds_its_parts() -> None:
     class Blind(type(parts.method)):  # type: ignore[misc]
         holds: ClassVar = frozenset()
 
-    blind = Blind((6, 5), "relu", False, "auto")
+    blind = Blind((6, 5), "relu", False, "auto", None)
     with pytest.raises(ConfigError, match=r"moves eigenvalues, which are no parameters of method 'sparcs'.*holds: none"):
         try_out(replace(parts, method=blind), replace(search, method=blind))
 
