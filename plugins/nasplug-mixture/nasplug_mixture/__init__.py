@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from nasplug.hookspecs import Register, hookimpl
+from nasplug_mixture.certificate import Certificate, certificate
+from nasplug_mixture.discretizers import Closest, closest
 from nasplug_mixture.method import USUAL, Mixture, mixture
+from nasplug_mixture.sites import Layer, certificates, layers
+from nasplug_mixture.verdict import certify
 
-__all__ = ["USUAL", "Mixture", "mixture"]
+__all__ = [
+    "USUAL",
+    "Certificate",
+    "Closest",
+    "Layer",
+    "Mixture",
+    "certificate",
+    "certificates",
+    "certify",
+    "closest",
+    "layers",
+    "mixture",
+]
 
 
 @hookimpl
 def register_search_methods(register: Register) -> None:
     """One name."""
     register("mixture", mixture)
+
+
+@hookimpl
+def register_discretizers(register: Register) -> None:
+    """What makes its mixtures hard."""
+    register("closest", closest)

@@ -66,14 +66,14 @@ class Mixture:
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
 
-        Weights and biases are ``U[-1, 1] gain / sqrt(H_from)``, see `gain`; all candidates start alike: the rows of a pack
-        differ in their weights, which is enough to tell neurons apart.
+        Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws: four wider starts, up to unit variance
+        of every pre-activation, ended within 7 % of its error on CORNN. All candidates start alike; neurons differ in weights.
         """
         widths = (task.inputs, *self.hidden, task.outputs)
         depth = len(widths) - 1
         params: Params = {}
         for layer in range(1, depth + 1):
-            bound = self.gain(layer) / math.sqrt(widths[layer - 1])
+            bound = 1.0 / math.sqrt(widths[layer - 1])
             name = f"block {layer} {layer - 1}"
             params[name] = uniform(seeds, f"mixture/{name}", (widths[layer], widths[layer - 1]), -bound, bound)
             if self.bias:
@@ -84,10 +84,6 @@ class Mixture:
             shape = (len(seeds), widths[layer] if self.per == "neuron" else 1, len(self.candidates))
             params[f"choice {layer}"] = torch.full(shape, start, dtype=torch.float64, device=seeds.device)
         return params
-
-    def gain(self, layer: int) -> float:
-        """1 as `torch.nn.Linear`."""
-        return 1.0
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The mixtures at temperature ``tau``; with ``noise``, a seed a row, one draw of them."""
