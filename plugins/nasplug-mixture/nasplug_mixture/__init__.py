@@ -6,6 +6,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.discretizers import Closest, closest
 from nasplug_mixture.method import USUAL, Mixture, mixture
+from nasplug_mixture.ranking import Ranked, ranked
 from nasplug_mixture.sites import Layer, certificates, layers
 from nasplug_mixture.verdict import certify
 
@@ -15,12 +16,14 @@ __all__ = [
     "Closest",
     "Layer",
     "Mixture",
+    "Ranked",
     "certificate",
     "certificates",
     "certify",
     "closest",
     "layers",
     "mixture",
+    "ranked",
 ]
 
 
@@ -34,3 +37,4 @@ def register_search_methods(register: Register) -> None:
 def register_discretizers(register: Register) -> None:
     """What makes its mixtures hard."""
     register("closest", closest)
+    register("ranked", ranked)

@@ -97,7 +97,7 @@ class Certificate:
 
     @property
     def passes(self) -> Tensor | None:
-        """Condition 6, ``D_i >= D_j`` where ``L_i < L_j``: bool ``(..., i, j)``, true where nothing is asked; None without y."""
+        """Condition 6, ``D_i >= D_j`` where ``L_i < L_j``: bool ``(..., i, j)``, true where nothing is asked; or None."""
         asked = self.asked
         return None if asked is None else ~asked | (self.lead >= 0)
 

@@ -44,9 +44,9 @@ def closest() -> Discretizer:
     """Each mixture becomes the candidate whose network is closest to the mixed one, all other sites left mixed.
 
     ``argmin_i Q_i``, ``Q_i = E (f_i - f_a)^2 / 2`` over the training inputs (all of them before the readout, 1,024 evenly
-    spread ones elsewhere), ``f_i`` the outputs with candidate i at that site alone, ``f_a`` those of the network as it is. No label
-    is read, no threshold set. Sites are decided one by one, then all made hard. On a tie the larger share, then the first;
-    what is hard stays. A row whose outputs are not finite takes its largest shares.
+    spread ones elsewhere), ``f_i`` the outputs with candidate i at that site alone, ``f_a`` those of the network as it is. No
+    label is read, no threshold set. Sites are decided one by one, then all made hard. On a tie the larger share, then the
+    first; what is hard stays. A row whose outputs are not finite takes its largest shares.
 
     It comes with a certificate (``certificate`` in the results): at a stationary point of the search, for one mixed site
     before a linear readout and the squared loss, the closest candidate has the least loss with the shared weights, while the

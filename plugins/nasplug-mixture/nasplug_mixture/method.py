@@ -129,8 +129,8 @@ def _check_candidates(candidates: Sequence[str]) -> None:
     """
     if len(candidates) < 2:
         raise ConfigError(
-            f"mixture: candidates={list(candidates)}; needed: at least 2 activations to choose from. For a fixed one take method "
-            "'edges', mode 'l1'"
+            f"mixture: candidates={list(candidates)}; needed: at least 2 activations to choose from. For a fixed one take "
+            "method 'edges', mode 'l1'"
         )
     if twice := sorted({name for name in candidates if list(candidates).count(name) > 1}):
         raise ConfigError(f"mixture: candidates has {', '.join(twice)} more than once; list each once")
@@ -144,8 +144,9 @@ def _check_candidates(candidates: Sequence[str]) -> None:
             broken = ~torch.isfinite(numbers)
             if bool(broken.any()):
                 raise ConfigError(
-                    f"mixture: candidate {name!r} has no finite {what} at z = {float(z.detach()[broken][0]):g} (tried: float32, "
-                    f"[-{REACH:g}, {REACH:g}]); one such neuron makes its whole network NaN. Take another one, or bound it"
+                    f"mixture: candidate {name!r} has no finite {what} at z = {float(z.detach()[broken][0]):g} (tried: "
+                    f"float32, [-{REACH:g}, {REACH:g}]); one such neuron makes its whole network NaN. Take another one, or "
+                    "bound it"
                 )
 
 
@@ -160,9 +161,9 @@ def mixture(
 ) -> SearchMethod:
     """Weight sharing over activations: a layer or a neuron mixes all candidates, and training decides which one stays.
 
-    ``a_l = sum_c p_lc f_c(W_l a_{l-1} + b_l)``, ``p`` a point of the simplex, a layer's ``(K, 1, A)`` or a neuron's ``(K, H, A)``;
-    all candidates share the weights. The leaves ``choice <layer>`` are the architecture (``train.architecture`` in the study
-    gives them an optimizer, a rate and, bilevel, samples of their own).
+    ``a_l = sum_c p_lc f_c(W_l a_{l-1} + b_l)``, ``p`` a point of the simplex, a layer's ``(K, 1, A)`` or a neuron's
+    ``(K, H, A)``; all candidates share the weights. The leaves ``choice <layer>`` are the architecture (the study's
+    ``train.architecture`` gives them an optimizer, a rate and, bilevel, samples of their own).
 
     - ``parametrisation: softmax``: leaves are logits, ``p = softmax(logits / tau)``; a falling temperature makes it hard.
     - ``parametrisation: simplex``: leaves are p itself, for ``train.architecture: {optimizer: {use: exponentiated}, lr: 0.1}``;

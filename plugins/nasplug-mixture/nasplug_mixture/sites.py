@@ -36,7 +36,7 @@ class Layer:
     linear: bool
 
     def outputs(self, nets: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the networks put out with each candidate alone at each site, ``(K, S, A, O, N)``, and as they are, ``(K, O, N)``.
+        """Outputs with each candidate alone at each site, ``(K, S, A, O, N)``, and of the networks as they are, ``(K, O, N)``.
 
         The other sites stay as they are.
         """

@@ -49,7 +49,7 @@ def _plain(some: Certificate) -> dict[str, Any]:
         "label_free": some.label_free,
         "sure": some.sure,
     }
-    return {name: None if t is None else t.tolist() for name, t in tensors.items()}
+    return {name: t.tolist() for name, t in tensors.items() if t is not None}
 
 
 def _outside(layer: Layer, task: Task) -> str:
@@ -73,8 +73,8 @@ def _words(site: Mapping[str, Any], outside: str) -> str:
         return f"heuristic: {closest} is closest to the mixture and {same}; not covered, as {outside}"
     if not site["proven"]:
         return (
-            f"not proven: {closest} is closest to the mixture and {same}; but the stationarity gap {site['gap']:.2g} is too large "
-            f"for its margin {site['margin']:.2g}: search longer"
+            f"not proven: {closest} is closest to the mixture and {same}; but the stationarity gap {site['gap']:.2g} is too "
+            f"large for its margin {site['margin']:.2g}: search longer"
         )
     judged = "argmax is right" if largest == closest else f"argmax is wrong to take {largest}"
     theorem = "; Condition 6 passes" if site["condition6_passes"] else "; Condition 6 does not pass, Q decides"
@@ -83,12 +83,8 @@ def _words(site: Mapping[str, Any], outside: str) -> str:
 
 def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
     """One site of one network."""
-    mine = {name: None if values is None else values[k][s] for name, values in found.items()}
+    mine: dict[str, Any] = {name: values[k][s] for name, values in found.items()}
     state = "broken" if _number(sum(mine["Q"])) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
-    asked = mine["asked"]
-    leads = (
-        [d for row, ask in zip(mine["lead"], asked, strict=True) for d, a in zip(row, ask, strict=True) if a] if asked else []
-    )
     site: dict[str, Any] = {
         "layer": layer.layer,
         "neuron": s if layer.neurons > 1 else None,
@@ -96,15 +92,16 @@ def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int
         "state": state,
         "largest": names[mine["largest"]],
         "closest": names[mine["closest"]],
-        **{name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if mine[name] is not None},
-        **{name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if mine[name] is not None},
+        **{name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if name in mine},
+        **{name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if name in mine},
         "label_free": mine["label_free"],
-        "proven": bool(not outside and state == "mixed" and mine["sure"]),
+        "proven": not outside and state == "mixed" and mine["sure"],
     }
-    if asked is not None:
+    if "L" in mine:
+        pairs = [(i, j) for i, row in enumerate(mine["asked"]) for j, asked in enumerate(row) if asked]
         site["condition6"] = mine["condition6"]
         site["condition6_passes"] = all(map(all, mine["condition6"]))
-        site["condition6_margin"] = _number(min(leads, default=math.nan))
+        site["condition6_margin"] = _number(min((mine["lead"][i][j] for i, j in pairs), default=math.nan))
     site["verdict"] = _words(site, outside)
     return site
 
@@ -122,15 +119,15 @@ def _whole(sites: list[dict[str, Any]]) -> str:
     proven = sum(s["proven"] for s in mixed)
     differ = sum(s["largest"] != s["closest"] for s in mixed)
     return (
-        f"{proven} of {len(mixed)} sites proven, each with the others left mixed; hardening them together is a heuristic. argmax "
-        f"differs from the closest candidate at {differ} ({SCOPE})"
+        f"{proven} of {len(mixed)} sites proven, each with the others left mixed; hardening them together is a heuristic. "
+        f"argmax differs from the closest candidate at {differ} ({SCOPE})"
     )
 
 
 def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     """What can be proven of hardening each of K soft networks, as plain data.
 
-    Keys: ``verdict`` (words), ``candidates``, ``sites`` (one mapping a site: ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate,
+    Keys: ``verdict`` (words), ``candidates``, ``sites`` (a mapping a site: ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate,
     the matrix ``condition6`` and its least lead ``condition6_margin``, ``least_share``, ``margin``, ``gap``, ``residual``,
     ``label_free``, ``proven``, ``scope``, ``verdict``; see `nasplug_mixture.certificate`) and numbers over the mixed sites:
 
