@@ -8,6 +8,7 @@ from nasplug_mixture.discretizers import Closest, closest
 from nasplug_mixture.method import USUAL, Mixture, mixture
 from nasplug_mixture.ranking import Ranked, ranked
 from nasplug_mixture.sites import Layer, certificates, layers
+from nasplug_mixture.tasks import mixture_teacher
 from nasplug_mixture.verdict import certify
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "closest",
     "layers",
     "mixture",
+    "mixture_teacher",
     "ranked",
 ]
 
@@ -38,3 +40,9 @@ def register_discretizers(register: Register) -> None:
     """What makes its mixtures hard."""
     register("closest", closest)
     register("ranked", ranked)
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Data whose best activation is known."""
+    register("mixture_teacher", mixture_teacher)

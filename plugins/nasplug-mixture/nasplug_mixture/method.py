@@ -186,6 +186,8 @@ def mixture(
     1e-3, as rows differ in their weights.
     """
     if not hidden or min(hidden) < 1:
-        raise ConfigError(f"mixture: hidden={list(hidden)}; needed: at least one layer of at least one neuron, for example [8]")
+        raise ConfigError(
+            f"mixture: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [8]"
+        )
     _check_candidates(candidates)
     return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias)
