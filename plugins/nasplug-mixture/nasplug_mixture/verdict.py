@@ -87,23 +87,27 @@ def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int
     state = "broken" if _number(sum(mine["Q"])) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
     site: dict[str, Any] = {
         "layer": layer.layer,
-        "neuron": s if layer.neurons > 1 else None,
-        "scope": "heuristic" if outside else "theorem",
+        **({"neuron": s} if layer.neurons > 1 else {}),
+        "verdict": "",
         "state": state,
+        "scope": "heuristic" if outside else "theorem",
+        "proven": not outside and state == "mixed" and mine["sure"],
         "largest": names[mine["largest"]],
         "closest": names[mine["closest"]],
-        **{name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if name in mine},
-        **{name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if name in mine},
         "label_free": mine["label_free"],
-        "proven": not outside and state == "mixed" and mine["sure"],
     }
     if "L" in mine:
         pairs = [(i, j) for i, row in enumerate(mine["asked"]) for j, asked in enumerate(row) if asked]
-        site["condition6"] = mine["condition6"]
-        site["condition6_passes"] = all(map(all, mine["condition6"]))
-        site["condition6_margin"] = _number(min((mine["lead"][i][j] for i, j in pairs), default=math.nan))
-    site["verdict"] = _words(site, outside)
-    return site
+        site["condition6_passes"] = all(mine["condition6"][i][j] for i, j in pairs)
+        site["condition6"] = [
+            "".join("." if not asked else "+" if passes else "-" for asked, passes in zip(*rows, strict=True))
+            for rows in zip(mine["asked"], mine["condition6"], strict=True)
+        ]
+        if pairs:
+            site["condition6_margin"] = _number(min(mine["lead"][i][j] for i, j in pairs))
+    site |= {name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if name in mine}
+    site |= {name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if name in mine}
+    return site | {"verdict": _words(site, outside)}
 
 
 def _whole(sites: list[dict[str, Any]]) -> str:
@@ -114,7 +118,7 @@ def _whole(sites: list[dict[str, Any]]) -> str:
     if not mixed:
         return "nothing to choose: every site is hard already"
     if len(mixed) == 1:
-        where = f"layer {mixed[0]['layer']}" + ("" if mixed[0]["neuron"] is None else f", neuron {mixed[0]['neuron']}")
+        where = f"layer {mixed[0]['layer']}" + (f", neuron {mixed[0]['neuron']}" if "neuron" in mixed[0] else "")
         return f"{mixed[0]['verdict']} ({where}; {SCOPE})"
     proven = sum(s["proven"] for s in mixed)
     differ = sum(s["largest"] != s["closest"] for s in mixed)
@@ -127,13 +131,15 @@ def _whole(sites: list[dict[str, Any]]) -> str:
 def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     """What can be proven of hardening each of K soft networks, as plain data.
 
-    Keys: ``verdict`` (words), ``candidates``, ``sites`` (a mapping a site: ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate,
-    the matrix ``condition6`` and its least lead ``condition6_margin``, ``least_share``, ``margin``, ``gap``, ``residual``,
-    ``label_free``, ``proven``, ``scope``, ``verdict``; see `nasplug_mixture.certificate`) and numbers over the mixed sites:
+    Keys: ``verdict`` (words), ``candidates``, ``sites`` and numbers over the mixed sites:
 
     - ``sites_mixed``, ``sites_proven``, ``argmax_differs`` (sites where the largest share is not the closest candidate),
       ``argmax_wrong`` (those of them that are proven), ``condition6_passes``, ``label_free_passes``: counts;
-    - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. None without such.
+    - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. Absent without such.
+
+    A site has ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate; ``condition6`` (row i, column j: + passes, - fails, . is not
+    asked, as L_i is not below L_j) with its least lead, ``condition6_margin``; ``least_share``, ``margin``, ``gap``, ``residual``,
+    ``label_free``, ``proven``, ``scope`` and ``verdict``; see `nasplug_mixture.certificate`.
 
     D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
     share of them alone.
@@ -153,6 +159,9 @@ def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: 
         values = [s[name] for s in inside if s.get(name) is not None]
         return extreme(values) if values else None
 
+    extremes = {
+        name: over(name, kind) for name, kind in (("gap", max), ("residual", max), ("least_share", min), ("margin", min))
+    }
     return {
         "verdict": _whole(sites),
         "candidates": list(nets.candidates),
@@ -163,8 +172,5 @@ def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: 
         "argmax_wrong": sum(s["proven"] and s["largest"] != s["closest"] for s in mixed),
         "condition6_passes": sum(s.get("condition6_passes", False) for s in mixed),
         "label_free_passes": sum(s["label_free"] for s in mixed),
-        "gap": over("gap", max),
-        "residual": over("residual", max),
-        "least_share": over("least_share", min),
-        "margin": over("margin", min),
+        **{name: value for name, value in extremes.items() if value is not None},
     }

@@ -25,11 +25,6 @@ class TestClosest(DiscretizerLaws):
     name = "closest"
 
 
-class TestRankedSiteBySite(DiscretizerLaws):
-    name = "ranked"
-    options: ClassVar = {"most": 1}
-
-
 class TestRankedInFull(DiscretizerLaws):
     name = "ranked"
     options: ClassVar = {"most": 81}

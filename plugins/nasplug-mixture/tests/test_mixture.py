@@ -22,28 +22,20 @@ class TestNeurons(SearchMethodLaws):
     options: ClassVar = {"hidden": [5]}
 
 
-class TestLayers(SearchMethodLaws):
-    name = "mixture"
-    options: ClassVar = {"hidden": [4, 3], "per": "layer", "candidates": ["relu", "tanh", "sin"], "bias": False}
-
-
-class TestSimplex(SearchMethodLaws):
-    name = "mixture"
-    options: ClassVar = {"hidden": [4, 3], "parametrisation": "simplex", "candidates": ["relu", "tanh"]}
-
-
 class TestGumbel(SearchMethodLaws):
     name = "mixture"
     options: ClassVar = {"hidden": [4], "sampling": "gumbel", "candidates": ["relu", "tanh", "sigmoid"]}
 
 
-class TestStraightThrough(SearchMethodLaws):
+class TestLayersOnTheSimplexStraightThrough(SearchMethodLaws):
     name = "mixture"
     options: ClassVar = {
-        "hidden": [4],
+        "hidden": [4, 3],
+        "per": "layer",
+        "candidates": ["relu", "tanh", "sin"],
         "sampling": "straight_through",
         "parametrisation": "simplex",
-        "candidates": ["relu", "tanh", "sigmoid"],
+        "bias": False,
     }
 
 
