@@ -138,8 +138,8 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. Absent without such.
 
     A site has ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate; ``condition6`` (row i, column j: + passes, - fails, . is not
-    asked, as L_i is not below L_j) with its least lead, ``condition6_margin``; ``least_share``, ``margin``, ``gap``, ``residual``,
-    ``label_free``, ``proven``, ``scope`` and ``verdict``; see `nasplug_mixture.certificate`.
+    asked, as L_i is not below L_j) with its least lead, ``condition6_margin``; ``least_share``, ``margin``, ``gap``,
+    ``residual``, ``label_free``, ``proven``, ``scope`` and ``verdict``; see `nasplug_mixture.certificate`.
 
     D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
     share of them alone.
