@@ -36,7 +36,7 @@ INPUTS, HIDDEN, SAMPLES = 4, 8, 64
 POOL = [name for name in ACTIVATIONS if name != "identity"]
 SETTINGS = ("realisable", "stationary", "unconverged")
 SEARCHED = 5
-STEPS = (0, 30, 100, 300, 1000, 3000)
+STEPS = (0, 30, 100, 300, 1000, 2000)
 PACK = 125  # near the caches
 
 
