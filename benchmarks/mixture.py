@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplug.config import parse
+from nasplug.discretize import ValidationLoss
 from nasplug.networks import Networks, activation, forward, harden
 from nasplug.plan import Components, Pack, assemble, components
 from nasplug.plugins import load_plugins
@@ -60,25 +61,16 @@ def pack(name: str, seeds: int, steps: int) -> tuple[Components, Search, list[fl
         }
     )
     plugins = load_plugins()
-    parts = components(config, plugins)
     lr = [rate for rate in rates for _ in range(seeds)]
     rows = list(range(seeds)) * len(rates)
-    return parts, assemble(parts, Pack("p", {}, {"train.architecture.lr": lr}, rows, [0] * len(rows)), plugins), lr
+    made = Pack("p", {}, {"train.architecture.lr": lr}, rows, [0] * len(rows))
+    parts = components(config, made, plugins)
+    return parts, assemble(parts, made, plugins), lr
 
 
 def entropy(nets: Networks) -> Tensor:
     """``-sum a log a`` in nats, the mean over sites: ``(K,)``."""
     return torch.stack([-(c * c.clamp(min=1e-30).log()).sum(-1).mean(1) for c in nets.choices.values()]).mean(0)
-
-
-class Validation:
-    """What a discretizer is given."""
-
-    def __init__(self, parts: Components) -> None:
-        self.task = parts.task
-
-    def __call__(self, nets: Networks) -> Tensor:
-        return evaluate(self.task, self.task.valid, nets, forward)["loss"]
 
 
 def duel(name: str, seeds: int, steps: int) -> list[dict[str, float]]:
@@ -93,7 +85,11 @@ def duel(name: str, seeds: int, steps: int) -> list[dict[str, float]]:
     def tested(some: Networks) -> Tensor:
         return evaluate(parts.task, parts.task.test, some, forward)["loss"]
 
-    losses = {"soft": tested(nets), "argmax": tested(harden(nets)), "closest": tested(closest()(nets, Validation(parts)))}
+    losses = {
+        "soft": tested(nets),
+        "argmax": tested(harden(nets)),
+        "closest": tested(closest()(nets, ValidationLoss(parts.task))),
+    }
     found = []
     for rate in dict.fromkeys(lr):
         rows = torch.tensor([value == rate for value in lr])

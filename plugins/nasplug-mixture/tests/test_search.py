@@ -50,8 +50,9 @@ def study(method: dict[str, Any], architecture: dict[str, Any] | None, **changes
 
 def searched(config: Any) -> Networks:
     plugins = load_plugins()
-    parts = components(config, plugins)
-    search = assemble(parts, Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list)), plugins)
+    pack = Pack("p", {}, {}, config.seed_list, [0] * len(config.seed_list))
+    parts = components(config, pack, plugins)
+    search = assemble(parts, pack, plugins)
     *_, last = train(search, every=config.train.steps)
     assert bool(last.healthy.all())
     return parts.method.relax(last.state.params, search.tau.at(search.steps - 1))
@@ -108,7 +109,8 @@ def test_networks_with_other_losses_are_not_called_proven(tmp_path: Path) -> Non
 def test_a_sampled_step_compiles() -> None:
     plugins = load_plugins()
     config = study(*SEARCHES["straight through"])
-    parts = components(config, plugins)
-    search = assemble(parts, Pack("p", {}, {}, config.seed_list, [0] * 3), plugins)
+    pack = Pack("p", {}, {}, config.seed_list, [0] * 3)
+    parts = components(config, pack, plugins)
+    search = assemble(parts, pack, plugins)
     found = [next(train(search, every=5, compiled=compiled)).state.params for compiled in (False, True)]
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-8)
