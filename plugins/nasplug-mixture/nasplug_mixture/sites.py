@@ -117,13 +117,18 @@ def certificates(nets: Networks, task: Task) -> list[tuple[Layer, Certificate]]:
         parts = []
         for first in range(0, nets.replicas, rows):
             part = slice(first, first + rows)
-            mine = nets.map(lambda t, part=part: t[part].double())  # type: ignore[misc]
+            mine = _exact(nets.map(lambda t, part=part: t[part].double()))  # type: ignore[misc]
             f, mixture = layer.outputs(mine, x[part] if x.dim() == 3 else x)
             targets = y[part].unsqueeze(1) if y is not None and y.dim() == 3 else y
             choice = mine.choices[layer.layer]
             parts.append(certificate(f, choice, targets, mixture.unsqueeze(1)))
         found.append((layer, _joined(parts)))
     return found
+
+
+def _exact(nets: Networks) -> Networks:
+    """Shares that sum to 1 in float64 as well: of one near 1 it is the small rest that counts, and float32 loses it."""
+    return replace(nets, choices={layer: c / c.sum(-1, keepdim=True) for layer, c in nets.choices.items()})
 
 
 def _joined(parts: list[Certificate]) -> Certificate:

@@ -241,3 +241,12 @@ def test_a_stationary_network_is_certified() -> None:
     chosen = closest()(one, type(score)(own)).choices[2].argmax(-1).squeeze(1)  # type: ignore[call-arg]
     losses = [s["L"] for c in found for s in c["sites"] if s["state"] == "mixed"]
     assert chosen.tolist() == torch.tensor(losses).argmin(1).tolist()
+
+
+def test_a_share_near_one_in_float32_does_not_spoil_theorem_1() -> None:
+    """With h = 2 both distances are one; 1 - 0.99999 is wrong by a percent in float32, and once made them differ."""
+    nets = example_networks(0, 50, (2, 4, 1), ["biases"], skips=False, dtype=torch.float32)
+    share = torch.tensor([0.99999, 1e-5]).expand(50, 1, 2)
+    soft = replace(nets, candidates=("tanh", "relu"), choices={1: share})
+    found = certify(soft, example_score(nets.widths))
+    assert all(c["condition6_passes"] == c["label_free_passes"] == 1 for c in found)
