@@ -1,0 +1,161 @@
+"""Is a search for each neuron's activation better than one fixed activation? Wins, ties, losses, and the figure.
+
+    python benchmarks/activation_search.py [--quick] [--runner ray|serial] [--store FOLDER] [--figure FILE]
+
+Runs `configs/papers/activation_search.yaml` and `activation_search_fixed.yaml` (what has run already is not run again), then
+trains each found architecture from fresh weights, without search, for as many steps. Errors are test errors as a share of the
+constant predictor's, geometric means over the seeds. The best fixed activation of a function is the one with the
+least validation error, and has had seven times the training; relu is the plain MLP. A tie: within 10 %.
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasplug import Study
+from nasplug.discretize import Frozen
+from nasplug.networks import forward
+from nasplug.packs import load_networks
+from nasplug.plan import assemble, components
+from nasplug.plugins import load_plugins
+from nasplug.schedules import cosine, track
+from nasplug.train import evaluate, train
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
+TIE = 1.1
+FRESH = 1000  # added to the seeds of weights that start again
+
+
+def ran(name: str, store: str, runner: Any, changes: list[str]) -> Study:
+    return Study.from_yaml(CONFIGS / f"{name}.yaml", [f"store={store}", "mlflow=null", *changes]).run(runner)
+
+
+def retrained(study: Study) -> dict[str, list[float]]:
+    """Test errors by function of the architectures found, from fresh weights, in the steps of search and fine-tuning."""
+    plugins = load_plugins()
+    found: dict[str, list[float]] = {}
+    for pack in study.plan():
+        parts = components(study.config, pack, plugins)
+        search = assemble(parts, pack, plugins)
+        hard = load_networks(study.folder / "packs" / pack.id)
+        with torch.no_grad():
+            fresh = parts.method.relax(parts.method.init(parts.task, search.seeds + FRESH), torch.ones(pack.rows))
+        start = replace(
+            hard,
+            blocks={edge: w.float() for edge, w in fresh.blocks.items()},
+            biases={layer: fresh.biases[layer].float() for layer in hard.biases},
+        )
+        steps, rate = parts.steps + parts.finetune, float(search.lr.scale[0])
+        lr = track([cosine()], [0] * pack.rows, [rate] * pack.rows, steps).to("cpu", torch.float32)
+        again = replace(search, method=Frozen(start), steps=steps, lr=lr, tau=lr, penalties=(), levels=(), architect=None)
+        *_, last = train(again, every=steps)
+        nets = Frozen(start).relax(last.state.params, search.lr.at(0))
+        errors = evaluate(parts.task, parts.task.test, nets, forward)["r2"]  # 1 - share of the constant predictor's error
+        for function, error in zip(pack.columns["task.function"], errors.tolist(), strict=True):
+            found.setdefault(str(function), []).append(1.0 - error)
+    return found
+
+
+def share(frame: Any) -> Any:
+    """Test error over the constant predictor's."""
+    return 1.0 - frame["test_r2"]
+
+
+def mean(values: Any) -> float:
+    """Geometric."""
+    return float(np.exp(np.log(np.asarray(values, dtype=float)).mean()))
+
+
+def verdict(mine: float, other: float) -> str:
+    return "win" if mine * TIE < other else "loss" if mine > other * TIE else "tie"
+
+
+def table(search: Study, fixed: Study) -> dict[str, dict[str, Any]]:
+    """A row a function."""
+    again = retrained(search)
+    found, controls = search.frame, fixed.frame
+    rows: dict[str, dict[str, Any]] = {}
+    for function, group in found.groupby("task.function"):
+        mine = controls[controls["task.function"] == function]
+        by_name = {str(name): part for name, part in mine.groupby("method.activation")}
+        best = min(by_name, key=lambda name: mean(by_name[name]["valid_error"]))
+        rows[str(function)] = {
+            "search": mean(share(group)),
+            "retrained": mean(again[str(function)]),
+            "relu": mean(share(by_name["relu"])),
+            "best fixed": mean(share(by_name[best])),
+            "best name": best,
+            "median fixed": float(np.median([mean(share(part)) for part in by_name.values()])),
+        }
+    return rows
+
+
+def draw(rows: dict[str, dict[str, Any]], file: Path) -> None:
+    """Errors by function, sorted by the best fixed activation's."""
+    from matplotlib.figure import Figure
+
+    names = sorted(rows, key=lambda name: rows[name]["best fixed"])
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    marks = {"search": ("o", "#c44e52"), "best fixed": ("_", "#4c72b0"), "relu": ("x", "#8c8c8c")}
+    labels = {"search": "search, a neuron each", "best fixed": "best of seven fixed", "relu": "relu (plain MLP)"}
+    for key, (marker, colour) in marks.items():
+        values = [rows[name][key] for name in names]
+        axes.semilogy(range(len(names)), values, marker, color=colour, label=labels[key], markersize=7, markeredgewidth=2)
+    axes.set_xticks(range(len(names)), names, rotation=55, ha="right", fontsize=8)
+    axes.set_ylabel("test error / constant predictor's")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two functions, few steps: to see that it runs")
+    parser.add_argument("--runner", choices=["ray", "serial"], default="ray")
+    parser.add_argument("--store", help="where the studies go (default: a new folder)")
+    parser.add_argument("--figure", type=Path, help="where the figure goes (default: none)")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    store = given.store or tempfile.mkdtemp(prefix="activation_search")
+    changes = ["train.steps=40", "train.finetune=20", "task.function={choice: [Sphere, Beale]}"] if given.quick else []
+    search, fixed = (ran(name, store, given.runner, changes) for name in ("activation_search", "activation_search_fixed"))
+    rows = table(search, fixed)
+    counts: dict[str, Counter[str]] = {key: Counter() for key in ("best fixed", "median fixed", "relu", "retrained")}
+    for name, row in rows.items():
+        outcome = {key: verdict(row["search"], row[key]) for key in counts}
+        for key, word in outcome.items():
+            counts[key][word] += 1
+        print(
+            f"{name:<18} search {row['search']:.4f} | trained again {row['retrained']:.4f} | best fixed "
+            f"{row['best fixed']:.4f} ({row['best name']}): {outcome['best fixed']} | median fixed {row['median fixed']:.4f} | "
+            f"relu {row['relu']:.4f}: {outcome['relu']}"
+        )
+    figures: dict[str, float] = {"functions": len(rows), "seconds": time.perf_counter() - began}
+    for key, counter in counts.items():
+        ratio = math.exp(np.mean([math.log(row["search"] / row[key]) for row in rows.values()]))
+        print(
+            f"search against {key}: " + ", ".join(f"{counter[w]} {w}" for w in ("win", "tie", "loss")) + f"; error x{ratio:.2f}"
+        )
+        figures[f"ratio_to_{key.replace(' ', '_')}"] = ratio
+        figures |= {f"{word}_against_{key.replace(' ', '_')}": counter[word] for word in ("win", "tie", "loss")}
+    if given.figure is not None:
+        draw(rows, given.figure)
+    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()

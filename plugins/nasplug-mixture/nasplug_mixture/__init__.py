@@ -1,0 +1,48 @@
+"""Weight sharing over activation choices, and what can be proven of making them hard."""
+
+from __future__ import annotations
+
+from nasplug.hookspecs import Register, hookimpl
+from nasplug_mixture.certificate import Certificate, certificate
+from nasplug_mixture.discretizers import Closest, closest
+from nasplug_mixture.method import USUAL, Mixture, mixture
+from nasplug_mixture.ranking import Ranked, ranked
+from nasplug_mixture.sites import Layer, certificates, layers
+from nasplug_mixture.tasks import mixture_teacher
+from nasplug_mixture.verdict import certify
+
+__all__ = [
+    "USUAL",
+    "Certificate",
+    "Closest",
+    "Layer",
+    "Mixture",
+    "Ranked",
+    "certificate",
+    "certificates",
+    "certify",
+    "closest",
+    "layers",
+    "mixture",
+    "mixture_teacher",
+    "ranked",
+]
+
+
+@hookimpl
+def register_search_methods(register: Register) -> None:
+    """One name."""
+    register("mixture", mixture)
+
+
+@hookimpl
+def register_discretizers(register: Register) -> None:
+    """What makes its mixtures hard."""
+    register("closest", closest)
+    register("ranked", ranked)
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Data whose best activation is known."""
+    register("mixture_teacher", mixture_teacher)

@@ -1,0 +1,193 @@
+"""`mixture`: every layer, or every neuron, is a point of the simplex over candidate activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasplug.contracts import Params, SearchMethod
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks, forward
+from nasplug.networks import activation as known
+from nasplug.replicas import column, uniform
+from nasplug.tasks import Task
+
+__all__ = ["USUAL", "Mixture", "mixture"]
+
+USUAL = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "silu", "gelu")
+"""The candidates unless others are named."""
+
+SMALLEST = 1e-4
+"""Lower temperatures count as this one, where a mixture is one-hot to float32 unless two logits are within 2e-3."""
+
+FLOOR = 1e-30
+"""Smaller shares have the logarithm of this one: that of 0 has no slope."""
+
+REACH = 100.0
+"""A candidate must have values and slopes on [-100, 100]: pre-activations of a search that still works are smaller."""
+
+Sampling = Literal["none", "straight_through", "gumbel"]
+Parametrisation = Literal["softmax", "simplex"]
+Per = Literal["layer", "neuron"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """See `mixture`."""
+
+    hidden: tuple[int, ...]
+    candidates: tuple[str, ...]
+    per: Per
+    parametrisation: Parametrisation
+    sampling: Sampling
+    bias: bool
+
+    @property
+    def architecture(self) -> frozenset[str]:
+        """``choice <layer>`` of each hidden layer."""
+        return frozenset(f"choice {layer}" for layer in range(1, len(self.hidden) + 1))
+
+    @property
+    def simplex(self) -> frozenset[str]:
+        """The choices, where they are points of the simplex themselves."""
+        return self.architecture if self.parametrisation == "simplex" else frozenset()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `relax` draws."""
+        return self.sampling != "none"
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
+
+        Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws: four wider starts, up to unit variance
+        of every pre-activation, ended within 7 % of its error on CORNN. All candidates start alike; neurons differ in weights.
+        """
+        widths = (task.inputs, *self.hidden, task.outputs)
+        depth = len(widths) - 1
+        params: Params = {}
+        for layer in range(1, depth + 1):
+            bound = 1.0 / math.sqrt(widths[layer - 1])
+            name = f"block {layer} {layer - 1}"
+            params[name] = uniform(seeds, f"mixture/{name}", (widths[layer], widths[layer - 1]), -bound, bound)
+            if self.bias:
+                name = f"bias {layer}"
+                params[name] = uniform(seeds, f"mixture/{name}", (widths[layer],), -bound, bound)
+        start = 1.0 / len(self.candidates) if self.parametrisation == "simplex" else 0.0
+        for layer in range(1, depth):
+            shape = (len(seeds), widths[layer] if self.per == "neuron" else 1, len(self.candidates))
+            params[f"choice {layer}"] = torch.full(shape, start, dtype=torch.float64, device=seeds.device)
+        return params
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The mixtures at temperature ``tau``; with ``noise``, a seed a row, one draw of them."""
+        depth = len(self.hidden) + 1
+        blocks = {(layer, layer - 1): params[f"block {layer} {layer - 1}"] for layer in range(1, depth + 1)}
+        first, last = blocks[1, 0], blocks[depth, depth - 1]
+        return Networks(
+            widths=(first.shape[2], *self.hidden, last.shape[1]),
+            blocks=blocks,
+            biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
+            choices={layer: self.choice(params[f"choice {layer}"], layer, tau, noise) for layer in range(1, depth)},
+            candidates=self.candidates,
+        )
+
+    def choice(self, leaf: Tensor, layer: int, tau: Tensor, noise: Tensor | None) -> Tensor:
+        """A leaf as points of the simplex, ``(K, H or 1, A)``."""
+        heat = column(tau, leaf).clamp(min=SMALLEST)
+        if noise is None or self.sampling == "none":
+            return leaf if self.parametrisation == "simplex" else torch.softmax(leaf / heat, -1)
+        logits = torch.log(leaf.clamp(min=FLOOR)) if self.parametrisation == "simplex" else leaf
+        unit = uniform(noise, f"mixture/choice {layer}", (leaf.shape[1], leaf.shape[2])).clamp(min=2.0**-53)
+        gumbel = -torch.log(-torch.log(unit))  # in float64, where unit < 1
+        soft = torch.softmax((logits + gumbel.to(leaf)) / heat, -1)
+        if self.sampling == "gumbel":
+            return soft
+        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+        return hard + (soft - soft.detach())  # the bracket is exactly 0, and has the gradient
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct: choices are part of the record."""
+        return nets
+
+
+def _check_candidates(candidates: Sequence[str]) -> None:
+    """Refuse candidates that are too few, twice there, unknown, or without finite values and slopes.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if len(candidates) < 2:
+        raise ConfigError(
+            f"mixture: candidates={list(candidates)}; needed: at least 2 activations to choose from. For a fixed one take "
+            "method 'edges', mode 'l1'"
+        )
+    if twice := sorted({name for name in candidates if list(candidates).count(name) > 1}):
+        raise ConfigError(f"mixture: candidates has {', '.join(twice)} more than once; list each once")
+    for name in candidates:
+        function = known(name)
+        with torch.enable_grad():
+            z = (torch.arange(-2000, 2001) * (REACH / 2000)).requires_grad_()  # 0 is among them, exactly
+            value = function(z)
+            (slope,) = torch.autograd.grad(value.sum(), z, allow_unused=True, materialize_grads=True)
+        for what, numbers in (("value", value.detach()), ("slope", slope)):
+            broken = ~torch.isfinite(numbers)
+            if bool(broken.any()):
+                raise ConfigError(
+                    f"mixture: candidate {name!r} has no finite {what} at z = {float(z.detach()[broken][0]):g} (tried: "
+                    f"float32, [-{REACH:g}, {REACH:g}]); one such neuron makes its whole network NaN. Take another one, or "
+                    "bound it"
+                )
+
+
+def mixture(
+    *,
+    hidden: Sequence[int] = (16,),
+    candidates: Sequence[str] = USUAL,
+    per: Per = "neuron",
+    parametrisation: Parametrisation = "softmax",
+    sampling: Sampling = "none",
+    bias: bool = True,
+) -> SearchMethod:
+    """Weight sharing over activations: a layer or a neuron mixes all candidates, and training decides which one stays.
+
+    ``a_l = sum_c p_lc f_c(W_l a_{l-1} + b_l)``, ``p`` a point of the simplex, a layer's ``(K, 1, A)`` or a neuron's
+    ``(K, H, A)``; all candidates share the weights. The leaves ``choice <layer>`` are the architecture (the study's
+    ``train.architecture`` gives them an optimizer, a rate and, bilevel, samples of their own).
+
+    - ``parametrisation: softmax``: leaves are logits, ``p = softmax(logits / tau)``; a falling temperature makes it hard.
+    - ``parametrisation: simplex``: leaves are p itself, for ``train.architecture: {optimizer: {use: exponentiated}, lr: 0.1}``;
+      tau is not read, except by sampling.
+    - ``sampling: gumbel``: in training ``p = softmax((log p + g) / tau)``, g Gumbel noise of each row and step.
+    - ``sampling: straight_through``: that draw made one-hot going forward, with the soft draw's gradient.
+
+    Without noise (scores, discretizers) a sampled method is the mixture it draws from.
+
+    Fails: candidates that look alike on the data (relu, leaky_relu, elu on positive inputs) keep equal shares for long. The
+    largest share is often not the best candidate: `closest` and its certificate say when. Nothing is known of the loss
+    after training a hard network from scratch.
+
+    Raises:
+        ConfigError: for hidden layers that are missing or empty; for candidates that are fewer than 2, unknown, or without
+            finite values and slopes on [-100, 100].
+
+    Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for a
+    choice a neuron under a temperature; Jang et al. 2017 for sampling. We differ: logits start at 0 and not at noise of
+    1e-3, as rows differ in their weights.
+    """
+    if not hidden or min(hidden) < 1:
+        raise ConfigError(
+            f"mixture: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [8]"
+        )
+    _check_candidates(candidates)
+    return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias)

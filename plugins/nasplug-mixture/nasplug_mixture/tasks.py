@@ -1,0 +1,71 @@
+"""Data whose best activation is known: random teachers of two layers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+
+from nasplug.errors import ConfigError
+from nasplug.networks import activation
+from nasplug.replicas import normal
+from nasplug.tasks import Split, Task
+
+__all__ = ["mixture_teacher"]
+
+
+def mixture_teacher(
+    *,
+    activations: Sequence[str] = ("tanh",),
+    inputs: int = 4,
+    hidden: int = 8,
+    noise: float = 0.0,
+    samples: int = 640,
+    seed: int = 0,
+) -> Task:
+    """A random teacher of one hidden layer, ``y = v^T s(W x) + noise``; a student can be told which activation it has.
+
+    ``W`` and ``v`` are normal, rows of W of length about 1.5; s is the mean of ``activations``, so that one of them can be
+    right or none. x is standard normal; y has variance 1 over the training samples, before noise. 80 % of the ``samples``
+    are to train, 10 % to validate, 10 % to test. Source: the setting of Understanding NAS by its architecture parameters.
+
+    Raises:
+        ConfigError: for fewer than 10 samples, no input or hidden unit, no or an unknown activation, negative noise.
+    """
+    if min(inputs, hidden) < 1 or samples < 10:
+        raise ConfigError(
+            f"mixture_teacher: inputs={inputs}, hidden={hidden}, samples={samples}; needed: at least 1, 1 and 10 (three splits)"
+        )
+    if not activations:
+        raise ConfigError("mixture_teacher: activations=[]; needed: at least one, such as [tanh]")
+    if not (math.isfinite(noise) and noise >= 0.0):
+        raise ConfigError(f"mixture_teacher: noise={noise}; needed: a finite number >= 0, in standard deviations of y")
+    one = torch.tensor([seed])
+    x = normal(one, "mixture/teacher x", (inputs, samples))[0]
+    w = normal(one, "mixture/teacher W", (hidden, inputs))[0] * (1.5 / math.sqrt(inputs))
+    v = normal(one, "mixture/teacher v", (1, hidden))[0]
+    z = w @ x  # (H, N)
+    y = v @ torch.stack([activation(name)(z) for name in activations]).mean(0)  # (1, N)
+    held = samples // 10
+    trained = y[:, : samples - 2 * held]
+    y = (y - trained.mean()) / trained.std().clamp(min=1e-12)
+    y = y + noise * normal(one, "mixture/teacher noise", (1, samples))[0]
+    at = (0, samples - 2 * held, samples - held, samples)
+    train, valid, test = (Split(x[:, a:b].contiguous(), y[:, a:b].contiguous()) for a, b in itertools.pairwise(at))
+    return Task(
+        name="mixture_teacher",
+        kind="regression",
+        loss="mse",
+        train=train,
+        valid=valid,
+        test=test,
+        features=tuple(f"x{i}" for i in range(inputs)),
+        targets=("y",),
+        input_shift=torch.zeros(inputs, dtype=torch.float64),
+        input_scale=torch.ones(inputs, dtype=torch.float64),
+        output_shift=torch.zeros(1, dtype=torch.float64),
+        output_scale=torch.ones(1, dtype=torch.float64),
+        source=f"teacher of {hidden} units, {' + '.join(activations)}, {samples} points, seed {seed}",
+    )

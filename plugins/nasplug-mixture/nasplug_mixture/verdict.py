@@ -1,0 +1,176 @@
+"""Certificates as plain data: of each network what is proven, in words that state their scope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nasplug.contracts import Score
+from nasplug.networks import Networks
+from nasplug.tasks import Task
+from nasplug_mixture.certificate import Certificate
+from nasplug_mixture.sites import Layer, certificates
+
+__all__ = ["certify"]
+
+DIGITS = 6
+SCOPE = "training samples, shared weights, squared loss; nothing is said of the loss after training again"
+
+
+def _number(value: float) -> float | None:
+    """Six digits, or None for what is no number: JSON has no NaN."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _numbers(values: Any) -> Any:
+    return [_numbers(v) for v in values] if isinstance(values, list) else _number(values)
+
+
+def _plain(some: Certificate) -> dict[str, Any]:
+    """Every quantity as nested lists, ``(K, S, ...)``."""
+    tensors: dict[str, Tensor | None] = {
+        "shares": some.a,
+        "Q": some.q,
+        "D": some.d,
+        "L": some.loss,
+        "C": some.c,
+        "condition6": some.passes,
+        "asked": some.asked,
+        "lead": some.lead,
+        "largest": some.largest,
+        "closest": some.closest,
+        "least_share": some.least,
+        "margin": some.margin,
+        "gap": some.gap,
+        "residual": some.residual,
+        "label_free": some.label_free,
+        "sure": some.sure,
+    }
+    return {name: t.tolist() for name, t in tensors.items() if t is not None}
+
+
+def _outside(layer: Layer, task: Task) -> str:
+    """Why the theorems do not cover these sites; empty if they do."""
+    if not layer.linear:
+        return "the site is followed by another nonlinearity"
+    if task.loss != "mse":
+        return f"the loss is {task.loss}, not the squared one"
+    return ""
+
+
+def _words(site: Mapping[str, Any], outside: str) -> str:
+    """The verdict on one site."""
+    largest, closest = site["largest"], site["closest"]
+    if site["state"] == "broken":
+        return "broken: outputs are not finite, nothing can be said"
+    if site["state"] == "hard":
+        return f"hard already: {largest}"
+    same = "is also the largest share" if largest == closest else f"is not the largest share, which is {largest}"
+    if outside:
+        return f"heuristic: {closest} is closest to the mixture and {same}; not covered, as {outside}"
+    if not site["proven"]:
+        return (
+            f"not proven: {closest} is closest to the mixture and {same}; but the stationarity gap {site['gap']:.2g} is too "
+            f"large for its margin {site['margin']:.2g}: search longer"
+        )
+    judged = "argmax is right" if largest == closest else f"argmax is wrong to take {largest}"
+    theorem = "; Condition 6 passes" if site["condition6_passes"] else "; Condition 6 does not pass, Q decides"
+    return f"proven: {closest} has the least loss, {judged}{theorem if largest == closest else ''}"
+
+
+def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
+    """One site of one network."""
+    mine: dict[str, Any] = {name: values[k][s] for name, values in found.items()}
+    state = "broken" if _number(sum(mine["Q"])) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
+    site: dict[str, Any] = {
+        "layer": layer.layer,
+        **({"neuron": s} if layer.neurons > 1 else {}),
+        "verdict": "",
+        "state": state,
+        "scope": "heuristic" if outside else "theorem",
+        "proven": not outside and state == "mixed" and mine["sure"],
+        "largest": names[mine["largest"]],
+        "closest": names[mine["closest"]],
+        "label_free": mine["label_free"],
+    }
+    if "L" in mine:
+        pairs = [(i, j) for i, row in enumerate(mine["asked"]) for j, asked in enumerate(row) if asked]
+        site["condition6_passes"] = all(mine["condition6"][i][j] for i, j in pairs)
+        site["condition6"] = [
+            "".join("." if not asked else "+" if passes else "-" for asked, passes in zip(*rows, strict=True))
+            for rows in zip(mine["asked"], mine["condition6"], strict=True)
+        ]
+        if pairs:
+            site["condition6_margin"] = _number(min(mine["lead"][i][j] for i, j in pairs))
+    site |= {name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if name in mine}
+    site |= {name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if name in mine}
+    return site | {"verdict": _words(site, outside)}
+
+
+def _whole(sites: list[dict[str, Any]]) -> str:
+    """The verdict on a network."""
+    mixed = [s for s in sites if s["state"] == "mixed"]
+    if any(s["state"] == "broken" for s in sites):
+        return "broken: outputs are not finite, nothing can be said"
+    if not mixed:
+        return "nothing to choose: every site is hard already"
+    if len(mixed) == 1:
+        where = f"layer {mixed[0]['layer']}" + (f", neuron {mixed[0]['neuron']}" if "neuron" in mixed[0] else "")
+        return f"{mixed[0]['verdict']} ({where}; {SCOPE})"
+    proven = sum(s["proven"] for s in mixed)
+    differ = sum(s["largest"] != s["closest"] for s in mixed)
+    return (
+        f"{proven} of {len(mixed)} sites proven, each with the others left mixed; hardening them together is a heuristic. "
+        f"argmax differs from the closest candidate at {differ} ({SCOPE})"
+    )
+
+
+def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
+    """What can be proven of hardening each of K soft networks, as plain data.
+
+    Keys: ``verdict`` (words), ``candidates``, ``sites`` and numbers over the mixed sites:
+
+    - ``sites_mixed``, ``sites_proven``, ``argmax_differs`` (sites where the largest share is not the closest candidate),
+      ``argmax_wrong`` (those of them that are proven), ``condition6_passes``, ``label_free_passes``: counts;
+    - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. Absent without such.
+
+    A site has ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate; ``condition6`` (row i, column j: + passes, - fails, . is not
+    asked, as L_i is not below L_j) with its least lead, ``condition6_margin``; ``least_share``, ``margin``, ``gap``,
+    ``residual``, ``label_free``, ``proven``, ``scope`` and ``verdict``; see `nasplug_mixture.certificate`.
+
+    D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
+    share of them alone.
+    """
+    task = score.task
+    found = [(layer, _outside(layer, task), _plain(some)) for layer, some in certificates(nets, task)]
+    return [_network(nets, found, k) for k in range(nets.replicas)]
+
+
+def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: int) -> dict[str, Any]:
+    """One network."""
+    sites = [_site(layer, nets.candidates, some, k, s, out) for layer, out, some in found for s in range(layer.neurons)]
+    mixed = [s for s in sites if s["state"] == "mixed"]
+    inside = [s for s in mixed if s["scope"] == "theorem"]
+
+    def over(name: str, extreme: Any) -> float | None:
+        values = [s[name] for s in inside if s.get(name) is not None]
+        return extreme(values) if values else None
+
+    extremes = {
+        name: over(name, kind) for name, kind in (("gap", max), ("residual", max), ("least_share", min), ("margin", min))
+    }
+    return {
+        "verdict": _whole(sites),
+        "candidates": list(nets.candidates),
+        "sites": sites,
+        "sites_mixed": len(mixed),
+        "sites_proven": sum(s["proven"] for s in mixed),
+        "argmax_differs": sum(s["largest"] != s["closest"] for s in mixed),
+        "argmax_wrong": sum(s["proven"] and s["largest"] != s["closest"] for s in mixed),
+        "condition6_passes": sum(s.get("condition6_passes", False) for s in mixed),
+        "label_free_passes": sum(s["label_free"] for s in mixed),
+        **{name: value for name, value in extremes.items() if value is not None},
+    }
