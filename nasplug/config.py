@@ -196,6 +196,7 @@ class Train(BaseModel):
     retrain: Annotated[int, Field(ge=0)] | Sweep = 0
     clip: Rate | None = None
     architecture: Architecture | None = None
+    keep: Literal["last", "best"] = "last"
     dtype: Literal["float32", "float64"] = "float32"
     data_seed: Seed = 0
     compile: bool | Literal["auto"] = "auto"

@@ -179,6 +179,7 @@ def _trained(search: Search, method: Frozen, steps: int, lr: Tensor) -> Networks
         tau=Track(table, row + 1, torch.ones_like(lr)),
         levels=(),
         architect=None,
+        keep="last",
     )
     *_, last = train(tuning, every=steps)
     return method.relax(last.state.params, lr)

@@ -32,6 +32,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import TASK, Components, Pack, assemble, components, settle
 from nasplug.plugins import Plugins
+from nasplug.replicas import finite
 from nasplug.stems import Stem
 from nasplug.train import Report, Search, State, evaluate, start, train
 
@@ -116,6 +117,7 @@ def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 def _save_checkpoint(folder: Path, identity: str, state: State, history: Mapping[str, list[np.ndarray]]) -> None:
     tensors = {f"params/{name}": t for name, t in state.params.items()}
     tensors |= {f"moments/{name}": t for name, t in state.moments.items()}
+    tensors |= {f"best/{name}": t for name, t in state.best.items()}
     tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in history.items() if rows}
     _replace_file(folder / CHECKPOINT, tensors, {"identity": identity, "step": str(state.step)})
 
@@ -130,14 +132,14 @@ def _load_checkpoint(folder: Path, identity: str, device: str) -> tuple[State, d
             metadata = file.metadata() or {}
             if metadata.get("identity") != identity:
                 return None
-            groups: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "history": {}}
+            groups: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "best": {}, "history": {}}
             for key in file.keys():  # noqa: SIM118 - not a dict
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
     except SafetensorError:
         return None  # a broken checkpoint costs its steps, never the pack
     history = {name: list(t.cpu().numpy()) for name, t in groups["history"].items()}
-    return State(groups["params"], groups["moments"], int(metadata["step"])), history
+    return State(groups["params"], groups["moments"], int(metadata["step"]), groups["best"]), history
 
 
 def _column(values: Tensor) -> np.ndarray:
@@ -186,12 +188,11 @@ def run_pack(
     with torch.no_grad():
         activations = parts.method.relax(state.params, search.tau.at(0)).activations
     compiled = worth_compiling(parts, search, state.params, activations)
-    healthy = torch.ones(pack.rows, dtype=torch.bool, device=device)
     training = time.perf_counter()
     saved = training
     if done < search.steps:
         for report in train(search, state, every=every, compiled=compiled):
-            state, healthy = report.state, report.healthy
+            state = report.state
             history["step"].append(np.full(pack.rows, report.step, dtype=np.int64))
             for name in HISTORIES:
                 history[name].append(_column(report.metrics[name]))
@@ -201,6 +202,7 @@ def run_pack(
             yield _progress(pack, report, training, done)
     trained = time.perf_counter()
     nets, columns = _harden(parts, search, state)
+    healthy = finite(state.kept)
     hardened = time.perf_counter()
     columns["status"] = np.where(np.isfinite(columns["valid_loss"]) & healthy.cpu().numpy(), "finished", "diverged")
     _save_networks(folder, nets)
@@ -222,7 +224,7 @@ def run_pack(
 def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, dict[str, Any]]:
     """Soft networks -> hard ones, with scores at each stage as columns."""
     task, last = parts.task, search.steps - 1
-    soft = parts.method.relax(state.params, search.tau.at(last))
+    soft = parts.method.relax(state.kept, search.tau.at(last))
     columns: dict[str, Any] = {}
 
     def score(nets: Networks, call: Any, stage: str, splits: tuple[str, ...]) -> None:

@@ -355,6 +355,7 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         data_seed=train.data_seed,
         clip=parts.clip,
         architect=architect,
+        keep=train.keep,
     )
 
 

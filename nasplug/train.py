@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +21,25 @@ from nasplug.replicas import clip, column, finite, number_of, seeds_of, take
 from nasplug.schedules import Track
 from nasplug.tasks import Split, Task
 
-__all__ = ["Architect", "Batches", "Report", "Search", "State", "alternate", "evaluate", "halves", "start", "step", "train"]
+__all__ = [
+    "OBJECTIVE",
+    "Architect",
+    "Batches",
+    "Keep",
+    "Report",
+    "Search",
+    "State",
+    "alternate",
+    "evaluate",
+    "halves",
+    "start",
+    "step",
+    "train",
+]
 
 Batch = tuple[Tensor, Tensor]
+Keep = Literal["last", "best"]
+OBJECTIVE = "/objective"  # beside the best leaves
 ARCHITECTURE = "architecture/"  # before the names of what the architect's optimizer remembers
 
 MOST_FLOATS = 64_000_000  # of one network
@@ -64,6 +80,7 @@ class Search:
         data_seed: the order of minibatches, shared by the pack.
         clip: largest gradient norm of a row, or None; with an architect that of its weights.
         architect: moves the architecture, or None: then all leaves follow ``optimizer`` and ``lr``.
+        keep: the ``last`` iterate, or the ``best``: see `train`.
     """
 
     task: Task
@@ -79,6 +96,7 @@ class Search:
     data_seed: int = 0
     clip: float | None = None
     architect: Architect | None = None
+    keep: Keep = "last"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,10 +134,17 @@ class State:
     params: Params
     moments: dict[str, Tensor]
     step: int
+    best: Params = field(default_factory=dict)
+    """Of `Search.keep` ``best``: the leaves with the smallest objective so far, and that objective as `OBJECTIVE`, ``(K,)``."""
+
+    @property
+    def kept(self) -> Params:
+        """The leaves to go on with when training is over."""
+        return {name: p for name, p in self.best.items() if name != OBJECTIVE} or self.params
 
     def take(self, index: Tensor) -> State:
         """The rows at ``index``; to stop a replica, remove its row."""
-        return State(take(self.params, index), take(self.moments, index), self.step)
+        return State(take(self.params, index), take(self.moments, index), self.step, take(self.best, index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,9 +375,12 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
 
     Yields:
         Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks.
+
+    With ``search.keep`` ``best`` each report also keeps the iterates whose validation loss plus penalty is the smallest yet.
+    Only reports count at which a row's temperature and levels have their last values: before, objectives do not compare.
     """
     state = start(search) if state is None else state
-    params, moments = state.params, state.moments
+    params, moments, best = state.params, state.moments, state.best
     architect = search.architect
     held: Batches | None = None
     mine = search.task.train
@@ -375,13 +403,30 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
             with torch.no_grad():
                 nets = search.method.relax(params, search.tau.at(t), noise)
                 scores = evaluate(search.task, search.task.valid, nets, search.method.forward)
+                if search.keep == "best":
+                    best = _best(search, best, params, t, scores["loss"], nets)
             metrics = {
                 "train_loss": loss,
                 "penalty": penalty,
                 "valid_loss": scores["loss"],
                 "valid_error": scores["error"],
             }
-            yield Report(t + 1, search.steps, metrics, finite(params), State(params, moments, t + 1))
+            yield Report(t + 1, search.steps, metrics, finite(params), State(params, moments, t + 1, best))
+
+
+def _best(search: Search, best: Params, params: Params, t: int, loss: Tensor, nets: Networks) -> Params:
+    """The better of two iterates of each row, with its objective."""
+    last = search.steps - 1
+    objective, settled = loss, search.tau.at(t) == search.tau.at(last)  # (K,)
+    for regularizer, level in zip(search.penalties, search.levels, strict=True):
+        objective = objective + level.at(t) * regularizer(nets)
+        settled = settled & (level.at(t) == level.at(last))
+    objective = torch.where(settled & torch.isfinite(objective), objective, torch.inf)
+    if not best:
+        return {OBJECTIVE: objective, **{name: p.clone() for name, p in params.items()}}
+    better = (objective < best[OBJECTIVE]) | ~torch.isfinite(best[OBJECTIVE])  # nothing to lose yet: the later one
+    kept = {name: torch.where(column(better, p), p, best[name]) for name, p in params.items()}
+    return {OBJECTIVE: torch.where(better, objective, best[OBJECTIVE]), **kept}
 
 
 @torch.no_grad()

@@ -205,4 +205,5 @@ def search(
 
 def copied(state: State) -> State:
     """A state that shares no memory with ``state``."""
-    return State({n: t.clone() for n, t in state.params.items()}, {n: t.clone() for n, t in state.moments.items()}, state.step)
+    params, moments, best = ({n: t.clone() for n, t in part.items()} for part in (state.params, state.moments, state.best))
+    return State(params, moments, state.step, best)

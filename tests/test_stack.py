@@ -77,7 +77,7 @@ def plain(store: Path, **changes: Any) -> dict[str, Any]:
         "method": {"use": "edges", "mode": "l1", "hidden": [5]},
         "penalties": [{"use": "l1", "level": {"choice": [0.001, 0.01]}}],
         "discretizers": [{"use": "threshold"}, {"use": "fold"}],
-        "train": {"steps": 30, "batch": 16, "finetune": 5, "dtype": "float64"},
+        "train": {"steps": 30, "batch": 16, "finetune": 5, "dtype": "float64", "keep": "best"},
         "seeds": 2,
         "resources": {"pack": 100},
         "mlflow": None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from nasplug.errors import ContractError
 from nasplug.networks import forward, take
 from nasplug.optimizers import SGD, Adam, Optimizer
 from nasplug.replicas import normal
+from nasplug.schedules import Track, linear, track
 from nasplug.tasks import Kind, Split
 from nasplug.testing import example_task
 from nasplug.train import (
     CHUNK_FLOATS,
+    OBJECTIVE,
     Architect,
     Batches,
     Report,
@@ -419,3 +422,49 @@ def test_a_compiled_bilevel_step_is_the_same_step(recwarn: pytest.WarningsRecord
     assert not [w for w in recwarn if "uncompiled" in str(w.message)]
     for name, leaf in eager.state.params.items():
         assert torch.allclose(leaf, compiled.state.params[name], rtol=0, atol=1e-4), name
+
+
+def test_the_best_iterate_is_kept_row_by_row_and_through_a_stop() -> None:
+    """Adam at a rate far too large wanders: the last iterate is not the best one."""
+
+    def numbers(values: list[float], *schedules: Callable[[float], float]) -> Track:
+        return track(schedules or [lambda progress: 1.0], [k % max(len(schedules), 1) for k in range(4)], values, 40)
+
+    settled = replace(
+        search(Dense(gated=True), penalties=(Squares(),), steps=40, batch=6, keep="best"),
+        lr=numbers([0.3, 1.0, 0.5, 2.0]),
+        tau=numbers([1.0, 1.0, 2.0, 2.0], linear(start=2.0, end=1.0, until=0.4), linear(start=2.0, end=1.0, until=0.7)),
+        levels=(numbers([1e-3, 1e-2, 1e-3, 1e-2], linear(until=0.3)),),
+    )
+    reports = list(train(settled, every=4))
+    objectives = []
+    for report in train(replace(settled, keep="last"), every=4):
+        nets = settled.method.relax(report.state.params, settled.tau.at(report.step - 1))
+        value = evaluate(settled.task, settled.task.valid, nets, forward)["loss"]
+        value = value + settled.levels[0].at(report.step - 1) * Squares()(nets)
+        same = settled.tau.at(report.step - 1) == settled.tau.at(39)
+        objectives.append(torch.where(same, value, torch.inf))
+    wanted = torch.stack(objectives).min(0).values
+    kept = reports[-1].state
+    assert torch.allclose(kept.best[OBJECTIVE], wanted)
+    nets = settled.method.relax(kept.kept, settled.tau.at(39))
+    value = evaluate(settled.task, settled.task.valid, nets, forward)["loss"] + settled.levels[0].at(39) * Squares()(nets)
+    assert torch.allclose(value, wanted)
+    assert not torch.equal(kept.kept["weight 1 0"], kept.params["weight 1 0"])
+    stopped = copied(next(report for report in train(settled, every=4) if report.step == 32).state)
+    assert torch.equal(last(settled, stopped, every=4).state.best[OBJECTIVE], kept.best[OBJECTIVE])
+    row = torch.tensor([2])
+    alone = last(settled.take(row), every=4).state
+    assert torch.allclose(alone.best[OBJECTIVE], wanted[row])
+
+
+def test_a_row_that_ends_broken_keeps_what_it_had() -> None:
+    one = track([lambda progress: 1.0], [0] * 4, [1.0] * 4, 20)
+    found = replace(search(keep="best", steps=20), tau=one)
+    state = copied(next(iter(train(found, every=10))).state)
+    good = {name: p[1].clone() for name, p in state.kept.items()}
+    state.params["weight 1 0"][1] = torch.nan
+    ended = last(found, state, every=10)
+    assert ended.healthy.tolist() == [True, False, True, True]
+    for name, p in ended.state.kept.items():
+        assert torch.equal(p[1], good[name])
