@@ -132,12 +132,14 @@ def plan(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @_refusing
 def front(folder: Path, as_json: bool) -> None:
     """Show the front of a study that has run: FOLDER is <store>/<study>."""
+    from nasplug.plan import task_places
     from nasplug.study import Study
     from nasplug.summary import print_summary
 
     study = Study.open(folder)
     if as_json:
-        _print_json({"best": str(study.best()["replica"]), "front": _rows(study.front())})
+        each = {"choices": _rows(study.choices())} if task_places(study.axes) else {}
+        _print_json({"best": str(study.best()["replica"]), "front": _rows(study.front()), **each})
     else:
         print_summary(study)
 

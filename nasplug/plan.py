@@ -46,6 +46,7 @@ __all__ = [
     "grid",
     "inside",
     "settle",
+    "task_places",
     "task_values",
 ]
 
@@ -152,6 +153,11 @@ def axes(study: StudyConfig) -> list[Axis]:
             numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             found.append(Axis(path, sweep, bool(ROW.match(path)) and numbers))
     return found
+
+
+def task_places(found: Sequence[Axis]) -> list[str]:
+    """Which of the axes make data sets."""
+    return [axis.path for axis in found if axis.path.startswith(TASK)]
 
 
 def grid(found: Sequence[Axis]) -> list[dict[str, Any]]:

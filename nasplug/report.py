@@ -36,7 +36,7 @@ from nasplug.drawing import (
     svg,
 )
 from nasplug.packs import HISTORIES, TABLE
-from nasplug.plan import Axis
+from nasplug.plan import Axis, task_places
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "Finished",
     "Fit",
     "baseline",
+    "choices_table",
     "compare",
     "front_picture",
     "front_table",
@@ -82,6 +83,10 @@ class Finished(Protocol):
 
     @property
     def frame(self) -> pd.DataFrame: ...  # noqa: D102
+
+    def task_of(self, replica: str) -> Task: ...  # noqa: D102
+
+    def choices(self) -> pd.DataFrame: ...  # noqa: D102
 
 
 # -- the baseline ------------------------------------------------------------------------------------------------------
@@ -244,7 +249,7 @@ def compare(task: Task, chosen: pd.Series[Any], linear: Baseline) -> str:
 
 def _write_baseline(study: Finished, task: Task, chosen: pd.Series[Any]) -> tuple[Baseline | None, str]:
     """Fit it, write ``baseline.json``, and return it with its sentence (or why there is none)."""
-    swept = [axis.path for axis in study.axes if axis.path.startswith("task.")]
+    swept = task_places(study.axes)
     why = (
         f"the study varies its task ({', '.join(swept)}), and errors of different tasks do not compare"
         if swept
@@ -340,18 +345,38 @@ def front_table(study: Finished) -> Table:
     """The front for a terminal, smallest network first; the chosen one is marked."""
     from rich.table import Table
 
-    frame, task = study.frame, study.task
-    front, chosen = results.front(frame), str(results.choose(frame, task)["replica"])
+    frame = study.frame
+    front, chosen = results.front(frame), str(results.choose(frame, study.task_of)["replica"])
     shown = _thinned(front, chosen, ROWS)
     rest = "" if len(shown) == len(front) else f"{len(shown)} of {len(front)} networks; all are in {study.folder / 'front.csv'}"
     table = Table(title=f"Front of {study.config.study!r}: no network is both smaller and better (▶ chosen)", caption=rest)
-    columns = _columns(task, study.axes, frame)
+    columns = _columns(study.task_of(chosen), study.axes, frame)
     table.add_column("")
     for column in columns:
         table.add_column(column.heading, justify="left" if column.heading == "replica" else "right", no_wrap=True)
     for _, row in shown.iterrows():
         mark = row["replica"] == chosen
         table.add_row("▶" if mark else "", *(c.cell(row) for c in columns), style="bold" if mark else "")
+    return table
+
+
+def _listed(frame: pd.DataFrame, columns: Sequence[Column], chosen: str) -> list[tuple[bool, list[str]]]:
+    """Rows of a table of networks, the chosen one marked."""
+    return [(row["replica"] == chosen, [column.cell(row) for column in columns]) for _, row in frame.iterrows()]
+
+
+def choices_table(study: Finished) -> Table:
+    """The chosen network of each data set for a terminal."""
+    from rich.table import Table
+
+    each = study.choices().sort_values(task_places(study.axes), kind="stable")
+    rest = "" if len(each) <= ROWS else f"{ROWS} of {len(each)} data sets; all are in {study.folder / 'choices.csv'}"
+    table = Table(title="Each data set's own: errors of different data sets do not compare", caption=rest)
+    columns = _columns(study.task, study.axes, each)
+    for column in columns:
+        table.add_column(column.heading, justify="left" if column.heading == "replica" else "right", no_wrap=True)
+    for _, cells in _listed(each.head(ROWS), columns, ""):
+        table.add_row(*cells)
     return table
 
 
@@ -384,9 +409,10 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     from markupsafe import Markup
 
     began = None if seconds is None else time.time() - seconds  # now: fits and pictures take time too
-    config, folder, task, frame, axes = study.config, study.folder, study.task, study.frame, study.axes
-    front, best = results.front(frame), results.choose(frame, task)
+    config, folder, frame, axes = study.config, study.folder, study.frame, study.axes
+    front, best = results.front(frame), results.choose(frame, study.task_of)
     chosen = str(best["replica"])
+    task = study.task_of(chosen)
     network = results.network(folder, chosen, task)
     slack = results.slack(task, float(front["valid_error"].min()))
     linear, sentence = _write_baseline(study, task, best)
@@ -406,6 +432,10 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         save_png(figures[name], folder / f"{name}.png")  # type: ignore[arg-type]
     front.drop(columns="owners", errors="ignore").to_csv(folder / "front.csv", index=False)
     columns = _columns(task, axes, frame)
+    places = task_places(axes)
+    each = study.choices() if places else None
+    if each is not None:
+        each.drop(columns="owners", errors="ignore").to_csv(folder / "choices.csv", index=False)
     environment = Environment(loader=PackageLoader("nasplug"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.get_template("report.html").render(
         config=config,
@@ -415,7 +445,8 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         verdict=_verdict(task, best, network),
         rule=_rule(task, slack),
         columns=columns,
-        rows=[(row["replica"] == chosen, [column.cell(row) for column in columns]) for _, row in front.iterrows()],
+        rows=_listed(front, columns, chosen),
+        each=None if each is None else _listed(each.sort_values(places, kind="stable"), columns, chosen),
         chosen=best,
         strengths=strengths(network),
         linear=linear,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,12 @@ def slack(task: Task, best_error: float) -> float:
     return task.standard_error((best_error * n + 1.0) / (n + 2.0), task.valid)
 
 
-def choose(frame: pd.DataFrame, task: Task) -> pd.Series[Any]:
+def choose(frame: pd.DataFrame, task_of: Callable[[str], Task]) -> pd.Series[Any]:
     """The network to serve: the smallest on the front whose validation error is within `slack` of the best.
+
+    Args:
+        frame: a row a replica.
+        task_of: what a replica was trained on; that of the best one sets the slack.
 
     Raises:
         ConfigError: when no network finished.
@@ -145,8 +149,22 @@ def choose(frame: pd.DataFrame, task: Task) -> pd.Series[Any]:
             "no network of this study finished with finite scores; see the column 'status' of its table, "
             "and try a smaller learning rate"
         )
-    best = float(candidates["valid_error"].min())
-    return candidates[candidates["valid_error"] <= best + slack(task, best)].iloc[0]
+    best = candidates.iloc[int(candidates["valid_error"].argmin())]
+    allowed = float(best["valid_error"]) + slack(task_of(str(best["replica"])), float(best["valid_error"]))
+    return candidates[candidates["valid_error"] <= allowed].iloc[0]
+
+
+def choices(frame: pd.DataFrame, places: Sequence[str], task_of: Callable[[str], Task]) -> pd.DataFrame:
+    """The network to serve for each data set, a row each; ``places`` of the study tell data sets apart.
+
+    Errors of different data sets do not compare, so each has its own front. One of which nothing finished has no row.
+    """
+    import pandas as pd
+
+    finished = frame[frame["status"] == "finished"]
+    groups = [part for _, part in finished.groupby(list(places), sort=False, dropna=False)] if places else [finished]
+    chosen = [choose(part, task_of) for part in groups if not front(part).empty]
+    return pd.DataFrame(chosen).reset_index(drop=True)
 
 
 def plan_of(folder: Path, replica: str) -> dict[str, Any]:

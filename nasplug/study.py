@@ -18,7 +18,7 @@ from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, scrub, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
-from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, forget_tasks, settle
+from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, forget_tasks, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.report import import_libraries, write_report
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
@@ -146,7 +146,7 @@ class Study:
     @property
     def task(self) -> Task:
         """The study's task (where tasks are swept: the first one)."""
-        first = {axis.path: axis.sweep.first for axis in self.axes if axis.path.startswith("task.")}
+        first = {axis.path: axis.sweep.first for axis in self.axes if axis.path in task_places(self.axes)}
         return build_task(settle(self.config, first), self.plugins)
 
     def task_of(self, replica: str) -> Task:
@@ -326,7 +326,11 @@ class Study:
 
     def best(self) -> pd.Series[Any]:
         """The row of the chosen network: the smallest that is as good as the best within the stated slack."""
-        return results.choose(self.frame, self.task)
+        return results.choose(self.frame, self.task_of)
+
+    def choices(self) -> pd.DataFrame:
+        """The chosen network of each data set, where the study varies its task: a row each, as `best` is one."""
+        return results.choices(self.frame, task_places(self.axes), self.task_of)
 
     def network(self, replica: str | None = None) -> CompactNetwork:
         """A replica's small network on raw features (default: the chosen one)."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasplug.errors import ConfigError
-from nasplug.plan import inside
+from nasplug.plan import inside, task_places
 from nasplug.plugins import KINDS, Plugins
 
 if TYPE_CHECKING:
@@ -73,12 +73,14 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
 
 def print_summary(study: Study) -> None:
     """The front, the chosen network, where everything is."""
-    from nasplug.report import front_picture, front_table, network_picture
+    from nasplug.report import choices_table, front_picture, front_table, network_picture
 
     console = _console()
     frame = study.frame
     best = study.best()
     console.print(front_table(study))
+    if task_places(study.axes):
+        console.print(choices_table(study))
     console.print(front_picture(frame, str(best["replica"])), highlight=False, markup=False)
     console.print(network_picture(study.network(str(best["replica"]))), highlight=False, markup=False)
     counts = frame["status"].value_counts().to_dict()

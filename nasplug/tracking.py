@@ -38,7 +38,7 @@ from nasplug.config import SWEEPS, MLflow, StudyConfig, scrub
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import HISTORIES, TABLE
-from nasplug.plan import axes, build_task, settle, task_values
+from nasplug.plan import axes, build_task, settle, task_places, task_values
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
 
@@ -55,7 +55,7 @@ SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded
 SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
 EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
-ARTIFACTS = (TABLE, "report.html", "front.csv", "baseline.json")
+ARTIFACTS = (TABLE, "report.html", "front.csv", "choices.csv", "baseline.json")
 PICTURES = ("*.png", "*.svg")
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
 VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
@@ -158,7 +158,7 @@ class Tracker:
         with self._talking(retries=3, seconds=60, told=told):
             frame = results.read(self._folder)
             self._count()
-            best = str(results.choose(frame, self._task(min(self._counted) + "/0000")[0])["replica"])
+            best = str(results.choose(frame, lambda name: self._task(name)[0])["replica"])
             rows = _rows(results.front(frame))
             children = self._children()
             self._summarize(frame, rows, best)
@@ -322,7 +322,7 @@ class Tracker:
         tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
         tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
         tags |= {f"nasplug.version.{name}": version for name, version in environment["packages"].items()}
-        if not any(axis.path.startswith("task.") for axis in axes(self.config)):
+        if not task_places(axes(self.config)):
             task, digest = self._task("")
             tags |= {"nasplug.task": task.name, "nasplug.data_digest": digest}
             client.log_inputs(run, datasets=_datasets(task, digest))

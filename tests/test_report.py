@@ -240,6 +240,7 @@ def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
 def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
     class Ill:
         config, folder, axes, task = labels.config, labels.folder, labels.axes, labels.task
+        task_of, choices = labels.task_of, labels.choices
 
         @property
         def frame(self) -> pd.DataFrame:

@@ -105,10 +105,10 @@ def test_the_chosen_one_is_the_smallest_that_is_good_enough(found: list[dict[str
     candidates = undominated(found)
     if not candidates:
         with pytest.raises(ConfigError, match="no network of this study finished"):
-            choose(frame, task)
+            choose(frame, lambda name: task)
         return
     best = min(error for _, error in candidates)
-    chosen = choose(frame, task)
+    chosen = choose(frame, lambda name: task)
     assert chosen["valid_error"] <= best + slack(task, best)
     assert chosen["edges"] == min(size for size, error in candidates if error <= best + slack(task, best))
     assert chosen["status"] == "finished"
@@ -118,7 +118,7 @@ def test_test_scores_are_never_read() -> None:
     frame = table([{"edges": e, "valid_error": 1.0 / e, "valid_loss": 0.1, "status": "finished"} for e in (1, 2, 3)])
     frame["test_error"] = [0.0, 9.0, 9.0]
     assert front(frame)["edges"].tolist() == [1, 2, 3]
-    assert choose(frame, task_of("regression"))["edges"] == 3
+    assert choose(frame, lambda name: task_of("regression"))["edges"] == 3
 
 
 # Merging.

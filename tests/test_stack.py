@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from nasplug import results
+from nasplug.cli import main
 from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.study import Study
@@ -100,6 +102,19 @@ def test_a_study_over_data_sets_is_one_pack_and_equals_a_study_a_data_set(tmp_pa
         x = torch.randn(20, 2) * 10
         assert torch.allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)  # each in the units of its own function
         assert done.task_of(str(mine["replica"][0])).digest == alone.task.digest
+    each = done.choices().set_index(["task.function", "task.seed"])
+    assert len(each) == 6
+    mine = frame[(frame["task.function"] == "Ackley") & (frame["task.seed"] == 0)]
+    assert each.loc[("Ackley", 0), "replica"] in set(mine["replica"])
+    assert each.loc[("Ackley", 0), "valid_error"] <= mine["valid_error"].min() + results.slack(
+        done.task_of(str(mine["replica"].iloc[0])), float(mine["valid_error"].min())
+    )
+    page = (done.folder / "report.html").read_text()
+    assert "<h2>Each data set</h2>" in page
+    assert len((done.folder / "choices.csv").read_text().splitlines()) == 7
+    shown = CliRunner().invoke(main, ["front", str(done.folder)]).output
+    assert "errors of different data sets do not compare" in shown
+    assert len(json.loads(CliRunner().invoke(main, ["front", str(done.folder), "--json"]).output)["choices"]) == 6
     plan = results.plan_of(done.folder, "p0000/0000")
     assert set(plan["columns"]) == {"task.function", "task.seed", "penalties.0.level"}
 
