@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nasplug.compact import compact, export, load, save
 from nasplug.config import parse
 from nasplug.discretize import Fresh, Frozen, discretize, finetune
+from nasplug.drawing import draw_network, network_picture, strengths
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks, alive, features, forward, harden, sizes, take
 from nasplug.packs import _save_networks, load_networks
@@ -351,3 +353,16 @@ def test_frozen_networks_with_a_stem_are_themselves() -> None:
     frozen = Frozen(nets)
     again = frozen.relax(frozen.init(example_task(), torch.arange(3)), torch.ones(3))
     assert all(torch.equal(again.kernels[n], nets.kernels[n]) for n in (1, 2))
+
+
+@pytest.mark.parametrize("hidden", [2, 60])
+def test_a_network_with_a_stem_is_drawn(hidden: int) -> None:
+    nets = networks(PLAIN, hidden)
+    few = torch.zeros(nets.widths[0])
+    few[[0, 5, 9]] = 1.0
+    small = compact(replace(nets, blocks={e: w * few if e[1] == 0 else w for e, w in nets.blocks.items()}), 0)
+    draw_network(small).savefig(io.BytesIO())
+    assert [s.feature for s in sorted(strengths(small), key=lambda s: s.place)] == small.first_names
+    told = network_picture(small)
+    assert "2 x 6 x 5 ─▶ 3 x 3 x 2 ─▶ 3 x 2 x 2 ─▶ 3 of 12 features" in told
+    assert "channel 2 (0, 1)" in told
