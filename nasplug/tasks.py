@@ -225,7 +225,9 @@ def stack(tasks: Sequence[Task], index: Sequence[int]) -> Task:
         ConfigError: for tasks of different shapes, which are no stack.
     """
     if len({task.shape for task in tasks}) != 1:
-        raise ConfigError(f"tasks of the shapes {sorted({task.shape for task in tasks})} in one stack; needed: equal ones")
+        raise ConfigError(
+            f"tasks of the shapes {sorted({task.shape for task in tasks}, key=str)} in one stack; needed: equal ones"
+        )
     rows = torch.tensor(list(index))
 
     def joined(splits: Sequence[Split]) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nasplug.compact import compact, export, load, save
 from nasplug.config import parse
 from nasplug.discretize import Fresh, Frozen, discretize, finetune
+from nasplug.drawing import draw_network, network_picture, strengths
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks, alive, features, forward, harden, sizes, take
 from nasplug.packs import _save_networks, load_networks
@@ -23,6 +25,7 @@ from nasplug.plan import assemble, chunk, components
 from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
 from nasplug.stems import Convolution, Stem, drawn, entrance, parts
+from nasplug.study import Study
 from nasplug.testing import example_networks, example_task
 from nasplug.train import compile_step, evaluate, start, step
 
@@ -351,3 +354,39 @@ def test_frozen_networks_with_a_stem_are_themselves() -> None:
     frozen = Frozen(nets)
     again = frozen.relax(frozen.init(example_task(), torch.arange(3)), torch.ones(3))
     assert all(torch.equal(again.kernels[n], nets.kernels[n]) for n in (1, 2))
+
+
+@pytest.mark.parametrize("hidden", [2, 60])
+def test_a_network_with_a_stem_is_drawn(hidden: int) -> None:
+    nets = networks(PLAIN, hidden)
+    few = torch.zeros(nets.widths[0])
+    few[[0, 5, 9]] = 1.0
+    small = compact(replace(nets, blocks={e: w * few if e[1] == 0 else w for e, w in nets.blocks.items()}), 0)
+    draw_network(small).savefig(io.BytesIO())
+    assert [s.feature for s in sorted(strengths(small), key=lambda s: s.place)] == small.first_names
+    told = network_picture(small)
+    assert "2 x 6 x 5 ─▶ 3 x 3 x 2 ─▶ 3 x 2 x 2 ─▶ 3 of 12 features" in told
+    assert "channel 2 (0, 1)" in told
+
+
+@pytest.mark.slow
+def test_a_study_of_images_registers_a_network_that_takes_raw_pixels(tmp_path: Path) -> None:
+    import mlflow
+    from sklearn.datasets import load_digits
+
+    raw = study(hidden=[6], stem={"image": [1, 8, 8], "layers": [{"channels": 4, "pool": 2}]})
+    raw |= {"task": {"use": "digits_images"}, "penalties": [{"use": "l1", "level": 0.001}], "mlflow": {"register": "reader"}}
+    raw["train"] |= {"steps": 300, "lr": 0.02, "batch": 128}
+    done = Study(parse(raw | {"store": str(tmp_path), "discretizers": [{"use": "threshold", "tolerance": 0.05}]})).run("serial")
+    assert (done.frame["status"] == "finished").all()
+    assert (done.frame["inputs"] == 64).all()
+    pixels = torch.from_numpy(load_digits().data).float()
+    right = torch.from_numpy(load_digits().target)
+    best = load(done.folder / "best")
+    assert best.stem is not None
+    assert float((best(pixels).argmax(1) == right).double().mean()) > 0.85
+    assert (done.folder / "report.html").stat().st_size > 10_000
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/reader@champion")
+    served = torch.as_tensor(model.predict(pixels[:5].numpy()))
+    torch.testing.assert_close(served, best(pixels[:5]).detach(), rtol=1e-4, atol=1e-5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_sparcs.method import Spectral, chosen_form, materialised, recursive, sparcs
 from nasplug_sparcs.obs import Obs, obs
-from nasplug_sparcs.paths import gamma
-from nasplug_sparcs.pictures import curve, spectrum
+from nasplug_sparcs.paths import gamma, gamma_by_neuron
+from nasplug_sparcs.pictures import curve, paths, spectrum, transition
 from nasplug_sparcs.tasks import sparcs_teacher, sparcs_transition
 
 __all__ = [
@@ -15,13 +15,16 @@ __all__ = [
     "chosen_form",
     "curve",
     "gamma",
+    "gamma_by_neuron",
     "materialised",
     "obs",
+    "paths",
     "recursive",
     "sparcs",
     "sparcs_teacher",
     "sparcs_transition",
     "spectrum",
+    "transition",
 ]
 
 

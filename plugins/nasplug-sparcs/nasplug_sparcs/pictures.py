@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,13 +12,15 @@ from nasplug.contracts import Score
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, take
 from nasplug_sparcs.obs import left
+from nasplug_sparcs.paths import gamma_by_neuron
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curve", "spectrum"]
+__all__ = ["curve", "paths", "spectrum", "transition"]
 
 BINS = 40
+COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 
 def spectrum(nets: Networks) -> Figure:
@@ -57,3 +61,58 @@ def curve(nets: Networks, layer: int, score: Score, row: int = 0) -> tuple[Figur
     axes.set_xlabel(f"neurons kept in layer {layer}")
     axes.set_ylabel("validation loss")
     return figure, counts, losses
+
+
+def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence[float]) -> Figure:
+    """``|Gamma|`` against alpha, a line a beta: mean over the networks of a pair, and their standard deviation as a band.
+
+    Three columns of equal length, a value a network. Source: Spectral Architecture Search, Fig. 13.
+
+    Raises:
+        ConfigError: for columns of different lengths, or none.
+    """
+    from matplotlib.figure import Figure
+
+    if not len(alphas) == len(betas) == len(gammas) > 0:
+        raise ConfigError(
+            f"transition: {len(alphas)} alphas, {len(betas)} betas and {len(gammas)} gammas; needed: as many of each, one a "
+            "network"
+        )
+    found: dict[float, dict[float, list[float]]] = {}
+    for alpha, beta, value in zip(alphas, betas, gammas, strict=True):
+        found.setdefault(float(beta), {}).setdefault(float(alpha), []).append(float(value))
+    figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for (beta, groups), colour in zip(sorted(found.items()), itertools.cycle(COLOURS), strict=False):
+        x = sorted(groups)
+        rows = [torch.tensor(groups[alpha]) for alpha in x]
+        mean = torch.tensor([row.mean() for row in rows])
+        band = torch.tensor([row.std(correction=0) for row in rows])
+        axes.plot(x, mean.tolist(), marker=".", color=colour, label=f"beta {beta:g}")
+        axes.fill_between(x, (mean - band).tolist(), (mean + band).tolist(), color=colour, alpha=0.25, lw=0)
+    axes.set_xlabel("alpha: from a linear target to a quadratic one")
+    axes.set_ylabel("|Gamma|")
+    axes.legend(frameon=False)
+    return figure
+
+
+def paths(named: Mapping[str, Networks], layer: int) -> Figure:
+    """``|Gamma|`` of each neuron of a hidden layer, largest first, on a logarithmic scale: a line a network of each name.
+
+    Neurons without a path are left out. How many there are above any level is read from the abscissa.
+
+    Raises:
+        ConfigError: for a layer that is not hidden.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for (name, nets), colour in zip(named.items(), itertools.cycle(COLOURS), strict=False):
+        for k, values in enumerate(gamma_by_neuron(nets, layer)):
+            ordered = values[values > 0].sort(descending=True).values
+            axes.semilogy(range(1, len(ordered) + 1), ordered.tolist(), color=colour, lw=0.9, label=name if k == 0 else None)
+    axes.set_xlabel(f"neurons of layer {layer}, strongest first")
+    axes.set_ylabel("|Gamma| of its paths")
+    axes.legend(frameon=False)
+    return figure

@@ -12,7 +12,7 @@ from nasplug.discretize import ValidationLoss
 from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.testing import example_networks, example_task
-from nasplug_sparcs import curve, spectrum
+from nasplug_sparcs import curve, gamma_by_neuron, paths, spectrum, transition
 
 
 def test_the_spectrum_has_a_panel_a_hidden_layer() -> None:
@@ -36,3 +36,23 @@ def test_the_curve_ends_at_the_network_itself() -> None:
     assert torch.isfinite(forward(nets, task.valid.x)).all()
     with pytest.raises(ConfigError, match="hidden layer, 1 to 1"):
         curve(nets, 2, score)
+
+
+def test_the_transition_has_a_line_a_beta() -> None:
+    figure = transition([0.0, 1.0, 0.0, 1.0, 1.0], [5, 5, 1000, 1000, 1000], [0.0, 2.0, 0.5, 1.0, 3.0])
+    (axes,) = figure.axes
+    lines = {line.get_label(): [tuple(point) for point in line.get_xydata()] for line in axes.get_lines()}
+    assert lines == {"beta 5": [(0.0, 0.0), (1.0, 2.0)], "beta 1000": [(0.0, 0.5), (1.0, 2.0)]}
+    figure.savefig(io.BytesIO())
+    with pytest.raises(ConfigError, match="2 alphas, 1 betas and 2 gammas"):
+        transition([0.0, 1.0], [5.0], [0.0, 1.0])
+
+
+def test_paths_has_a_line_a_network() -> None:
+    nets = example_networks(0, 2, (3, 6, 1), ["blocks"])
+    figure = paths({"some": nets}, 1)
+    (axes,) = figure.axes
+    assert len(axes.get_lines()) == 2
+    found = torch.tensor(axes.get_lines()[1].get_ydata(), dtype=torch.float64)
+    torch.testing.assert_close(found, gamma_by_neuron(nets, 1)[1].sort(descending=True).values)
+    figure.savefig(io.BytesIO())

@@ -1,0 +1,69 @@
+"""The figures of the plugin nasplug-sparcs, from studies.
+
+    python benchmarks/sparcs_figures.py [STORE]
+
+Runs `configs/papers/sparcs_transition.yaml` into STORE (default runs; a study that is there is read, not run again) and writes
+plugins/nasplug-sparcs/docs/: `transition.png` (|Gamma| against alpha), `paths.png` (|Gamma| of each neuron) and `found.png` (an
+architecture that `obs` left).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from nasplug.drawing import draw_network
+from nasplug.networks import Networks, take
+from nasplug.packs import load_networks
+from nasplug.study import Study
+from nasplug_sparcs import gamma, paths, transition
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "papers" / "sparcs_transition.yaml"
+OUT = ROOT / "plugins" / "nasplug-sparcs" / "docs"
+SHOWN = (0.2, 0.4, 0.5, 0.7, 1.0)
+
+
+def finished(store: str, *overrides: str) -> Study:
+    """The study of the transition, run where it has not been."""
+    study = Study.from_yaml(CONFIG, [f"store={store}", "mlflow=null", *overrides])
+    return study.run("serial")
+
+
+def main() -> None:
+    store = sys.argv[1] if len(sys.argv) > 1 else "runs"
+    OUT.mkdir(exist_ok=True)
+    study = finished(store)
+    frame = study.frame
+    packs = {folder.name: load_networks(folder) for folder in sorted((study.folder / "packs").iterdir())}
+    carried = {name: gamma(nets).tolist() for name, nets in packs.items()}
+    places = [(pack, int(row)) for pack, row in frame["replica"].str.split("/")]
+    frame["gamma"] = [carried[pack][row] for pack, row in places]
+    figure = transition(frame["task.alpha"].tolist(), frame["task.beta"].tolist(), frame["gamma"].tolist())
+    figure.savefig(OUT / "transition.png", dpi=110)
+    print(frame.groupby(["task.beta", "task.alpha"])["gamma"].agg(["mean", "std"]).round(3).unstack(0).to_string())
+
+    smooth = frame[(frame["task.beta"] == 5.0) & (frame["seed"] == frame["seed"].min())]
+    named: dict[str, Networks] = {}
+    for place, alpha in zip(smooth.index, smooth["task.alpha"], strict=True):
+        if any(abs(alpha - shown) < 1e-9 for shown in SHOWN):
+            pack, row = places[frame.index.get_loc(place)]
+            named[f"alpha {alpha:g}"] = take(packs[pack], torch.tensor([row]))
+    paths(named, 1).savefig(OUT / "paths.png", dpi=110)
+
+    cut = [
+        "study=sparcs_transition_found",
+        "discretizers=[{use: obs, r2: 0.999}]",
+        "task.alpha=1.0",
+        "task.beta=5.0",
+        "seeds=1",
+    ]
+    found = finished(store, *cut)
+    draw_network(found.network(found.frame["replica"].iloc[0])).savefig(OUT / "found.png", dpi=80)
+    print(found.frame[["neurons", "edges", "parameters", "valid_r2", "test_r2"]].to_string())
+
+
+if __name__ == "__main__":
+    main()
