@@ -172,12 +172,12 @@ def main() -> None:
         )
     figures: dict[str, float] = {"functions": len(rows), "seconds": time.perf_counter() - began}
     for key, counter in counts.items():
-        ratio = math.exp(np.mean([math.log(row["search"] / row[key]) for row in rows.values()]))
-        print(
-            f"search against {key}: " + ", ".join(f"{counter[w]} {w}" for w in ("win", "tie", "loss")) + f"; error x{ratio:.2f}"
-        )
-        figures[f"ratio_to_{name}"] = ratio
-        figures |= {f"{word}_against_{name}": counter[word] for word in ("win", "tie", "loss")}
+        ours, short = pairs[key], key.replace(",", "").replace(" ", "_")
+        ratio = math.exp(np.mean([math.log(row[ours] / row[key]) for row in rows.values()]))
+        told = ", ".join(f"{counter[word]} {word}" for word in ("win", "tie", "loss"))
+        print(f"{ours} against {key}: {told}; error x{ratio:.2f}")
+        figures[f"ratio_to_{short}"] = ratio
+        figures |= {f"{word}_against_{short}": counter[word] for word in ("win", "tie", "loss")}
     if given.figure is not None:
         draw(rows, given.figure)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
