@@ -14,6 +14,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks
 from nasplug.plan import Pack, assemble, chunk, components
 from nasplug.plugins import load_plugins
+from nasplug.results import certificate
 from nasplug.study import Study
 from nasplug.train import train
 
@@ -95,6 +96,29 @@ def test_certificates_are_results(tmp_path: Path, discretizer: str) -> None:
     assert whole["sites"][0]["closest"] in {"relu", "tanh", "sigmoid"}
     assert "squared loss" in whole["verdict"]
     assert whole["verdict"][:30] in (done.folder / "report.html").read_text()
+
+
+def test_what_a_study_calls_proven_is_right(tmp_path: Path) -> None:
+    """As configs/papers/theory.yaml, smaller: teachers as rows, and every certificate against its own losses."""
+    config = study(
+        {"parametrisation": "simplex", "candidates": ["relu", "tanh", "sigmoid", "elu", "sin"]},
+        GAEA,
+        store=str(tmp_path),
+        task={"use": "mixture_teacher", "samples": 80, "noise": 0.1, "seed": {"choice": [0, 1, 2, 3, 4, 5]}},
+        train={"steps": {"choice": [50, 400]}, "lr": 0.02, "architecture": GAEA | {"lr": 1.0}},
+        seeds=4,
+    )
+    done = Study(config).run("serial")
+    proven, gaps = 0, done.frame.groupby("train.steps")["certificate_gap"].median()
+    for replica in done.frame["replica"]:
+        found = certificate(done.folder, replica)
+        assert found is not None
+        (site,) = found["sites"]
+        if site["proven"]:
+            proven += 1
+            assert site["L"][found["candidates"].index(site["closest"])] <= min(site["L"]) * (1 + 1e-5)
+    assert proven >= 24
+    assert gaps[400] < gaps[50] / 3
 
 
 def test_networks_with_other_losses_are_not_called_proven(tmp_path: Path) -> None:
