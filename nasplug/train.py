@@ -422,7 +422,7 @@ def _best(search: Search, best: Params, params: Params, t: int, loss: Tensor, ne
         objective = objective + level.at(t) * regularizer(nets)
         settled = settled & (level.at(t) == level.at(last))
     objective = torch.where(settled & torch.isfinite(objective), objective, torch.inf)
-    if not best:
+    if best.keys() - {OBJECTIVE} != params.keys():  # the first time, or a method has put other leaves in their place
         return {OBJECTIVE: objective, **{name: p.clone() for name, p in params.items()}}
     better = (objective < best[OBJECTIVE]) | ~torch.isfinite(best[OBJECTIVE])  # nothing to lose yet: the later one
     kept = {name: torch.where(column(better, p), p, best[name]) for name, p in params.items()}

@@ -468,3 +468,27 @@ def test_a_row_that_ends_broken_keeps_what_it_had() -> None:
     assert ended.healthy.tolist() == [True, False, True, True]
     for name, p in ended.state.kept.items():
         assert torch.equal(p[1], good[name])
+
+
+def test_a_method_that_replaces_its_leaves_keeps_the_best_of_the_new_ones() -> None:
+    @dataclass(frozen=True)
+    class Switching(Dense):
+        def init(self, task: Any, seeds: Tensor) -> Params:
+            return super().init(task, seeds) | {"late bias 1": normal(seeds, "late", self.hidden)}
+
+        def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Any:
+            plain = {n: p for n, p in params.items() if n != "late bias 1"}
+            return super().relax({"bias 1": params["late bias 1"], **plain}, tau, noise)
+
+        def project(self, params: Params, step: int, steps: int) -> Params:
+            return {n: p for n, p in params.items() if n != "bias 1"} if step >= 10 else params
+
+    one = track([lambda progress: 1.0], [0] * 4, [1.0] * 4, 20)
+    found = replace(search(method=Switching(), keep="best", steps=20), tau=one)
+    reports = list(train(found, every=5))
+    assert "bias 1" in reports[0].state.kept
+    assert reports[-1].state.kept.keys() == reports[-1].state.params.keys()
+    assert "bias 1" not in reports[-1].state.kept
+    after = [report for report in reports if report.step >= 10]
+    wanted = torch.stack([report.metrics["valid_loss"] for report in after]).min(0).values
+    assert torch.allclose(reports[-1].state.best[OBJECTIVE], wanted)
