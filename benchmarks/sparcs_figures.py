@@ -2,9 +2,10 @@
 
     python benchmarks/sparcs_figures.py [STORE]
 
-Runs `configs/papers/sparcs_transition.yaml` into STORE (default runs; a study that is there is read, not run again) and writes
-plugins/nasplug-sparcs/docs/: `transition.png` (|Gamma| against alpha), `paths.png` (|Gamma| of each neuron) and `found.png` (an
-architecture that `obs` left).
+Runs `configs/papers/sparcs_transition.yaml`, and one network of `sparcs_teacher.yaml`, into STORE (default runs; a study that
+is there is read, not run again) and writes plugins/nasplug-sparcs/docs/: `transition.png` (|Gamma| against alpha), `paths.png`
+(|Gamma| of each neuron), `found.png` (an architecture that `obs` left), `spectrum.png` (the teacher's eigenvalues) and
+`curve.png` (its loss against neurons).
 """
 
 from __future__ import annotations
@@ -14,28 +15,29 @@ from pathlib import Path
 
 import torch
 
+from nasplug.discretize import ValidationLoss
 from nasplug.drawing import draw_network
 from nasplug.networks import Networks, take
 from nasplug.packs import load_networks
+from nasplug.plan import build_task
 from nasplug.study import Study
-from nasplug_sparcs import gamma, paths, transition
+from nasplug_sparcs import curve, gamma, paths, spectrum, transition
 
 ROOT = Path(__file__).parents[1]
-CONFIG = ROOT / "configs" / "papers" / "sparcs_transition.yaml"
+PAPERS = ROOT / "configs" / "papers"
 OUT = ROOT / "plugins" / "nasplug-sparcs" / "docs"
 SHOWN = (0.2, 0.4, 0.5, 0.7, 1.0)
 
 
-def finished(store: str, *overrides: str) -> Study:
-    """The study of the transition, run where it has not been."""
-    study = Study.from_yaml(CONFIG, [f"store={store}", "mlflow=null", *overrides])
-    return study.run("serial")
+def finished(config: str, store: str, *overrides: str) -> Study:
+    """A study, run where it has not been."""
+    return Study.from_yaml(PAPERS / f"{config}.yaml", [f"store={store}", "mlflow=null", *overrides]).run("serial")
 
 
 def main() -> None:
     store = sys.argv[1] if len(sys.argv) > 1 else "runs"
     OUT.mkdir(exist_ok=True)
-    study = finished(store)
+    study = finished("sparcs_transition", store)
     frame = study.frame
     packs = {folder.name: load_networks(folder) for folder in sorted((study.folder / "packs").iterdir())}
     carried = {name: gamma(nets).tolist() for name, nets in packs.items()}
@@ -60,9 +62,17 @@ def main() -> None:
         "task.beta=5.0",
         "seeds=1",
     ]
-    found = finished(store, *cut)
+    found = finished("sparcs_transition", store, *cut)
     draw_network(found.network(found.frame["replica"].iloc[0])).savefig(OUT / "found.png", dpi=80)
     print(found.frame[["neurons", "edges", "parameters", "valid_r2", "test_r2"]].to_string())
+
+    teacher = finished("sparcs_teacher", store, "study=sparcs_teacher_curve", "discretizers=[]", "seeds=1")
+    nets = load_networks(teacher.folder / "packs" / "p0000")
+    spectrum(nets).savefig(OUT / "spectrum.png", dpi=110)
+    score = ValidationLoss(build_task(teacher.config, teacher.plugins))
+    figure, counts, losses = curve(nets, 2, score)
+    figure.savefig(OUT / "curve.png", dpi=110)
+    print("teacher, layer 2, loss by neurons left:", {n: float(f"{loss:.2g}") for n, loss in zip(counts, losses, strict=True)})
 
 
 if __name__ == "__main__":
