@@ -87,8 +87,9 @@ def from_images(
     shift, scale = _scale(parts[0][0])
 
     def split(part: tuple[Pixels, Labels]) -> Split:
-        pixels = torch.from_numpy(np.ascontiguousarray(part[0], dtype=np.float32))  # (N, C, H, W)
-        return Split(((pixels - shift) / scale).flatten(1).T.contiguous(), torch.from_numpy(part[1].astype(np.int64)))
+        pixels = torch.from_numpy(np.array(part[0], dtype=np.float32, order="C"))  # (N, C, H, W), a copy: changed in place
+        x = pixels.sub_(shift).div_(scale).flatten(1).T.contiguous()
+        return Split(x, torch.from_numpy(part[1].astype(np.int64)))
 
     task = Task(
         name=name,

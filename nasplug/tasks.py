@@ -202,7 +202,7 @@ class Task:
             if split.samples < 1:
                 raise ConfigError(f"task {self.name!r}: the {part} split is empty; each split needs a sample at least")
             for what, tensor in (("input", split.x), ("target", split.y)):
-                if not bool(torch.isfinite(tensor.double()).all()):
+                if not bool(torch.isfinite(tensor).all()):
                     raise ConfigError(
                         f"task {self.name!r}: the {part} split has {what} values that are not finite; "
                         "drop or fill those rows first"

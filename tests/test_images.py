@@ -37,13 +37,16 @@ def pictures(count: int = 40, channels: int = 3) -> tuple[np.ndarray, np.ndarray
 def test_pixels_keep_their_places_and_channels_their_scale() -> None:
     x, y = pictures()
     x[:, 2] = 7  # a channel that says nothing is left in, and does no harm
-    task = from_images(x, y)
+    x = x.astype(np.float32)
+    before = x.copy()
+    task = from_images(x[:30], y[:30], tested=(x[30:], y[30:]))
     assert task.image == (3, 4, 5)
     assert task.features[0] == "pixel 0 (0, 0)"
     assert task.features[-1] == "pixel 2 (3, 4)"
     channels = task.train.x.reshape(3, 20, -1)
     torch.testing.assert_close(channels.mean((1, 2)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(channels.std((1, 2), correction=0), torch.tensor([1.0, 1.0, 0.0]))
+    assert np.array_equal(x, before)  # what was given stays as it was
     raw = torch.from_numpy(x.reshape(40, -1).T.astype(np.float32))
     for split in (task.train, task.valid, task.test):
         back = split.x * task.input_scale.unsqueeze(1) + task.input_shift.unsqueeze(1)
