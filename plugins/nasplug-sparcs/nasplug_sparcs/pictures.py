@@ -39,7 +39,10 @@ def spectrum(nets: Networks) -> Figure:
     for panel, layer in zip(panels, layers, strict=True):
         values = nets.eigenvalues[layer].abs().flatten()
         values = values[torch.isfinite(values)]
-        panel.hist(values[values > 0].tolist() or [0.0], bins=BINS, color="#4c72b0")
+        if bool((values > 0).any()):
+            panel.hist(values[values > 0].tolist(), bins=BINS, color="#4c72b0")
+        else:
+            panel.set_xticks([])  # a bar would stand for a neuron that is not there
         panel.set_title(f"layer {layer}: {int((values == 0).sum())} of {len(values)} are 0", fontsize=9)
         panel.set_xlabel("|eigenvalue|")
     panels[0].set_ylabel("neurons")

@@ -20,6 +20,7 @@ def test_the_spectrum_has_a_panel_a_hidden_layer() -> None:
     nets = replace(nets, eigenvalues={**nets.eigenvalues, 1: torch.zeros(3, 4)})
     figure = spectrum(nets)
     assert [panel.get_title() for panel in figure.axes] == ["layer 1: 12 of 12 are 0", "layer 2: 0 of 15 are 0"]
+    assert [sum(bar.get_height() for bar in panel.patches) for panel in figure.axes] == [0, 15]
     figure.savefig(io.BytesIO())
     with pytest.raises(ConfigError, match="no eigenvalues"):
         spectrum(example_networks(0, 3, parts=["blocks"]))
