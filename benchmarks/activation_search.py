@@ -2,12 +2,12 @@
 
     python benchmarks/activation_search.py [--quick] [--runner ray|serial] [--store FOLDER] [--figure FILE]
 
-Runs `configs/papers/activation_search.yaml` and `activation_search_fixed.yaml` (what has run already is not run again), then
-trains each found architecture from fresh weights, without search, for as many steps. Errors are test errors as a share of the
-constant predictor's, geometric means over the seeds. relu is the plain MLP; the best fixed activation of a function is the one
-of seven with the least validation error, so it stands for seven trainings: `best of 7` is the best of seven searches by
-validation error, the same number of networks, against the best of seven activations seed by seed. A tie: within 10 %.
-The last line is one JSON object.
+Runs `configs/papers/activation_search.yaml` and `activation_search_fixed.yaml` (what has run already is not run again). Errors
+are test errors as a share of the constant predictor's, geometric means over the seeds. `search` is the found networks with the
+weights of the search, fine-tuned; `retrained` the same architectures from fresh weights, for as many steps; relu is the plain
+MLP. The best fixed activation of a function is the one of seven with the least validation error, so it stands for seven
+trainings: `best of 7` is the best of seven searches by validation error, the same number of networks, against the best of
+seven activations seed by seed. A tie: within 10 %. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -18,60 +18,24 @@ import math
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nasplug import Study
-from nasplug.discretize import Frozen
-from nasplug.networks import forward
-from nasplug.packs import load_networks
-from nasplug.plan import assemble, components
-from nasplug.plugins import load_plugins
-from nasplug.schedules import cosine, track
-from nasplug.train import evaluate, train
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 TIE = 1.1
-FRESH = 1000  # added to the seeds of weights that start again
 
 
 def ran(name: str, store: str, runner: Any, changes: list[str]) -> Study:
     return Study.from_yaml(CONFIGS / f"{name}.yaml", [f"store={store}", "mlflow=null", *changes]).run(runner)
 
 
-def retrained(study: Study) -> dict[str, list[float]]:
-    """Test errors by function of the architectures found, from fresh weights, in the steps of search and fine-tuning."""
-    plugins = load_plugins()
-    found: dict[str, list[float]] = {}
-    for pack in study.plan():
-        parts = components(study.config, pack, plugins)
-        search = assemble(parts, pack, plugins)
-        hard = load_networks(study.folder / "packs" / pack.id)
-        with torch.no_grad():
-            fresh = parts.method.relax(parts.method.init(parts.task, search.seeds + FRESH), torch.ones(pack.rows))
-        start = replace(
-            hard,
-            blocks={edge: w.float() for edge, w in fresh.blocks.items()},
-            biases={layer: fresh.biases[layer].float() for layer in hard.biases},
-        )
-        steps, rate = parts.steps + parts.finetune, float(search.lr.scale[0])
-        lr = track([cosine()], [0] * pack.rows, [rate] * pack.rows, steps).to("cpu", torch.float32)
-        again = replace(search, method=Frozen(start), steps=steps, lr=lr, tau=lr, penalties=(), levels=(), architect=None)
-        *_, last = train(again, every=steps)
-        nets = Frozen(start).relax(last.state.params, search.lr.at(0))
-        errors = evaluate(parts.task, parts.task.test, nets, forward)["r2"]  # 1 - share of the constant predictor's error
-        for function, error in zip(pack.columns["task.function"], errors.tolist(), strict=True):
-            found.setdefault(str(function), []).append(1.0 - error)
-    return found
-
-
-def share(frame: Any) -> Any:
+def share(frame: Any, stage: str = "") -> Any:
     """Test error over the constant predictor's."""
-    return 1.0 - frame["test_r2"]
+    return 1.0 - frame[stage + "test_r2"]
 
 
 def mean(values: Any) -> float:
@@ -83,14 +47,13 @@ def verdict(mine: float, other: float) -> str:
     return "win" if mine * TIE < other else "loss" if mine > other * TIE else "tie"
 
 
-def chosen(frame: Any) -> float:
+def chosen(frame: Any, stage: str = "") -> float:
     """The error of the network with the least validation error."""
-    return float(share(frame.loc[[frame["valid_error"].idxmin()]]).iloc[0])
+    return float(share(frame.loc[[frame[stage + "valid_error"].idxmin()]], stage).iloc[0])
 
 
 def table(search: Study, fixed: Study) -> dict[str, dict[str, Any]]:
     """A row a function."""
-    again = retrained(search)
     found, controls = search.frame, fixed.frame
     rows: dict[str, dict[str, Any]] = {}
     for function, group in found.groupby("task.function"):
@@ -98,13 +61,13 @@ def table(search: Study, fixed: Study) -> dict[str, dict[str, Any]]:
         by_name = {str(name): part for name, part in mine.groupby("method.activation")}
         best = min(by_name, key=lambda name: mean(by_name[name]["valid_error"]))
         rows[str(function)] = {
-            "search": mean(share(group)),
-            "retrained": mean(again[str(function)]),
+            "search": mean(share(group, "inherited_")),
+            "retrained": mean(share(group, "retrained_")),
             "relu": mean(share(by_name["relu"])),
             "best fixed": mean(share(by_name[best])),
             "best name": best,
             "median fixed": float(np.median([mean(share(part)) for part in by_name.values()])),
-            "best of 7": chosen(group),
+            "best of 7": chosen(group, "inherited_"),
             "fixed, best of 7": mean([chosen(part) for _, part in mine.groupby("seed")]),
         }
     return rows
@@ -135,7 +98,7 @@ def draw(rows: dict[str, dict[str, Any]], file: Path) -> None:
     axes.set_xticks(range(len(names)), names, rotation=55, ha="right", fontsize=8)
     axes.set_ylabel("test error / constant predictor's")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     figure.savefig(file, dpi=110)
 
 
@@ -146,11 +109,11 @@ def main() -> None:
     parser.add_argument("--store", help="where the studies go (default: a new folder)")
     parser.add_argument("--figure", type=Path, help="where the figure goes (default: none)")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     began = time.perf_counter()
     store = given.store or tempfile.mkdtemp(prefix="activation_search")
     changes = ["train.steps=40", "train.finetune=20", "task.function={choice: [Sphere, Beale]}"] if given.quick else []
-    search, fixed = (ran(name, store, given.runner, changes) for name in ("activation_search", "activation_search_fixed"))
+    search = ran("activation_search", store, given.runner, [*changes, "train.retrain=60"] if given.quick else [])
+    fixed = ran("activation_search_fixed", store, given.runner, changes)
     rows = table(search, fixed)
     pairs = {
         "best fixed": "search",

@@ -111,11 +111,12 @@ def show(label: str, found: dict[str, float]) -> None:
 
 
 def teachers(seeds: Tensor) -> Task:
-    """A data set a row: ``x`` shared, ``y (K, 1, N)`` of random networks with one activation each, variance 1, noise 0.1."""
+    """A data set a row, ``y (K, 1, N)`` of random networks with one activation each, variance 1, noise 0.1."""
     f, _ = drawn(seeds + 10**6, 1)
     y = f[:, 0] - f[:, 0].mean(-1, keepdim=True)
     y = y / y.std(-1, keepdim=True) + 0.1 * normal(seeds, "noise", (1, SAMPLES))
-    split = Split(normal(torch.tensor([0]), "x", (INPUTS, SAMPLES))[0].float(), y.float())
+    x = normal(torch.tensor([0]), "x", (INPUTS, SAMPLES))  # (1, I, N)
+    split = Split(x.expand(len(seeds), -1, -1).float(), y.float())
     zeros, one = torch.zeros(INPUTS), torch.zeros(1)
     names = tuple(f"x{i}" for i in range(INPUTS))
     return Task("teachers", "regression", "mse", split, split, split, names, ("y",), zeros, zeros + 1, one, one + 1)

@@ -7,7 +7,7 @@
    three rates, the paper's among them. GAEA: exponentiated gradient at three rates, the paper's among them. For each: the
    steps until the mixture's entropy stays below 0.1 nats, and the test loss of the mixture, of its argmax and of its closest
    candidate, without any training in between.
-2. The same search, 256 networks as one pack against plain modules one at a time.
+2. The same search, 256 networks as one pack, eager and compiled, against plain modules one at a time.
 
 One thread; the last line is one JSON object.
 """
@@ -31,7 +31,7 @@ from nasplug.discretize import ValidationLoss
 from nasplug.networks import Networks, activation, forward, harden
 from nasplug.plan import Components, Pack, assemble, components
 from nasplug.plugins import load_plugins
-from nasplug.train import Search, alternate, evaluate, halves, start, train
+from nasplug.train import Search, alternate, compile_step, evaluate, halves, start, train
 from nasplug_mixture import USUAL, closest
 
 SEARCHES = {
@@ -139,14 +139,15 @@ def single(search: Search) -> Callable[[], None]:
     return once
 
 
-def packed(search: Search) -> Callable[[], None]:
-    """A bilevel step of the pack."""
+def packed(search: Search, compiled: bool) -> Callable[[], None]:
+    """A bilevel step of the pack, compiled as in any study of some minutes (`compile: auto`), or as it is."""
+    advance = compile_step(alternate) if compiled else alternate
     inner, held = halves(search.task.train, 0.5, 0)
     state = start(search)
     lr, tau = search.lr.at(0), search.tau.at(0)
 
     def once() -> None:
-        alternate(search, state.params, state.moments, (inner.pair, held.pair), lr, tau, (), None)
+        advance(search, state.params, state.moments, (inner.pair, held.pair), lr, tau, (), None)
 
     return once
 
@@ -154,7 +155,11 @@ def packed(search: Search) -> Callable[[], None]:
 def race(rounds: int) -> dict[str, float]:
     """Milliseconds a network and step, sides in turn, medians."""
     search = pack("DARTS", -(-PACKED // 3), 1)[1].take(torch.arange(PACKED))
-    sides = {"single": (single(search), 1), "packed": (packed(search), PACKED)}
+    sides = {
+        "single": (single(search), 1),
+        "eager": (packed(search, False), PACKED),
+        "compiled": (packed(search, True), PACKED),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 3):
         for name, (once, networks) in sides.items():
@@ -168,11 +173,13 @@ def race(rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few networks and steps: to see that it runs")
-    quick = parser.parse_args().quick
+    parser.add_argument("--race", action="store_true", help="the second part alone")
+    given = parser.parse_args()
+    quick = given.quick
     torch.set_num_threads(1)
     seeds, steps, rounds = (4, 100, 3) if quick else (32, 4000, 30)
     figures: dict[str, Any] = {}
-    for name in SEARCHES:
+    for name in () if given.race else SEARCHES:
         for found in duel(name, seeds, steps):
             print(
                 f"{name} at {found['rate']:<6g}: entropy < {SURE} for good after {found['steps']:>5g} steps (median; "
@@ -182,10 +189,12 @@ def main() -> None:
             )
             figures |= {f"{name.lower()}_{found['rate']:g}_{key}": value for key, value in found.items() if key != "rate"}
     times = race(rounds)
-    figures["bilevel_packed_vs_loop"] = times["single"] / times["packed"]
+    for side in ("eager", "compiled"):
+        figures[f"bilevel_{side}_vs_loop"] = times["single"] / times[side]
     print(
-        f"bilevel step, {PACKED} networks: one at a time {times['single']:.3f} ms, packed {times['packed']:.4f} ms a network: "
-        f"{figures['bilevel_packed_vs_loop']:.1f}x"
+        f"bilevel step, {PACKED} networks: one at a time {times['single']:.3f} ms; packed {times['eager']:.4f} ms a network: "
+        f"{figures['bilevel_eager_vs_loop']:.1f}x; compiled {times['compiled']:.4f} ms: "
+        f"{figures['bilevel_compiled_vs_loop']:.1f}x"
     )
     finite = {key: float(f"{value:.4g}") for key, value in figures.items() if math.isfinite(value)}
     print(json.dumps(finite))

@@ -78,7 +78,9 @@ class Certificate:
 
     @property
     def margin(self) -> Tensor:
-        """By how much the closest candidate is closer than the next: ``(...)``, >= 0."""
+        """By how much the closest candidate is closer than the next: ``(...)``, >= 0; infinite for an only one."""
+        if self.q.shape[-1] == 1:
+            return torch.full_like(self.q[..., 0], torch.inf)
         two = self.q.topk(2, -1, largest=False).values
         return two[..., 1] - two[..., 0]
 

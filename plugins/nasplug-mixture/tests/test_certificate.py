@@ -250,3 +250,11 @@ def test_a_share_near_one_in_float32_does_not_spoil_theorem_1() -> None:
     soft = replace(nets, candidates=("tanh", "relu"), choices={1: share})
     found = certify(soft, example_score(nets.widths))
     assert all(c["condition6_passes"] == c["label_free_passes"] == 1 for c in found)
+
+
+def test_an_only_candidate_is_nothing_to_choose() -> None:
+    nets = example_networks(0, 3, (2, 4, 1), ["biases"], skips=False)
+    only = replace(nets, candidates=("tanh",), choices={1: torch.ones(3, 1, 1).double()})
+    score = example_score(nets.widths)
+    assert all(c["verdict"].startswith("nothing to choose") for c in certify(only, score))
+    assert torch.equal(closest()(only, score).choices[1], only.choices[1])
