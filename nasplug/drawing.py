@@ -538,7 +538,11 @@ def _draw_blocks(network: CompactNetwork) -> Figure:
     hidden = _hidden(record)
     last = len(network.widths) - 1
     mixed = [len(set(kinds)) > 1 for kinds in hidden]
-    words = ["inputs", *(f"layer {i}" + ("" if mixed[i - 1] else f" ({hidden[i - 1][0]})") for i in range(1, last)), "output"]
+    words = [
+        "stem" if network.stem else "inputs",
+        *(f"layer {i}" + ("" if mixed[i - 1] else f" ({hidden[i - 1][0]})") for i in range(1, last)),
+        "output",
+    ]
     names = network.first_names
     rows = [s.place for s in strengths(network)]
     tallest = max(network.widths[source] for _, source in blocks)

@@ -23,6 +23,7 @@ SAMPLES = 4096
 CHUNK = 1024  # samples whose activations are held at once
 RIDGE = 1e-9  # of a neuron's mean square: keeps the inverse defined where neurons are copies
 RANK = 1e-10  # directions weaker than this share of the strongest are no directions
+SUPPORT = 8.0  # what acts on fewer samples takes over nothing: least squares would give it any weight
 FLOOR = 1e-3  # losses below this share of the constant predictor's count as equally good
 
 
@@ -65,23 +66,30 @@ def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
     return values
 
 
-def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``E[v v^T]`` and the root mean squares it is in units of: float64 ``(K, F, F)`` and ``(K, F)``.
+def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``E[v v^T] (K, F, F)``, the root mean squares it is in units of, ``(K, F)``, and which v may take over, bool ``(K, F)``.
 
-    ``v``: the layer's neurons, all earlier layers, and 1. Rows that are not finite give the identity.
+    ``v``: the layer's neurons, all earlier layers, and 1, in float64. Rows that are not finite give the identity. So do single
+    v that act on fewer than `SUPPORT` samples, counted as ``(sum v^2)^2 / sum v^4``; they take over nothing.
     """
     columns = x[..., :: -(-x.shape[-1] // SAMPLES)]
     total: Tensor | float = 0.0
+    fourth: Tensor | float = 0.0
     for part in torch.split(columns, CHUNK, -1):
         *earlier, own = _values(nets, part, layer)
         v = torch.cat((own, *earlier, torch.ones_like(own[:, :1])), 1).double()  # (K, F, B)
         total = total + v @ v.mT
+        fourth = fourth + v.pow(4).sum(2)
     gram = torch.as_tensor(total) / columns.shape[-1]
     unit = gram.diagonal(dim1=1, dim2=2).sqrt()  # (K, F)
+    support = columns.shape[-1] ** 2 * gram.diagonal(dim1=1, dim2=2).square() / fourth  # (K, F), NaN where v is 0
+    taking = support >= min(SUPPORT, columns.shape[-1] / 4)
     sound = torch.isfinite(gram).all(2).all(1).unsqueeze(1)
     unit = torch.where(sound & (unit > 0), unit, torch.ones_like(unit))
     eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    return torch.where(sound.unsqueeze(2), gram / unit.unsqueeze(1) / unit.unsqueeze(2), eye), unit
+    together = (taking.unsqueeze(1) & taking.unsqueeze(2)) | (eye == 1)
+    gram = torch.where(together, gram / unit.unsqueeze(1) / unit.unsqueeze(2), torch.zeros_like(gram))
+    return torch.where(sound.unsqueeze(2), gram, eye), unit, taking
 
 
 def _survivors(gram: Tensor, v: Tensor, live: Tensor, kept: Tensor) -> Tensor:
@@ -111,11 +119,11 @@ def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
     """
     targets = range(layer + 1, nets.depth + 1)
     own = nets.widths[layer]
-    gram, unit = _gram(nets, layer, x)
+    gram, unit, taking = _gram(nets, layer, x)
     v = torch.cat([nets.blocks[to, layer] for to in targets], 1).double() * unit[:, :own].unsqueeze(1)  # (K, T, H)
     before = nets.gates[layer] > 0  # (K, H)
     live = _survivors(gram, v, before, kept)
-    stay = torch.cat((live, live.new_ones(len(live), gram.shape[1] - own)), 1).to(gram)  # (K, F)
+    stay = (torch.cat((live, live.new_ones(len(live), gram.shape[1] - own)), 1) & taking).to(gram)  # (K, F)
     gone = v * (before & ~live).unsqueeze(1)  # (K, T, H)
     inside = torch.linalg.pinv(gram * stay.unsqueeze(1) * stay.unsqueeze(2), rtol=RANK, hermitian=True)
     more = gone @ gram[:, :own] @ inside * (stay / unit).unsqueeze(1)  # (K, T, F)
@@ -249,7 +257,8 @@ def obs(
     Usefulness is judged by function, not by eigenvalue: neuron j of a layer costs ``|V_j|^2 / (G^-1)_jj``, what the best
     least-squares replacement by the layer's other neurons, by all earlier layers and by a constant leaves undone
     (``V`` its outgoing weights, ``G`` the Gram matrix over 4,096 training samples at most). The cheapest goes and its work
-    is handed over: the straight part of an activation lands in the skip blocks, which are added where there are none.
+    is handed over: the straight part of an activation lands in the skip blocks, which are added where there are none. What
+    acts on fewer than 8 samples takes over nothing.
 
     The count is bisected for each hidden layer, first to last, all rows at once; of several layers each may spend an equal
     share of the limit. That is done without training first, and then, from there, with ``refit`` steps of Adam

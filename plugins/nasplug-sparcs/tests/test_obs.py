@@ -129,3 +129,19 @@ def test_a_row_that_misses_the_criterion_stays_whole(kind: Any) -> None:
 def test_bad_input_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         obs(**options)
+
+
+def test_an_input_that_is_hardly_ever_on_takes_over_nothing() -> None:
+    """Least squares would give it any weight that helps the one sample it acts on; elsewhere that weight is a disaster."""
+    nets = redundant()
+    task = task_of(nets)
+    silent = [split.x.clone() for split in (task.train, task.valid)]
+    for x in silent:
+        x[3] = 0.0
+    silent[0][3, 17] = 1e-3
+    task = replace(task, train=replace(task.train, x=silent[0]), valid=replace(task.valid, x=silent[1]))
+    nets = replace(nets, blocks={**nets.blocks, (1, 0): nets.blocks[1, 0].index_fill(2, torch.tensor([3]), 0.0)})
+    found = obs(tolerance=3.0, refit=0)(nets, ValidationLoss(task))
+    assert bool((sizes(found)["neurons"] < sizes(nets)["neurons"]).all())
+    assert float(found.blocks[2, 0][..., 3].abs().max()) == 0.0
+    assert bool((found.blocks[2, 0][..., :3] != 0).any())  # the others do take over
