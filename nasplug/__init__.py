@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nasplug.compact import CompactNetwork as CompactNetwork
     from nasplug.compact import load as load
     from nasplug.contracts import Certifying as Certifying
+    from nasplug.contracts import Choosy as Choosy
     from nasplug.contracts import Discretizer as Discretizer
     from nasplug.contracts import Holding as Holding
     from nasplug.contracts import OnSimplex as OnSimplex
@@ -39,6 +40,7 @@ _HOMES = {
     "compact": ("CompactNetwork", "load"),
     "contracts": (
         "Certifying",
+        "Choosy",
         "Discretizer",
         "Holding",
         "OnSimplex",

@@ -52,6 +52,14 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _results(study: Any) -> dict[str, Any]:
+    """What a study earned, for a program."""
+    from nasplug.plan import task_places
+
+    found = {"folder": str(study.folder), "best": _rows(study.best().to_frame().T)[0], "front": _rows(study.front())}
+    return found | ({"choices": _rows(study.choices())} if task_places(study.axes) else {})
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nasplug")
 def main() -> None:
@@ -89,7 +97,7 @@ def run(config: Path, overrides: tuple[str, ...], runner: str, address: str | No
         with Watcher(int(sum(p.rows for p in packs) * scale), round(len(packs) * scale)) as watcher:
             study.run(runner, address=address, observers=[watcher])  # type: ignore[arg-type]
     if as_json:
-        _print_json({"folder": str(study.folder), "best": _rows(study.best().to_frame().T)[0], "front": _rows(study.front())})
+        _print_json(_results(study))
     else:
         print_summary(study)
 
@@ -126,20 +134,39 @@ def plan(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_plan(study, packs)
 
 
+def _limits(given: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in given:
+        name, _, most = text.partition("=")
+        try:
+            found[name] = float(most)
+        except ValueError:
+            raise ConfigError(f"--limit {text}; needed: COLUMN=NUMBER, for example parameters=30") from None
+    return found
+
+
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--limit", "limits", multiple=True, help="COLUMN=NUMBER: the best network within it (latency_us is measured).")
 @json_option
 @_refusing
-def front(folder: Path, as_json: bool) -> None:
-    """Show the front of a study that has run: FOLDER is <store>/<study>."""
-    from nasplug.plan import task_places
+def front(folder: Path, limits: tuple[str, ...], as_json: bool) -> None:
+    """Show the front of a study that has run: FOLDER is <store>/<study>.
+
+    With --limit, as often as wanted, the one network with the smallest validation error within the limits.
+    """
     from nasplug.study import Study
-    from nasplug.summary import print_summary
+    from nasplug.summary import print_summary, print_within
 
     study = Study.open(folder)
-    if as_json:
-        each = {"choices": _rows(study.choices())} if task_places(study.axes) else {}
-        _print_json({"best": str(study.best()["replica"]), "front": _rows(study.front()), **each})
+    if limits:
+        row = study.within(**_limits(limits))
+        if as_json:
+            _print_json(_rows(row.to_frame().T)[0])
+        else:
+            print_within(study, row)
+    elif as_json:
+        _print_json(_results(study))
     else:
         print_summary(study)
 

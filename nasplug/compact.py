@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, activation, alive, harden, sizes, take
+from nasplug.networks import ACTIVATIONS, Networks, activation, alive, harden, sizes, take
 from nasplug.stems import Stem
 from nasplug.tasks import Task
 
@@ -44,7 +44,11 @@ class CompactNetwork(nn.Module):
         self.activations: list[list[tuple[str, int]]] = [[(n, c) for n, c in layer] for layer in record["activations"]]
         self.edges: list[tuple[int, int]] = [(to, source) for to, source in record["blocks"]]
         for name in (name for layer in self.activations for name, _ in layer):
-            activation(name)
+            if name not in ACTIVATIONS:
+                raise ConfigError(
+                    f"network record has activation {name!r}; known here: {', '.join(sorted(ACTIVATIONS))}. If a plugin offers "
+                    "it, install that and call nasplug.plugins.load_plugins() first"
+                )
         if [sum(count for _, count in layer) for layer in self.activations] != self.widths[1:-1]:
             raise ConfigError(f"network record has activations {self.activations} for hidden layers of {self.widths[1:-1]}")
         if record["link"] not in get_args(Link):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 
 from nasplug.checking import SWEEPS, check, finite, shown
 from nasplug.errors import ConfigError
-from nasplug.plugins import KINDS, Plugins, options_model
+from nasplug.plugins import Plugins, options_model
 
 __all__ = [
     "SWEEPS",
@@ -483,7 +483,7 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             )
         return found
 
-    for kind in KINDS:
+    for kind in ("task", "method", "discretizer", "schedule"):
         schema["$defs"][f"any_{kind}"] = {"oneOf": options(kind)}
     for key, kind in places.items():
         target: dict[str, Any] = {"$ref": f"#/$defs/any_{kind}"}

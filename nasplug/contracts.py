@@ -12,6 +12,7 @@ from nasplug.tasks import Task
 
 __all__ = [
     "Certifying",
+    "Choosy",
     "Discretizer",
     "Holding",
     "OnSimplex",
@@ -158,6 +159,19 @@ class Discretizer(Protocol):
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Networks in direct space, and a way to score candidates on validation data -> harder networks."""
+        ...
+
+
+@runtime_checkable
+class Choosy(Discretizer, Protocol):
+    """A discretizer whose options must fit the networks: asked when the study is planned."""
+
+    def accept(self, nets: Networks) -> None:
+        """Nothing, for one network of those to come.
+
+        Raises:
+            ConfigError: where its options do not fit.
+        """
         ...
 
 

@@ -95,8 +95,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
         return ACTIVATIONS[name]
     except KeyError:
         raise ConfigError(
-            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)} "
-            "One of a plugin is known once nasplug.plugins.load_plugins() has run"
+            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)}"
         ) from None
 
 
@@ -157,6 +156,11 @@ class Networks:
     def parts(self) -> frozenset[str]:
         """Names of the parts that are present (see `PARTS`)."""
         return frozenset(name for name in PARTS if getattr(self, name))
+
+    @property
+    def names(self) -> list[str]:
+        """Every activation there is: the candidates, and those of the stem."""
+        return list(dict.fromkeys((*self.candidates, *(layer.activation for layer in (self.stem.layers if self.stem else ())))))
 
     def block(self, edge: Edge) -> Tensor:
         """Effective weights of one block: weights times edge gates, ``(K, H_to, H_from)``."""

@@ -18,8 +18,6 @@ from nasplug.replicas import column
 
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "Exponentiated", "Optimizer", "adam", "adamw", "exponentiated", "sgd"]
 
-MOST_EXPONENT = 50.0  # e^50 is 5e21: far from the end of float32, and no step of a search that works is that long
-
 
 class Optimizer(Protocol):
     """Two functions and no state of its own."""
@@ -98,10 +96,10 @@ class SGD:
 
 @dataclass(frozen=True, slots=True)
 class Exponentiated:
-    """``p <- normalise(max(p exp(-lr g), floor))`` over the last axis: gradient descent that stays on the simplex.
+    """``p <- normalise(max(normalise(p exp(-lr g)), floor))`` over the last axis: gradient descent that stays on the simplex.
 
-    Source: GAEA (Li et al. 2021), exponentiated gradient of Kivinen & Warmuth 1997. We differ: the exponent is at most
-    `MOST_EXPONENT`, so that no exponential overflows.
+    Source: GAEA (Li et al. 2021), exponentiated gradient of Kivinen & Warmuth 1997. We differ: normalised before the floor
+    too, so that a slope common to all entries moves nothing.
     """
 
     floor: float = 1e-5
@@ -113,8 +111,7 @@ class Exponentiated:
     def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Tensor], state: dict[str, Tensor], lr: Tensor) -> None:
         """One step in place."""
         for name, p in params.items():
-            exponent = (-column(lr, p) * grads[name]).clamp(max=MOST_EXPONENT)
-            moved = (p * torch.exp(exponent)).clamp(min=self.floor)
+            moved = torch.softmax(p.log() - column(lr, p) * grads[name], -1).clamp(min=self.floor)
             p.copy_(moved / moved.sum(-1, keepdim=True))
 
 
@@ -138,7 +135,7 @@ def sgd(*, momentum: Share = 0.0, weight_decay: NotNegative = 0.0) -> Optimizer:
     return SGD(momentum, weight_decay)
 
 
-def exponentiated(*, floor: Annotated[float, Field(gt=0, lt=1)] = 1e-5) -> Optimizer:
+def exponentiated(*, floor: Annotated[float, Field(gt=0, le=0.01)] = 1e-5) -> Optimizer:
     """Exponentiated gradient, for leaves that live on the simplex."""
     return Exponentiated(floor)
 

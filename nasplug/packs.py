@@ -26,11 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nasplug.config import StudyConfig
+from nasplug.config import StudyConfig, Sweep
 from nasplug.discretize import Certificates, better, discretize, finetune, retrain
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
-from nasplug.plan import TASK, Components, Pack, assemble, components, settle
+from nasplug.plan import TASK, Components, Pack, assemble, axes, cells, components, settle
 from nasplug.plugins import Plugins
 from nasplug.replicas import finite
 from nasplug.stems import Stem
@@ -122,8 +122,13 @@ def _save_checkpoint(folder: Path, identity: str, state: State, history: Mapping
     _replace_file(folder / CHECKPOINT, tensors, {"identity": identity, "step": str(state.step)})
 
 
-def _load_checkpoint(folder: Path, identity: str, device: str) -> tuple[State, dict[str, list[np.ndarray]]] | None:
-    """The state to go on from; None where there is none, or it belongs to another plan, or it cannot be read."""
+def _load_checkpoint(
+    folder: Path, identity: str, device: str, order: Sequence[str]
+) -> tuple[State, dict[str, list[np.ndarray]]] | None:
+    """The state to go on from; None where there is none, or it belongs to another plan, or it cannot be read.
+
+    Leaves come in ``order``, as they were made: norms over all leaves are sums, and the order of a sum shows in its last bit.
+    """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -139,7 +144,9 @@ def _load_checkpoint(folder: Path, identity: str, device: str) -> tuple[State, d
     except SafetensorError:
         return None  # a broken checkpoint costs its steps, never the pack
     history = {name: list(t.cpu().numpy()) for name, t in groups["history"].items()}
-    return State(groups["params"], groups["moments"], int(metadata["step"]), groups["best"]), history
+    leaves = groups["params"]
+    params = {name: leaves[name] for name in [*(n for n in order if n in leaves), *(n for n in leaves if n not in order)]}
+    return State(params, groups["moments"], int(metadata["step"]), groups["best"]), history
 
 
 def _column(values: Tensor) -> np.ndarray:
@@ -181,7 +188,8 @@ def run_pack(
     parts = components(study, pack, plugins, device)
     search = assemble(parts, pack, plugins, device)
     identity = _identity(study, pack)
-    state, history = _load_checkpoint(folder, identity, device) or (start(search), {})
+    fresh = start(search)
+    state, history = _load_checkpoint(folder, identity, device, list(fresh.params)) or (fresh, {})
     history = {name: history.get(name, []) for name in ("step", *HISTORIES)}
     done = state.step
     every = max(1, search.steps // study.train.reports)
@@ -216,7 +224,8 @@ def run_pack(
     (folder / "pack.json").write_text(
         json.dumps({"pack": pack.plain(), "seconds": timings, "device": device, "torch": torch.__version__})
     )
-    _write_table(folder / TABLE, pack, parts, columns, history, plugins)
+    swept = {axis.path: axis.sweep for axis in axes(study)}
+    _write_table(folder / TABLE, pack, parts, columns, history, _owners(parts, nets, plugins), swept)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -236,9 +245,9 @@ def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, 
     hard, certificates = discretize(task, parts.method.direct(soft), parts.discretizers)
     score(hard, forward, "cut_", ("valid",))
     with torch.enable_grad():
-        hard = finetune(search, hard, parts.finetune, search.lr.at(0))
+        hard = finetune(search, hard, parts.finetune, search.lr.scale)
         if parts.retrain:
-            anew = retrain(search, hard, parts.retrain, search.lr.at(0))
+            anew = retrain(search, hard, parts.retrain, search.lr.scale)
             score(hard, forward, "inherited_", SPLITS)
             score(anew, forward, "retrained_", SPLITS)
             hard = better(task, anew, hard)
@@ -261,33 +270,39 @@ def _certified(certificates: Certificates) -> dict[str, Any]:
     return found | {CERTIFICATE: pa.array([json.dumps(one) for one in certificates])}
 
 
+def _owners(parts: Components, nets: Networks, plugins: Plugins) -> str:
+    """Who owns each component and each activation, as JSON."""
+    study = parts.study
+    owners = {"method": plugins.offer("method", study.method.use), "task": plugins.offer("task", study.task.use)}
+    for i, penalty in enumerate(study.penalties):
+        owners[f"penalties.{i}"] = plugins.offer("regularizer", penalty.use)
+    for i, discretizer in enumerate(study.discretizers):
+        owners[f"discretizers.{i}"] = plugins.offer("discretizer", discretizer.use)
+    owners |= {f"activation {name}": plugins.offer("activation", name) for name in nets.names}
+    return json.dumps({place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}, sort_keys=True)
+
+
 def _write_table(
     path: Path,
     pack: Pack,
     parts: Components,
     columns: Mapping[str, Any],
     history: Mapping[str, list[np.ndarray]],
-    plugins: Plugins,
+    owners: str,
+    swept: Mapping[str, Sweep],
 ) -> None:
-    study = parts.study
     rows = pack.rows
-    owners = {"method": plugins.offer("method", study.method.use), "task": plugins.offer("task", study.task.use)}
-    for i, penalty in enumerate(study.penalties):
-        owners[f"penalties.{i}"] = plugins.offer("regularizer", penalty.use)
-    for i, discretizer in enumerate(study.discretizers):
-        owners[f"discretizers.{i}"] = plugins.offer("discretizer", discretizer.use)
-    whose = json.dumps({place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}, sort_keys=True)
     table: dict[str, Any] = {
         "replica": [f"{pack.id}/{row:04d}" for row in range(rows)],
         "configuration": np.asarray(pack.configurations, dtype=np.int64),
         "seed": np.asarray(pack.seeds, dtype=np.int64),
         **{
-            path: pa.array(_cells(values)) if path.startswith(TASK) else np.asarray(values, dtype=np.float64)
+            path: pa.array(cells(swept[path], values)) if path.startswith(TASK) else np.asarray(values, dtype=np.float64)
             for path, values in pack.columns.items()
         },
-        **{path: pa.array(_cells([value]) * rows) for path, value in pack.values.items()},
+        **{path: pa.array(cells(swept[path], [value]) * rows) for path, value in pack.values.items()},
         **columns,
-        "owners": pa.array([whose] * rows).dictionary_encode(),
+        "owners": pa.array([owners] * rows).dictionary_encode(),
     }
     for name, values in history.items():
         if values:
@@ -296,13 +311,6 @@ def _write_table(
     beside = path.with_suffix(".tmp")
     pq.write_table(pa.table(table), beside)
     beside.replace(path)
-
-
-def _cells(values: Sequence[Any]) -> list[Any]:
-    """Plain values as a column holds them: lists and mappings as JSON; text, if one of them is."""
-    plain = [value if isinstance(value, str | int | float | bool) else json.dumps(value) for value in values]
-    kinds = {type(value) for value in plain}
-    return plain if len(kinds) == 1 else [float(v) for v in plain] if kinds == {int, float} else [str(v) for v in plain]
 
 
 def _save_networks(folder: Path, nets: Networks) -> None:

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from nasplug.checking import check
 from nasplug.config import StudyConfig, Sweep, Use, as_sweep, leaves, parse
-from nasplug.contracts import Discretizer, Holding, OnSimplex, Params, Proximal, Regularizer, Schedule, SearchMethod
+from nasplug.contracts import Choosy, Discretizer, Holding, OnSimplex, Params, Proximal, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError, ContractError, NasplugError, did_you_mean
 from nasplug.networks import Networks, activation
 from nasplug.optimizers import OPTIMIZERS, Exponentiated, Optimizer
 from nasplug.plugins import Plugins, options_model
+from nasplug.replicas import normal
 from nasplug.schedules import Track, constant, track
 from nasplug.tasks import Task, stack
 from nasplug.train import Architect, Search, start
@@ -38,6 +39,7 @@ __all__ = [
     "Pack",
     "assemble",
     "axes",
+    "cells",
     "chunk",
     "components",
     "corners",
@@ -65,7 +67,7 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in
 MOST_DATA = 2 * 2**20  # numbers a data set may have to be copied for each row of a pack
 MOST_STACKED = 128 * 2**20  # numbers that all these copies may have
 MOST_CONFIGURATIONS = 10**6  # of a grid, which is planned as a whole
-PROBE = 10.0  # activations must be finite up to here at least: what a unit of a scaled network receives
+PROBE = 100.0  # activations must be finite up to here: units of a search that still works receive less
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
 
@@ -160,6 +162,16 @@ def task_places(found: Sequence[Axis]) -> list[str]:
     return [axis.path for axis in found if axis.path.startswith(TASK)]
 
 
+def cells(sweep: Sweep, values: Sequence[Any]) -> list[Any]:
+    """Plain values of a sweep as a table's column holds them: of one type, whichever of its values a pack has."""
+    kinds = {type(value) for value in sweep.ends}
+    if kinds == {int, float}:
+        return [float(value) for value in values]
+    if len(kinds) == 1 and kinds <= {str, bool, int, float}:
+        return list(values)
+    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+
 def grid(found: Sequence[Axis]) -> list[dict[str, Any]]:
     """Every combination of the axes' values; the last axis varies fastest."""
     names = [axis.path for axis in found]
@@ -203,7 +215,7 @@ def _settled(value: Any, where: str) -> Any:
     return value
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _task(key: str, plugins: Plugins) -> Task:
     use = json.loads(key)
     task = plugins.build("task", use.pop("use"), use, "task")
@@ -310,6 +322,19 @@ def _schedule_track(use: Use | None, where: str, pack: Pack, scale: Sequence[flo
         raise ConfigError(f"{where}: {error}") from None
 
 
+def _settling(tau: Track, levels: Sequence[Track], steps: int, reports: int) -> None:
+    """Refuse to keep the best of one iterate: no report but the last at a temperature and levels that have settled."""
+    every = max(1, steps // reports)
+    for t in range(every - 1, steps - 1, every):
+        settled = torch.stack([one.at(t) == one.at(steps - 1) for one in (tau, *levels)]).all(0)  # (K,)
+        if bool(settled.any()):
+            return
+    raise ConfigError(
+        f"train.keep: best; of {reports} reports in {steps} steps none but the last comes when temperature and levels have "
+        "their last values, so that best is last. End them earlier (until: 0.8), or report more often (train.reports)"
+    )
+
+
 def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu") -> Search:
     """Rows and components together: what the loop trains.
 
@@ -342,6 +367,8 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
             "train.decay: goes below 0; needed: values >= 0, as they multiply the learning rate. Correct its ends"
         )
     dtype = parts.task.train.x.dtype
+    if train.keep == "best":
+        _settling(tau, levels, parts.steps, train.reports)
     architect = None
     if train.architecture is not None and parts.architect is not None:
         rate = number("train.architecture.lr", train.architecture.lr, positive=True)
@@ -384,11 +411,11 @@ def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: s
         )
 
 
-def _elementwise(nets: Networks, method: str) -> None:
-    """Refuse candidate activations that would break every network that takes them."""
-    probe = torch.linspace(-PROBE, PROBE, 41, requires_grad=True)
-    layers = () if nets.stem is None else nets.stem.layers
-    for name in dict.fromkeys((*nets.candidates, *(layer.activation for layer in layers))):
+def _elementwise(nets: Networks, method: str, plugins: Plugins) -> None:
+    """Refuse activations that no plugin offers, and those that would break every network that takes them."""
+    probe = (torch.arange(-2000, 2001) * (PROBE / 2000)).requires_grad_()  # 0 is among them, exactly
+    for name in nets.names:
+        plugins.offer("activation", name, method)
         with _blaming(f"activation {name!r} of {method}"):
             values = activation(name)(probe)
             if values.shape != probe.shape:
@@ -460,7 +487,23 @@ def _blaming(whom: str) -> Iterator[None]:
         ) from error
 
 
-def try_out(parts: Components, search: Search) -> Networks:
+def _tempered(method: SearchMethod, search: Search, params: Params, use: str) -> None:
+    """Refuse a temperature that changes nothing: networks at its largest and smallest value, from leaves moved a little."""
+    values = search.tau.table[:, search.tau.index[0]] * search.tau.scale[0]  # (T,)
+    low, high = float(values.min()), float(values.max())
+    low = high / 2.0 if low == high else low
+    moved = {name: p + 0.1 * normal(search.seeds, f"try out {name}", tuple(p.shape[1:])).to(p) for name, p in params.items()}
+    with _blaming(f"method {use!r}"), torch.no_grad():
+        hot, cold = (method.relax(moved, torch.full_like(search.tau.at(0), tau), search.seeds) for tau in (high, low))
+        pairs = [(getattr(hot, part)[key], getattr(cold, part)[key]) for part in hot.parts for key in getattr(hot, part)]
+    if all(torch.equal(a, b) for a, b in pairs):
+        raise ConfigError(
+            f"temperature: method {use!r} as configured does not read it: its networks are the same at {high:g} and {low:g}. "
+            "Remove it, or take another method (or mode)"
+        )
+
+
+def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
     """Make one network and check that everything fits it: shapes, needs, penalties' values.
 
     Raises:
@@ -477,7 +520,9 @@ def try_out(parts: Components, search: Search) -> Networks:
         params = start(first).params
         nets = parts.method.relax(params, first.tau.at(0))
         nets.check()
-    _elementwise(nets, method)
+    _elementwise(nets, method, plugins)
+    if study.temperature is not None:
+        _tempered(parts.method, first, params, study.method.use)
     if nets.inputs != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
@@ -506,6 +551,9 @@ def try_out(parts: Components, search: Search) -> Networks:
             )
     for i, discretizer in enumerate(parts.discretizers):
         _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
+        if isinstance(discretizer, Choosy):
+            with _blaming(f"discretizers.{i}: discretizer {study.discretizers[i].use!r}"):
+                discretizer.accept(direct)
     return nets
 
 
@@ -542,9 +590,14 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
     resources = parts.study.resources
     most = MOST_ROWS
     if parts.task.stacked:
-        most = max(1, min(most, MOST_STACKED // numbers(parts.task)))
+        most = max(1, min(most, MOST_STACKED // places(parts.study) // numbers(parts.task)))
     if isinstance(resources.pack, int):
-        return min(resources.pack, most) if parts.task.stacked else resources.pack
+        if parts.task.stacked and resources.pack > most:
+            raise ConfigError(
+                f"resources.pack: {resources.pack}; each network of a pack over data sets has a copy of its own, and at most "
+                f"{most} copies of {numbers(parts.task):,} numbers are held at once. Write {most}, or auto"
+            )
+        return resources.pack
     if resources.gpus > 0:
         return most
     batch = parts.batch or parts.task.train.samples
@@ -552,11 +605,6 @@ def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> i
     size = 4 * (WORKING_COPIES * params + 4 * batch * nets.activations)
     fair = max(16, -(-rows // places(parts.study)))
     return min(most, max(8, min(fair, CACHE_BYTES // size)))
-
-
-def _stackable(task: Task, own: str) -> str:
-    """Equal for tasks that may share a pack; a large one has packs of its own."""
-    return own if numbers(task) > MOST_DATA else str(task.shape)
 
 
 def chunk(
@@ -573,14 +621,22 @@ def chunk(
     """
     rows_of = {axis.path: axis.row for axis in axes(study)}
     tasks = [path for path in rows_of if path.startswith(TASK)]
-    shapes: dict[str, str] = {}  # of a task's places: what the tasks of one pack share
+    shapes: dict[str, str] = {}  # of a task's places: what the tasks of one pack share; a large one has packs of its own
+    kinds: set[str] = set()
     groups: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for number, configuration in enumerate(configurations, start=first):
         between = {path: value for path, value in configuration.items() if not rows_of[path] and path not in tasks}
         own = json.dumps({path: configuration[path] for path in tasks}, sort_keys=True)
         if own not in shapes:
-            shapes[own] = _stackable(build_task(settle(study, json.loads(own)), plugins), own) if tasks else ""
+            task = build_task(settle(study, json.loads(own)), plugins) if tasks else None
+            shapes[own] = "" if task is None else own if numbers(task) > MOST_DATA else str(task.shape)
+            kinds |= set() if task is None else {task.kind}
         groups.setdefault((json.dumps(between, sort_keys=True), shapes[own]), []).append((number, configuration))
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"task: data sets of the kinds {', '.join(sorted(kinds))} in one study; their errors are no numbers of one table. "
+            "Make a study for each kind"
+        )
     packs: list[Pack] = []
     seeds = study.seed_list
     for members in groups.values():
@@ -596,7 +652,7 @@ def chunk(
         first_row = {path: column[:1] for path, column in columns.items()}
         parts = components(study, Pack("first", shared, first_row, seeds[:1], across[:1]), plugins)
         search = assemble(parts, whole, plugins)
-        nets = try_out(parts, search)
+        nets = try_out(parts, search, plugins)
         size = pack_rows(parts, search, nets, whole.rows)
         count = -(-whole.rows // size)
         if parts.study.resources.pack == "auto" and count > 1:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["clip", "column", "finite", "normal", "orthogonal", "seeds_of", "take", "uniform"]
+__all__ = ["clip", "column", "finite", "norm", "normal", "orthogonal", "seeds_of", "take", "uniform"]
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # the two multipliers of splitmix64 (Steele, Lea, Flood 2014)
@@ -94,12 +94,15 @@ def finite(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(rows).all(0)
 
 
+def norm(leaves: Mapping[str, Tensor]) -> Tensor:
+    """Each row's Euclidean norm over all leaves: ``(K,)``."""
+    return torch.stack([leaf.square().reshape(len(leaf), -1).sum(1) for leaf in leaves.values()]).sum(0).sqrt()
+
+
 def clip(gradients: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
     """Each row's gradient scaled to a global norm of at most ``limit`` over all leaves of that row.
 
     The usual clipping reduces over the whole program, so one wild network would slow all others; here rows never meet.
     """
-    squares = [g.square().reshape(len(g), -1).sum(1) for g in gradients.values()]
-    norm = torch.stack(squares).sum(0).sqrt()  # (K,)
-    scale = (limit / norm.clamp(min=1e-12)).clamp(max=1.0)
+    scale = (limit / norm(gradients).clamp(min=1e-12)).clamp(max=1.0)
     return {name: g * column(scale, g) for name, g in gradients.items()}

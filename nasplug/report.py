@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import platform
 import time
 import warnings
@@ -284,9 +285,8 @@ class Column:
 
 def _heading(axis: Axis, axes: Sequence[Axis]) -> str:
     """``penalties.0.level`` as ``level`` where there is only one, ``train.lr`` as ``lr``; other places as they are."""
-    short = {"train.lr": "lr", "task.use": "task", "method.use": "method"}
-    if axis.path in short:
-        return short[axis.path]
+    if axis.path == "train.lr":
+        return "lr"
     if axis.path.startswith("temperature."):
         return "tau " + axis.path.removeprefix("temperature.")
     place, _, last = axis.path.rpartition(".")
@@ -441,7 +441,7 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         config=config,
         task=task,
         pictures={name: Markup(svg(figure, name)) for name, figure in figures.items() if figure is not None},
-        facts=_facts(study, frame, seconds, began),
+        facts=_facts(study, task, frame, seconds, began),
         verdict=_verdict(task, best, network),
         rule=_rule(task, slack),
         columns=columns,
@@ -454,7 +454,7 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         error=lambda value: _shown_error(task, float(value)),
         cut=_cut(frame, best),
         stages=list(_stages(frame)),
-        retrain=config.train.retrain,
+        retrain="retrained_valid_loss" in frame.columns,
         certificate=_certificate(results.certificate(folder, chosen), frame),
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
         owners=_owners(frame),
@@ -496,14 +496,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _facts(study: Finished, frame: pd.DataFrame, seconds: float | None, began: float | None) -> list[tuple[str, str]]:
-    """What the study was, in pairs of name and value."""
-    config, task = study.config, study.task
+def _facts(
+    study: Finished, task: Task, frame: pd.DataFrame, seconds: float | None, began: float | None
+) -> list[tuple[str, str]]:
+    """What the study was, in pairs of name and value; ``task`` is the chosen network's."""
+    config, swept = study.config, task_places(study.axes)
     counts = frame["status"].value_counts()
     packs = frame["replica"].str.partition("/")[0]
     found = [
         (
-            "task",
+            "task of the chosen network" if swept else "task",
             f"{task.name} ({task.kind}, loss {task.loss}): {_count(task.inputs, 'input')}, {_count(task.outputs, 'output')}",
         ),
         ("data", task.source or "not said"),
@@ -516,6 +518,8 @@ def _facts(study: Finished, frame: pd.DataFrame, seconds: float | None, began: f
         ("diverged", f"{int(counts.get('diverged', 0)):,}"),
         ("failed", f"{int(counts.get('failed', 0)):,}"),
     ]
+    if swept:
+        found.insert(0, ("data sets", f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))
     found += [(f"data: {name}", words) for name, words in task.notes.items()]
     work = _pack_seconds(study.folder)
     if seconds is not None and began is not None:
@@ -634,7 +638,7 @@ def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[list[str]]:
             for prefix in _stages(frame).values():
                 name = f"{prefix}_{what}"
                 value = float(best[name]) if whose == "chosen network" else float(finished[name].median())
-                cells.append(f"{value:.4g}")
+                cells.append("-" if math.isnan(value) else f"{value:.4g}")
             found.append([f"validation {what}, {whose}", *cells])
     return found
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from nasplug.compact import CompactNetwork, compact
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, did_you_mean
 from nasplug.packs import CERTIFICATE, TABLE, load_networks
 from nasplug.plan import task_values as plan_values
 from nasplug.tasks import Task
@@ -35,26 +38,27 @@ __all__ = [
 ]
 
 FAILURES = "failures.parquet"
+LATENCY = "latency_us"  # a limit that is measured and is no column: it belongs to a machine
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
 
 
 def merge(folder: Path) -> int:
     """Join the packs' tables into ``<folder>/replicas.parquet``, a row group a pack, and return the number of rows.
 
-    One pack is in memory at a time. Columns that a pack does not have are null in its rows; a column that is a number in one
-    pack and text in another (a sweep over 32 and "full") is text in all.
+    One pack is in memory at a time; certificates stay in the packs' own tables. Columns that a pack does not have are null
+    in its rows; a column that is a number in one pack and text in another (a sweep over 32 and "full") is text in all.
     """
     files = sorted((folder / "packs").glob(f"*/{TABLE}"))
     if (folder / FAILURES).exists():
         files.append(folder / FAILURES)
     if not files:
         return 0
-    schema = _schema([pq.read_schema(file) for file in files])
+    schema = _schema([pa.schema([field for field in pq.read_schema(file) if field.name != CERTIFICATE]) for file in files])
     beside = folder / (TABLE + f".{os.getpid()}.tmp")
     rows = 0
     with pq.ParquetWriter(beside, schema) as writer:
         for file in files:
-            table = pq.read_table(file)
+            table = pq.read_table(file, columns=[n for n in pq.read_schema(file).names if n != CERTIFICATE])
             for missing in schema:
                 if missing.name not in table.column_names:
                     table = table.append_column(missing, pa.nulls(table.num_rows, missing.type))
@@ -92,7 +96,7 @@ def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
             f"{folder} has no {TABLE}; give the folder of a study that has run (<store>/<study>), or run it first"
         )
     try:
-        names = [n for n in pq.read_schema(path).names if n != CERTIFICATE and (histories or not n.startswith("history_"))]
+        names = [n for n in pq.read_schema(path).names if histories or not n.startswith("history_")]
         frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read ({error}); run the study again, which writes it anew") from None
@@ -165,6 +169,56 @@ def choices(frame: pd.DataFrame, places: Sequence[str], task_of: Callable[[str],
     groups = [part for _, part in finished.groupby(list(places), sort=False, dropna=False)] if places else [finished]
     chosen = [choose(part, task_of) for part in groups if not front(part).empty]
     return pd.DataFrame(chosen).reset_index(drop=True)
+
+
+def within(
+    frame: pd.DataFrame, limits: Mapping[str, float], latency_of: Callable[[str], float], error: str = "valid_error"
+) -> pd.Series[Any]:
+    """The finished network of the smallest validation error that keeps every limit; nothing is trained for it.
+
+    Args:
+        frame: a row a replica.
+        limits: column -> the most it may be (``edges``, ``parameters``, ``neurons``, ...); ``latency_us`` is measured.
+        latency_of: microseconds of a replica, asked from the best one on until one keeps the limit.
+        error: what is ranked by.
+
+    Raises:
+        ConfigError: for a column that is not there or holds no numbers, or limits that no network keeps.
+    """
+    asked = {name: most for name, most in limits.items() if name != LATENCY}
+    numbers = sorted(name for name in frame.columns if frame[name].dtype.kind in "iuf" and "." not in name)
+    for name in asked:
+        if name not in numbers:
+            raise ConfigError(
+                f"limit {name!r}: is not a column with numbers; there are: {LATENCY}, {', '.join(numbers)}."
+                + did_you_mean(name, [LATENCY, *numbers])
+            )
+    found = frame[(frame["status"] == "finished") & frame[error].notna()]
+    for name, most in asked.items():
+        found = found[found[name] <= most]
+    for _, row in found.sort_values([error, "valid_loss"], kind="stable").iterrows():
+        if LATENCY not in limits or latency_of(str(row["replica"])) <= limits[LATENCY]:
+            return row
+    kept = ", ".join(f"{name} <= {most:g}" for name, most in limits.items())
+    least = ", ".join(f"{name} {frame.loc[frame['status'] == 'finished', name].min():g}" for name in asked)
+    raise ConfigError(f"no finished network keeps {kept}{f'; the smallest: {least}' if least else ''}. Raise a limit")
+
+
+def latency(network: CompactNetwork, samples: int = 1) -> float:
+    """Microseconds that a call with ``samples`` rows takes on one thread of this CPU: the median of 30 after warming up."""
+    x = torch.zeros(samples, network.record["inputs"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            times = []
+            for _ in range(40):
+                began = time.perf_counter()
+                network(x)
+                times.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return 1e6 * statistics.median(times[10:])
 
 
 def plan_of(folder: Path, replica: str) -> dict[str, Any]:

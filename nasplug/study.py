@@ -18,7 +18,7 @@ from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, scrub, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.packs import TABLE
-from nasplug.plan import Axis, Pack, axes, build_task, chunk, corners, forget_tasks, settle, task_places
+from nasplug.plan import TASK, Axis, Pack, axes, build_task, cells, chunk, corners, forget_tasks, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.report import import_libraries, write_report
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
@@ -107,6 +107,12 @@ class Study:
                 raise ConfigError(
                     f"sampler: {sampler!r} has nothing to draw; needed: a sweep with choice, uniform or log. "
                     "Write one, or take sampler grid"
+                )
+            drawn = [axis.path for axis in self.axes if axis.path in task_places(self.axes) and axis.sweep.grid is None]
+            if sampler in ("tpe", "nsga2") and drawn:
+                raise ConfigError(
+                    f"sampler: {sampler!r} would look for the easiest data set ({', '.join(drawn)}); write {{grid: [...]}} "
+                    "there, so that each configuration is judged by all of them, or take sampler random or grid"
                 )
             chunk(self.config, corners(self.axes), self.plugins)  # what a later generation may draw is refused now
         return chunk(self.config, next(iter(generations)), self.plugins)
@@ -223,7 +229,7 @@ class Study:
             packs = self._planned(number, configurations, packs_so_far, configurations_so_far, first)
             waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
             failed |= runner.run(self.config, waiting, self.plugins, self._watch())
-            failures += [row for p in packs if p.id in failed for row in _failed_rows(p, failed[p.id])]
+            failures += [row for p in packs if p.id in failed for row in _failed_rows(p, failed[p.id], self.axes)]
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
             generations.tell(self._outcome(), configurations_so_far)
@@ -328,6 +334,16 @@ class Study:
         """The row of the chosen network: the smallest that is as good as the best within the stated slack."""
         return results.choose(self.frame, self.task_of)
 
+    def within(self, **limits: float) -> pd.Series[Any]:
+        """The row with the smallest validation error within limits, for example ``within(parameters=30, latency_us=50)``.
+
+        A limit is the most a column may be; ``latency_us`` is measured on this CPU, one sample a call. Nothing is trained.
+
+        Raises:
+            ConfigError: for a limit that is no column, or that no network keeps.
+        """
+        return results.within(self.frame, limits, lambda name: results.latency(self.network(name)))
+
     def choices(self) -> pd.DataFrame:
         """The chosen network of each data set, where the study varies its task: a row each, as `best` is one."""
         return results.choices(self.frame, task_places(self.axes), self.task_of)
@@ -354,13 +370,18 @@ def _runner(runner: str | Runner, address: str | None) -> Runner:
     raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")
 
 
-def _failed_rows(pack: Pack, error: str) -> list[dict[str, Any]]:
+def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
+    swept = {axis.path: axis.sweep for axis in found}
+    columns = {
+        path: cells(swept[path], column) if path.startswith(TASK) else [float(value) for value in column]
+        for path, column in pack.columns.items()
+    }
     return [
         {
             "replica": f"{pack.id}/{row:04d}",
             "configuration": pack.configurations[row],
             "seed": pack.seeds[row],
-            **{path: float(column[row]) for path, column in pack.columns.items()},
+            **{path: column[row] for path, column in columns.items()},
             "status": "failed",
             "error": error,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,12 +15,14 @@ from nasplug.plan import inside, task_places
 from nasplug.plugins import KINDS, Plugins
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nasplug.plan import Pack
     from nasplug.study import Study
 
-__all__ = ["print_plan", "print_plugins", "print_summary", "store_of"]
+__all__ = ["print_plan", "print_plugins", "print_summary", "print_within", "store_of"]
 
-WITHIN = "inside a pack (a number: new rows)"
+WITHIN = "inside a pack (new rows)"
 
 
 def _console() -> Console:
@@ -52,7 +54,7 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         written = axis.sweep.model_dump(exclude_none=True)
         values = axis.sweep.choice or axis.sweep.grid
         points = len(values) if values is not None else axis.sweep.points
-        where = WITHIN if inside(axis, packs) else "between packs (a shape: new packs)"
+        where = WITHIN if inside(axis, packs) else "between packs (new packs)"
         axes.add_row(axis.path, json.dumps(written), "drawn" if points is None else str(points), where)
     seeds = study.config.seed_list
     in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
@@ -100,6 +102,23 @@ def print_summary(study: Study) -> None:
                 soft_wrap=True,
             )
         console.print(f"Open MLflow's page: nasplug ui {study.folder}", highlight=False, soft_wrap=True)
+
+
+def print_within(study: Study, row: pd.Series[Any]) -> None:
+    """One network: what it is, how good, and how to get it."""
+    from nasplug import results
+    from nasplug.report import network_picture
+
+    console = _console()
+    network = study.network(str(row["replica"]))
+    console.print(network_picture(network), highlight=False, markup=False)
+    console.print(
+        f"{row['replica']}: validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}, "
+        f"{row['edges']:.0f} edges, {row['parameters']:.0f} parameters, {results.latency(network):.1f} us a sample here. "
+        f"In Python: Study.open({str(study.folder)!r}).network({row['replica']!r})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def store_of(folder: Path) -> str:

@@ -228,11 +228,10 @@ def stack(tasks: Sequence[Task], index: Sequence[int]) -> Task:
         raise ConfigError(
             f"tasks of the shapes {sorted({task.shape for task in tasks}, key=str)} in one stack; needed: equal ones"
         )
-    rows = torch.tensor(list(index))
 
     def joined(splits: Sequence[Split]) -> Split:
-        x, y = (torch.stack([split.pair[part] for split in splits]) for part in (0, 1))
-        return Split(x, y).take(rows.to(x.device))
+        x, y = (torch.stack([splits[at].pair[part] for at in index]) for part in (0, 1))
+        return Split(x, y)
 
     train, valid, test = (joined(splits) for splits in zip(*(task.splits for task in tasks), strict=True))
     return replace(tasks[0], train=train, valid=valid, test=test)

@@ -162,7 +162,9 @@ class Tracker:
             rows = _rows(results.front(frame))
             children = self._children()
             self._summarize(frame, rows, best)
-            self._log_front(rows, best, children)
+            places = task_places(axes(self.config))
+            each = _rows(results.choices(frame, places, lambda name: self._task(name)[0])) if places else {}
+            self._log_front(rows, each, best, children)
             self._log_failures(frame, children)
             if self.settings.register_ is not None:
                 self.registered = self._register(self.settings.register_, children[best], rows[best])
@@ -423,10 +425,14 @@ class Tracker:
             yield from page
             token = page.token or None
 
-    def _log_front(self, rows: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
-        """A child run a network of the front; those of an earlier time are kept and told whether they are still on it."""
+    def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
+        """A child run a network of the front, and for ``each`` data set its own; earlier ones are told where they stand now.
+
+        At most ``mlflow.children`` of either, evenly over them.
+        """
         needed = best if self.settings.children or self.settings.register_ is not None else None
-        names = spread(list(rows), self.settings.children, needed)
+        of_front = spread(list(rows), self.settings.children, needed)
+        names = list(dict.fromkeys([*of_front, *spread(list(each), self.settings.children, None)]))
         for name, child in children.items():
             if "/" in name:
                 now = {"nasplug.front": _word(name in rows), "nasplug.chosen": _word(name == best)}
@@ -435,16 +441,17 @@ class Tracker:
         missing = [name for name in names if name not in children]
         curves = _curves(self._folder, missing)
         for name in missing:
-            children[name] = self._log_network(rows[name], curves.get(name, {}), chosen=name == best)
+            row = rows[name] if name in rows else each[name]
+            children[name] = self._log_network(row, curves.get(name, {}), front=name in rows, chosen=name == best)
 
-    def _log_network(self, row: Row, curves: Mapping[str, Sequence[float]], *, chosen: bool) -> Any:
+    def _log_network(self, row: Row, curves: Mapping[str, Sequence[float]], *, front: bool, chosen: bool) -> Any:
         """One network: parameters, scores, curves, data, files and model."""
         from mlflow.entities import Metric
 
         name = str(row["replica"])
         task, digest = self._task(name)
         lineage = self._lineage(row, task, digest)
-        run = self._create_run(name, {**lineage, "nasplug.front": "true", "nasplug.chosen": _word(chosen)}, child=True)
+        run = self._create_run(name, {**lineage, "nasplug.front": _word(front), "nasplug.chosen": _word(chosen)}, child=True)
         params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
         self._params(run, params)
         self._client.log_inputs(run, datasets=_datasets(task, digest))

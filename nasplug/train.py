@@ -17,7 +17,7 @@ from nasplug.contracts import Holding, Params, Projected, Proximal, Regularizer,
 from nasplug.errors import ContractError
 from nasplug.networks import Networks
 from nasplug.optimizers import Optimizer
-from nasplug.replicas import clip, column, finite, number_of, seeds_of, take
+from nasplug.replicas import clip, column, finite, norm, number_of, seeds_of, take
 from nasplug.schedules import Track
 from nasplug.tasks import Split, Task
 
@@ -292,6 +292,8 @@ def alternate(
     looks one plain step ahead, ``w' = w - lr grad_w L(w, a)``, and follows ``grad_a L_held(w', a) - lr (grad_a L(w+, a) -
     grad_a L(w-, a)) / 2r`` with ``v = grad_w' L_held(w', a)``, ``w+- = w +- r v`` and a row's own ``r = .01 / |v|``.
 
+    With a clip the step ahead is as short as the weights' own.
+
     Source: DARTS (Liu et al. 2019), equations 5-8. We differ: the step ahead is the gradient's alone, without momentum and
     weight decay; what is held are training samples, so that the validation split still chooses.
 
@@ -307,17 +309,17 @@ def alternate(
         *_, toward = slope(search, params, leaves, held, tau, levels, noise)
     else:
         *_, ahead = slope(search, params, weights, inner, tau, levels, noise)
-        looked = {name: w - column(lr, w) * ahead[name] for name, w in weights.items()}
+        pace = lr if search.clip is None else lr * (search.clip / norm(ahead).clamp(min=1e-12)).clamp(max=1.0)  # (K,)
+        looked = {name: w - column(pace, w) * ahead[name] for name, w in weights.items()}
         *_, found = slope(search, params | looked, params | looked, held, tau, levels, noise)
-        squares = [found[name].square().reshape(len(w), -1).sum(1) for name, w in weights.items()]
-        radius = 0.01 / torch.stack(squares).sum(0).sqrt().clamp(min=1e-12)  # (K,)
+        radius = 0.01 / norm({name: found[name] for name in weights}).clamp(min=1e-12)  # (K,)
 
         def curve(sign: float) -> Params:
             moved = {name: w + sign * column(radius, w) * found[name] for name, w in weights.items()}
             return slope(search, params | moved, leaves, inner, tau, levels, noise)[2]
 
         plus, minus = curve(1.0), curve(-1.0)
-        rate = lr / (2.0 * radius)
+        rate = pace / (2.0 * radius)
         toward = {name: found[name] - column(rate, p) * (plus[name] - minus[name]) for name, p in leaves.items()}
     with torch.no_grad():
         _move_architecture(search, params, toward, moments)
@@ -401,7 +403,7 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
             params = search.method.project(params, t + 1, search.steps)
         if (t + 1) % every == 0 or t + 1 == search.steps:
             with torch.no_grad():
-                nets = search.method.relax(params, search.tau.at(t), noise)
+                nets = search.method.relax(params, search.tau.at(t))  # without noise, as it will be made hard
                 scores = evaluate(search.task, search.task.valid, nets, search.method.forward)
                 if search.keep == "best":
                     best = _best(search, best, params, t, scores["loss"], nets)

@@ -208,7 +208,7 @@ def test_run_in_json_and_quiet(file: str) -> None:
 def test_front(ran: Path) -> None:
     study = Study.open(ran / "runs" / "small")
     found = told("front", str(ran / "runs" / "small"))
-    assert found["best"] == study.best()["replica"]
+    assert found["best"]["replica"] == study.best()["replica"]
     assert [row["edges"] for row in found["front"]] == study.front()["edges"].tolist()
     assert "12 networks: 12 finished" in ask("front", str(ran / "runs" / "small")).stdout
 

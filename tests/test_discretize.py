@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, retr
 from nasplug.errors import ContractError
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
 from nasplug.optimizers import Adam
+from nasplug.study import Study
 from nasplug.tasks import Task
 from nasplug.testing import example_networks, example_task
 from nasplug.train import Architect, Search, evaluate
@@ -352,3 +354,18 @@ def test_after_a_bilevel_search_all_training_samples_tune() -> None:
     held = replace(found, architect=Architect(Adam(), RATES, share=0.5))
     for make in (finetune, retrain):
         assert torch.equal(make(held, hard, 5, RATES).blocks[1, 0], make(found, hard, 5, RATES).blocks[1, 0])
+
+
+def test_fine_tuning_starts_from_the_rows_own_rate_whatever_the_schedule(tmp_path: Path) -> None:
+    """With a warm-up the first step's rate is 0, and nothing would be tuned."""
+    raw = {
+        "study": "warm",
+        "store": str(tmp_path),
+        "task": {"use": "xor", "samples": 40},
+        "method": {"use": "edges", "mode": "l1", "hidden": [4]},
+        "train": {"steps": 20, "lr": 0.05, "decay": {"use": "linear", "until": 0.2}, "finetune": 50, "retrain": 50},
+        "mlflow": None,
+    }
+    frame = Study.from_dict(raw).run("serial").frame
+    assert (frame["inherited_train_loss"] < 0.98 * frame["cut_valid_loss"]).all()
+    assert (frame["retrained_train_loss"] < 0.9).all()

@@ -143,13 +143,21 @@ def test_exponentiated_follows_its_formula_and_stays_on_the_simplex() -> None:
     params, lr = {"a": point.clone()}, torch.tensor([0.1, 1.0, 10.0, 0.0], dtype=torch.float64)
     for t in range(STEPS):
         gradient = normal(rows, f"gradient {t}", (3, 5))
-        wanted = (params["a"] * torch.exp(-column(lr, gradient) * gradient)).clamp(min=1e-5)
+        wanted = params["a"] * torch.exp(-column(lr, gradient) * gradient)
+        wanted = (wanted / wanted.sum(-1, keepdim=True)).clamp(min=1e-5)
         wanted = wanted / wanted.sum(-1, keepdim=True)
         optimizer.update(params, {"a": gradient}, optimizer.start(params), lr)
         assert torch.allclose(params["a"], wanted)
         assert torch.allclose(params["a"].sum(-1), torch.ones(ROWS, 3, dtype=torch.float64))
         assert (params["a"] > 0).all()
     assert torch.allclose(params["a"][3], point[3])  # a rate of zero moves nothing
+
+
+def test_a_slope_common_to_all_candidates_moves_nothing() -> None:
+    for common in (-60.0, 12.0, 1e4):
+        params = {"a": torch.tensor([[0.7, 0.2, 0.1]])}
+        OPTIMIZERS["exponentiated"]().update(params, {"a": torch.full((1, 3), common)}, {}, torch.tensor([1.0]))
+        assert torch.allclose(params["a"], torch.tensor([[0.7, 0.2, 0.1]]), atol=2e-3)
 
 
 def test_exponentiated_survives_a_slope_that_would_overflow() -> None:

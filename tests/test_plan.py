@@ -26,6 +26,7 @@ from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners,
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Task
+from nasplug.testing import example_task
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -37,6 +38,9 @@ SMALL: dict[str, Any] = {
 
 def packs(**changes: Any) -> list[Pack]:
     return Study.from_dict(SMALL | {"mlflow": None} | changes).plan()
+
+
+GATED = {"use": "edges", "mode": "gated", "hidden": [2]}
 
 
 # which axis goes where
@@ -62,7 +66,7 @@ PLACES: list[tuple[dict[str, Any], str, bool]] = [
         "penalties.0.sharpness",
         False,
     ),
-    ({"temperature": {"use": "geometric", "start": {"choice": [1, 3]}}}, "temperature.start", True),
+    ({"temperature": {"use": "geometric", "start": {"choice": [1, 3]}}, "method": GATED}, "temperature.start", True),
     ({"method": {"use": "edges", "mode": "l1", "hidden": {"choice": [[2], [3]]}}}, "method.hidden", False),
     ({"method": {"use": "edges", "mode": "l1", "hidden": [2, {"choice": [2, 3]}]}}, "method.hidden.1", False),
     ({"method": {"use": "edges", "mode": {"choice": ["l1", "gated"]}}}, "method.mode", False),
@@ -260,6 +264,7 @@ def test_rows_get_their_numbers() -> None:
                 },
                 {"use": "l1", "level": 3.0},
             ],
+            "method": GATED,
             "temperature": {"use": "linear", "start": 4.0, "end": {"choice": [0.0, 2.0]}},
             "train": {"steps": 5, "lr": {"choice": [0.1, 0.2]}, "decay": {"use": "linear", "start": 1, "end": 0}},
             "seeds": [3, 9],
@@ -289,6 +294,7 @@ def test_rows_get_their_numbers() -> None:
 def test_numbers_do_not_depend_on_the_pack() -> None:
     raw = SMALL | {
         "penalties": [{"use": "l1", "level": {"log": [0.01, 1], "points": 5}}],
+        "method": GATED,
         "temperature": {"use": "geometric", "start": {"choice": [1.0, 3.0]}},
         "seeds": 2,
     }
@@ -398,7 +404,7 @@ def strangers(
             register("odd", lambda: task)
 
     plugins = Plugins()
-    for module in ("schedules", "datasets"):
+    for module in ("networks", "schedules", "datasets"):
         plugins.add(__import__(f"nasplug.{module}", fromlist=["x"]), module, "nasplug", "0")
     plugins.add(Stranger(), "stranger", "nasplug-stranger", "1.2")
     return plugins
@@ -483,7 +489,11 @@ def test_a_factory_that_breaks_is_named() -> None:
 
             register("broken", broken)
 
-    plugins = strangers()
+    class Warm(Stand):
+        def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+            return super().relax({"w": params["w"] * tau.view(-1, 1, 1)}, tau)
+
+    plugins = strangers(Warm())
     plugins.add(Stranger(), "second", "nasplug-second", "7")
     told = r"task: 'broken' of nasplug-second 7 broke on the options samples=4 with KeyError: 'no such thing'"
     with pytest.raises(PluginError, match=told):
@@ -514,7 +524,11 @@ def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.Mon
         def register_schedules(self, register: Register) -> None:
             register("counting", counting)
 
-    plugins = strangers()
+    class Warm(Stand):
+        def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+            return super().relax({"w": params["w"] * tau.view(-1, 1, 1)}, tau)
+
+    plugins = strangers(Warm())
     plugins.add(Stranger(), "second", "nasplug-second", "7")
     planned(plugins, temperature={"use": "counting", "start": {"choice": [1.0, 2.0]}}, seeds=50)
     assert built == [(1.0, 1.0), (2.0, 1.0)]
@@ -523,7 +537,7 @@ def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "function", "reason"),
     [
-        ("logarithm", torch.log, "value or slope that is not finite at -10; needed: finite ones between -10 and 10"),
+        ("logarithm", torch.log, "value or slope that is not finite at -100; needed: finite ones between -100 and 100"),
         ("root", lambda z: z.abs().sqrt(), "not finite at 0;"),
         ("sum", lambda z: z.sum(), "it must be elementwise"),
         ("broken", raising, "broke on one network with ZeroDivisionError"),
@@ -532,9 +546,23 @@ def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.Mon
 def test_an_activation_that_would_break_every_network_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, function: Any, reason: str
 ) -> None:
-    monkeypatch.setitem(ACTIVATIONS, name, function)
+    monkeypatch.setitem(ACTIVATIONS, name, function)  # so that it is gone again afterwards
+
+    class Offering:
+        @hookimpl
+        def register_activations(self, register: Register) -> None:
+            register(name, lambda: function)
+
+    class Bent(Stand):
+        def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+            return replace(super().relax(params, tau), candidates=(name,))
+
+    plugins = strangers(Bent())
+    with pytest.raises(ConfigError, match=f"method 'stand': activation '{name}' is not installed"):
+        planned(plugins)  # known to the process, and offered by no plugin
+    plugins.add(Offering(), "offering", "nasplug-offering", "1")
     with pytest.raises((ConfigError, ContractError), match=f"activation '{name}'.*{reason}"):
-        planned(load_plugins(), method={"use": "edges", "mode": "l1", "hidden": [2], "activation": name})
+        planned(plugins)
 
 
 def moved(message: str, architecture: Any, **changes: Any) -> None:
@@ -583,8 +611,72 @@ def test_data_sets_of_one_shape_share_packs_and_others_do_not(monkeypatch: pytes
 
 
 def test_copies_of_the_data_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MOST_STACKED", 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets
+    monkeypatch.setattr(plan, "places", lambda study: 2)
+    monkeypatch.setattr(plan, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets a place
     task = {"use": "xor", "samples": 8, "noise": {"uniform": [0, 0.5], "points": 12}}
-    packs = planned(load_plugins(), task=task | {"samples_valid": 400, "samples_test": 2000}, resources={"pack": 100},
-                    method={"use": "edges", "mode": "l1", "hidden": [2]})  # fmt: skip
-    assert [pack.rows for pack in packs] == [4, 4, 4]
+    changes = {"task": task | {"samples_valid": 400, "samples_test": 2000}, "method": GATED}
+    packs = planned(load_plugins(), **changes)
+    assert [pack.rows for pack in packs] == [3, 3, 3, 3]  # whole rounds of two places
+    told = r"resources\.pack: 100; .*at most 5 copies of 7,224 numbers are held at once\. Write 5, or auto"
+    with pytest.raises(ConfigError, match=told):
+        planned(load_plugins(), **changes, resources={"pack": 100})
+
+
+def test_data_sets_of_several_kinds_are_refused() -> None:
+    table = {"use": "xor", "samples": 8, "loss": {"choice": ["mse", "logistic"]}}
+    assert len(planned(load_plugins(), task=table, method=GATED)) == 2  # one kind, two losses
+    tasks = iter([example_task(), example_task("binary")])
+
+    class Mixed:
+        @hookimpl
+        def register_tasks(self, register: Register) -> None:
+            def mixed(*, number: int) -> Task:
+                return next(tasks)
+
+            register("mixed", mixed)
+
+    plugins = strangers()
+    plugins.add(Mixed(), "mixed", "nasplug-mixed", "1")
+    with pytest.raises(ConfigError, match="data sets of the kinds binary, regression in one study"):
+        planned(plugins, task={"use": "mixed", "number": {"choice": [0, 1]}})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_guided_sampler_does_not_choose_the_data(sampler: str) -> None:
+    task = {"use": "xor", "samples": 8, "noise": {"choice": [0.1, 0.2]}}
+    told = r"would look for the easiest data set \(task\.noise\); write \{grid: \[\.\.\.\]\} there"
+    changes = {"train": {"lr": {"choice": [0.1, 0.2]}, "steps": 2}, "sampler": {"use": sampler, "trials": 2}}
+    with pytest.raises(ConfigError, match=told):
+        packs(task=task, **changes)
+    assert sum(p.rows for p in packs(task=task | {"noise": {"grid": [0.1, 0.2]}}, **changes)) == 4
+
+
+def test_only_a_temperature_that_is_read_is_accepted() -> None:
+    with pytest.raises(ConfigError, match=r"temperature: method 'edges' as configured does not read it: .* at 1 and 0\.05"):
+        packs(temperature={"use": "geometric"})
+    with pytest.raises(ConfigError, match=r"the same at 1 and 0\.5"):
+        packs(temperature={"use": "constant"})
+    assert packs(temperature={"use": "geometric"}, method=GATED)
+
+
+def test_best_needs_a_choice() -> None:
+    with pytest.raises(ConfigError, match=r"train\.keep: best; of 20 reports in 5 steps none but the last"):
+        packs(temperature={"use": "geometric"}, method=GATED, train={"steps": 5, "keep": "best"})
+    assert packs(temperature={"use": "geometric", "until": 0.5}, method=GATED, train={"steps": 5, "keep": "best"})
+
+
+@pytest.mark.parametrize(
+    ("ends", "values", "cells"),
+    [
+        ([1, 2], [2, 1], [2, 1]),
+        ([1, 2.5], [2.5, 1], [2.5, 1.0]),
+        (["a", "b"], ["b"], ["b"]),
+        ([True, False], [True], [True]),
+        ([True, "a"], [True], ["true"]),
+        ([1e-5, None], [1e-5, None], ["1e-05", "null"]),
+        ([32, "full"], [32], ["32"]),
+        ([[8], [4, 4]], [[8]], ["[8]"]),
+    ],
+)
+def test_a_value_is_written_alike_in_every_pack(ends: list[Any], values: list[Any], cells: list[Any]) -> None:
+    assert plan.cells(Sweep(choice=ends), values) == cells

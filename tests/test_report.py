@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from nasplug import datasets, drawing, report, results, schedules
+from nasplug import datasets, drawing, networks, report, results, schedules
 from nasplug.compact import CompactNetwork, compact
 from nasplug.config import parse
 from nasplug.contracts import Params
@@ -106,7 +106,7 @@ class Offers:
 
 def plugins() -> Plugins:
     found = Plugins()
-    for module in (datasets, schedules):
+    for module in (networks, datasets, schedules):
         found.add(module, module.__name__, "nasplug", "0.1.0")
     found.add(Offers(), "offers", "report-tests", "9.8.7")
     return found
@@ -230,10 +230,10 @@ def test_the_page_says_what_the_study_was_and_what_made_it(labels: Study) -> Non
 
 def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
     after = max(file.stat().st_mtime for file in labels.folder.glob("packs/*/replicas.parquet")) + 5.0
-    facts = dict(report._facts(labels, labels.frame, 3.0, after))
+    facts = dict(report._facts(labels, labels.task, labels.frame, 3.0, after))
     assert facts["made in this run"].startswith("0 of 32")
     assert "networks per second" not in facts
-    later = dict(report._facts(labels, labels.frame, None, None))
+    later = dict(report._facts(labels, labels.task, labels.frame, None, None))
     assert "time of this run" not in later
 
 
@@ -571,4 +571,4 @@ def test_both_scores_of_an_architecture_that_was_trained_from_scratch_are_told(t
     assert (frame["inherited_valid_loss"] > frame["retrained_valid_loss"]).any()
     page = (done.folder / "report.html").read_text()
     assert "<th>from scratch</th>" in page
-    assert "also trained from scratch" in page
+    assert "also trained from scratch (train.retrain)" in page

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nasplug import results
+from nasplug import packs, results
 from nasplug.cli import main
 from nasplug.errors import ConfigError
 from nasplug.networks import forward
@@ -127,6 +127,23 @@ def test_a_drawn_study_over_data_sets_resumes(tmp_path: Path) -> None:
     assert len(first.frame) == 10
 
 
+def test_a_pack_over_data_sets_that_fails_is_told_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = packs.run_pack
+
+    def run_pack(study: Any, pack: Any, *rest: Any, **options: Any) -> Any:
+        if pack.id == "p0000":
+            raise RuntimeError("out of memory")
+        return whole(study, pack, *rest, **options)
+
+    monkeypatch.setattr("nasplug.runner.run_pack", run_pack)
+    frame = Study.from_dict(plain(tmp_path, resources={"pack": 12})).run("serial").frame
+    failed = frame[frame["status"] == "failed"]
+    assert len(failed) == 12
+    assert failed["error"].str.contains("out of memory").all()
+    assert set(failed["task.function"]) <= {"Booth", "Ackley", "Sphere"}
+    assert (frame["status"] == "finished").sum() == 12
+
+
 @pytest.mark.slow
 def test_a_study_over_data_sets_is_tracked(tmp_path: Path) -> None:
     done = Study.from_dict(plain(tmp_path, mlflow={"register": "functions"})).run("serial")
@@ -137,5 +154,8 @@ def test_a_study_over_data_sets_is_tracked(tmp_path: Path) -> None:
     run = client.get_run(tracked["run_id"])
     assert len({one.dataset.digest for one in run.inputs.dataset_inputs}) == 6
     version = client.get_model_version_by_alias("functions", "champion")
+    children = client.search_runs([tracked["experiment_id"]], f"tags.`mlflow.parentRunId` = '{tracked['run_id']}'")
+    names = {child.data.tags["nasplug.replica"] for child in children}
+    assert names == {*done.front()["replica"], *done.choices()["replica"]}
     replica = str(done.best()["replica"])
     assert version.tags["nasplug.data_digest"] == done.task_of(replica).digest

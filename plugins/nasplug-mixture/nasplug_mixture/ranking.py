@@ -95,14 +95,29 @@ class Ranked:
         found = search.all_of_them() if small else search.improved(search.table())
         return sites.put(F.one_hot(found, shares.shape[-1]).to(shares))
 
-    def _prices(self, nets: Networks) -> Tensor:
+    def accept(self, nets: Networks) -> None:
+        """Refuse costs that are not those of the candidates.
+
+        Raises:
+            ConfigError: for a candidate without a cost, or a cost without a candidate.
+        """
         if not self.costs:
-            return torch.zeros(len(nets.candidates), dtype=torch.float64)
+            return
         if missing := [name for name in nets.candidates if name not in self.costs]:
             raise ConfigError(
                 f"ranked: no cost for {', '.join(missing)}; costs has {', '.join(self.costs)}. Give every candidate one "
                 "(python -m nasplug_mixture.latency measures them)"
             )
+        if unread := [name for name in self.costs if name not in nets.candidates]:
+            raise ConfigError(
+                f"ranked: costs has {', '.join(unread)}, which {'are' if len(unread) > 1 else 'is'} no candidate; candidates: "
+                f"{', '.join(nets.candidates)}. Remove or correct it"
+            )
+
+    def _prices(self, nets: Networks) -> Tensor:
+        if not self.costs:
+            return torch.zeros(len(nets.candidates), dtype=torch.float64)
+        self.accept(nets)
         return torch.tensor([self.costs[name] for name in nets.candidates], dtype=torch.float64)
 
     def certify(self, nets: Networks, score: Score) -> Sequence[Mapping[str, Any]]:

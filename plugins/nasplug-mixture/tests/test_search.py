@@ -36,11 +36,12 @@ SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 
 
 def study(method: dict[str, Any], architecture: dict[str, Any] | None, **changes: Any) -> Any:
+    read = method.get("parametrisation") != "simplex" or "sampling" in method
     plain: dict[str, Any] = {
         "study": "s",
         "task": {"use": "mixture_teacher", "samples": 80},
         "method": {"use": "mixture", "hidden": [5], "per": "layer", "candidates": ["relu", "tanh", "sigmoid"], **method},
-        "temperature": {"use": "linear", "start": 1.0, "end": 0.3},
+        "temperature": {"use": "linear", "start": 1.0, "end": 0.3} if read else None,
         "discretizers": [{"use": "closest"}],
         "train": {"steps": 30, "lr": 0.01, "dtype": "float64", "architecture": architecture},
         "seeds": 3,

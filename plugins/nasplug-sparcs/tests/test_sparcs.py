@@ -215,14 +215,14 @@ def test_a_proximal_penalty_is_refused_where_nothing_holds_its_parts() -> None:
     pack = Pack("p", {}, {}, [0], [0])
     parts = components(study(), pack, load_plugins())
     search = assemble(parts, pack, load_plugins())
-    try_out(parts, search)
+    try_out(parts, search, load_plugins())
 
     class Blind(type(parts.method)):  # type: ignore[misc]
         holds: ClassVar = frozenset()
 
     blind = Blind((6, 5), "relu", False, "auto", None)
     with pytest.raises(ConfigError, match=r"moves eigenvalues, which are no parameters of method 'sparcs'.*holds: none"):
-        try_out(replace(parts, method=blind), replace(search, method=blind))
+        try_out(replace(parts, method=blind), replace(search, method=blind), load_plugins())
 
 
 def test_penalties_on_parts_it_lacks_are_refused() -> None:
