@@ -130,30 +130,36 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
     """Untrained weights that pass a matrix through.
 
     The encoder's map of values is orthonormal (as far as the width goes) and each head is its transpose; the outputs of blocks
-    start at a fifth of their usual size. Training then starts near the identity instead of near the mean.
+    start at a tenth of their usual size, positions and validity outside of what the heads read. Training then starts near the
+    identity instead of near the mean. All directions are orthogonal to the constant one, which the last normalisation takes away.
     """
-    d, n, c, t = size.width, size.numbers, space.columns, space.rows
+    d, n, c, t = size.width, size.numbers, space.columns + 1, space.rows
     seeds = torch.tensor([seed])
 
     def gaussian(name: str, *shape: int, scale: float) -> Tensor:
         return (scale * normal(seeds, f"swat/{name}", shape)[0]).float()
 
-    whole = max(c, d, n)
-    basis = orthogonal(seeds, "swat/basis", whole, whole)[0].float()  # (whole, whole)
-    through = basis[:d, :c]  # (d, C): orthonormal columns where d >= C
-    if d > c:
-        through = orthogonal(seeds, "swat/values", c, d)[0].float().T
+    def across(name: str, to: int, source: int) -> Tensor:
+        """``(to, source)``: orthonormal columns orthogonal to ones where there is room, else orthonormal rows."""
+        if to <= source:
+            return orthogonal(seeds, f"swat/{name}", to, source)[0].float()
+        start = normal(seeds, f"swat/{name}", (to, source))[0]
+        q, r = torch.linalg.qr(start - start.mean(0))
+        return (q * torch.diagonal(r).sign()).float()
+
+    through = across("values", d, c)
+    unread = torch.eye(d) - through @ through.T if d > c else torch.eye(d)  # what the heads do not look at
     weights: dict[str, Tensor] = {}
 
     def transformer(name: str) -> None:
-        weights[f"{name}/position"] = gaussian(f"{name}/position", t, d, scale=0.1)
+        weights[f"{name}/position"] = gaussian(f"{name}/position", t, d, scale=0.1) @ unread
         for i in range(size.layers):
             at = f"{name}/{i}"
             for part, to, source, scale in (
                 ("qkv", 3 * d, d, 1.0),
-                ("attend", d, d, 0.2),
+                ("attend", d, d, 0.1),
                 ("widen", size.mlp * d, d, 1.0),
-                ("narrow", d, size.mlp * d, 0.2),
+                ("narrow", d, size.mlp * d, 0.1),
             ):
                 weights[f"{at}/{part}"] = gaussian(f"{at}/{part}", to, source, scale=scale / math.sqrt(source))
                 weights[f"{at}/{part}/bias"] = torch.zeros(to)
@@ -162,17 +168,16 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
 
     transformer("encoder")
     weights["encoder/values"] = through.clone()
-    weights["encoder/valid"] = gaussian("encoder/valid", d, c, scale=0.1 / math.sqrt(c))
+    weights["encoder/valid"] = unread @ gaussian("encoder/valid", d, space.columns, scale=1.0 / math.sqrt(c))
     if n != d:
-        small = orthogonal(seeds, "swat/latent", min(n, d), max(n, d))[0].float()
-        weights["encoder/latent"] = (small if n < d else small.T).clone()
+        weights["encoder/latent"] = across("latent", n, d)
     for depth in range(1, space.deepest + 1):
         name = f"decoder {depth}"
         transformer(name)
         if n != d:
             weights[f"{name}/latent"] = weights["encoder/latent"].T.clone()
-        weights[f"{name}/head"] = through.T.clone()
-        weights[f"{name}/head/bias"] = torch.zeros(c)
+        weights[f"{name}/head"] = through[:, : space.columns].T.clone()
+        weights[f"{name}/head/bias"] = torch.zeros(space.columns)
     return _made(weights, space, size, sampling, {})
 
 
@@ -219,7 +224,10 @@ def latents(autoencoder: Autoencoder, matrices: Matrices) -> Tensor:
     w, size = autoencoder.weights, autoencoder.size
     values = normalised(matrices, autoencoder.sampling)
     valid = (kinds(matrices.space, matrices.depth) > 0).to(values)
-    x = F.linear(values, w["encoder/values"]) + F.linear(valid, w["encoder/valid"])
+    # The last normalisation divides a token by its size; one more number completes all tokens to one size, so that
+    # nothing is lost there.
+    rest = (size.width - values.square().sum(-1, keepdim=True)).clamp(min=1.0).sqrt()  # (K, T, 1)
+    x = F.linear(torch.cat((values, rest), -1), w["encoder/values"]) + F.linear(valid, w["encoder/valid"])
     x = _transform(w, "encoder", x, size)
     if "encoder/latent" in w:
         x = F.linear(x, w["encoder/latent"])
