@@ -1,1 +1,64 @@
-"""Search in the latent space of a network autoencoder."""
+"""Search in the latent space of a network autoencoder: SWAT-NN, its autoencoder's training, and its controls."""
+
+from __future__ import annotations
+
+from nasplug.hookspecs import Register, hookimpl
+from nasplug_swat.admm import Admm, admm
+from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
+from nasplug_swat.commands import commands
+from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
+from nasplug_swat.sampling import Sampling, draw
+from nasplug_swat.search import Swat, networks_in, swat
+from nasplug_swat.training import Training, functional_error, scores, train
+
+__all__ = [
+    "PAPER",
+    "SIZES",
+    "Admm",
+    "Autoencoder",
+    "Matrices",
+    "Sampling",
+    "Size",
+    "Space",
+    "Swat",
+    "Training",
+    "admm",
+    "arrange",
+    "commands",
+    "decode",
+    "deepen",
+    "draw",
+    "encode",
+    "fresh",
+    "functional_error",
+    "load",
+    "networks_in",
+    "networks_of",
+    "pack",
+    "pad",
+    "read",
+    "save",
+    "scores",
+    "shipped",
+    "swat",
+    "train",
+    "unpack",
+]
+
+
+@hookimpl
+def register_search_methods(register: Register) -> None:
+    """One name, with its controls as options."""
+    register("swat", swat)
+
+
+@hookimpl
+def register_discretizers(register: Register) -> None:
+    """The paper's baseline."""
+    register("admm", admm)
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    """``nasplug swat ...``."""
+    register("swat", commands)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,7 +37,9 @@ __all__ = [
     "decode",
     "encode",
     "fresh",
+    "latents",
     "load",
+    "made",
     "networks_of",
     "read",
     "save",
@@ -178,10 +180,11 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
             weights[f"{name}/latent"] = weights["encoder/latent"].T.clone()
         weights[f"{name}/head"] = through[:, : space.columns].T.clone()
         weights[f"{name}/head/bias"] = torch.zeros(space.columns)
-    return _made(weights, space, size, sampling, {})
+    return made(weights, space, size, sampling, {})
 
 
-def _made(weights: Weights, space: Space, size: Size, sampling: Sampling, about: Mapping[str, Any]) -> Autoencoder:
+def made(weights: Weights, space: Space, size: Size, sampling: Sampling, about: Mapping[str, Any]) -> Autoencoder:
+    """An autoencoder of these parts, with its digest."""
     h = hashlib.sha256("\n".join(model.model_dump_json() for model in (space, size, sampling)).encode())
     for name in sorted(weights):
         h.update(f"{name} {tuple(weights[name].shape)}".encode())
@@ -263,20 +266,21 @@ def decode(autoencoder: Autoencoder, z: Tensor, depth: int) -> Decoded:
     return Decoded(numbers, depth, autoencoder.space, autoencoder.sampling)
 
 
-def networks_of(decoded: Decoded, tau: Tensor | None = None, sharpness: float | None = None) -> Networks:
+def networks_of(decoded: Decoded, tau: Tensor | None = None, sharpness: float | Tensor | None = None) -> Networks:
     """Soft networks: masks ``sigmoid(4 m)``, activations ``softmax(4 a / tau)``, weights and biases in their units.
 
     Args:
         decoded: see `decode`.
         tau: ``(K,)``; None means 1.
-        sharpness: if given, the gate of a neuron is ``sigmoid(sharpness (mask - 1/2))`` (200 in SWAT-NN).
+        sharpness: if given, a number or ``(K,)``: a neuron's gate is ``sigmoid(sharpness (mask - 1/2))`` (200 in SWAT-NN).
     """
     at = layout(decoded.space, decoded.depth)
     numbers, space = decoded.numbers, decoded.space
     w, b = decoded.sampling.weights / math.sqrt(3.0), decoded.sampling.biases / math.sqrt(3.0)
     masks = {layer: torch.sigmoid(GAIN * numbers[:, : space.width, column]) for layer, column in at.masks.items()}
     if sharpness is not None:
-        masks = {layer: torch.sigmoid(sharpness * (mask - 0.5)) for layer, mask in masks.items()}
+        steep = sharpness.unsqueeze(-1) if isinstance(sharpness, Tensor) else sharpness
+        masks = {layer: torch.sigmoid(steep * (mask - 0.5)) for layer, mask in masks.items()}
     logits = {layer: GAIN * numbers[:, : space.width, columns] for layer, columns in at.choices.items()}
     if tau is not None:
         logits = {layer: logit / tau.view(-1, 1, 1) for layer, logit in logits.items()}
@@ -327,10 +331,10 @@ def read(path: Path) -> Autoencoder:
         sampling, about = Sampling.model_validate_json(told["sampling"]), json.loads(told["about"])
     except (LookupError, ValueError, ValidationError) as error:
         raise ConfigError(f"{path}: its description is broken ({error}); give a file that training wrote") from error
-    made = _made(weights, space, size, sampling, about)
-    if made.digest != told.get("digest"):
-        raise ConfigError(f"{path}: its weights are not the ones it was saved with (digest {made.digest[:12]}); get it anew")
-    return made
+    found = made(weights, space, size, sampling, about)
+    if found.digest != told.get("digest"):
+        raise ConfigError(f"{path}: its weights are not the ones it was saved with (digest {found.digest[:12]}); get it anew")
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -355,5 +359,3 @@ def load(path: str | None, where: str = "swat") -> Autoencoder:
     except OSError as error:
         raise ConfigError(f"{where}: autoencoder {file}: {error.strerror}; give the path of a file that training wrote") from None
 
-
-Role = Literal["trained", "untrained"]

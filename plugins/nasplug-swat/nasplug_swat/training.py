@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.errors import ConfigError, did_you_mean
+from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward, harden
 from nasplug.replicas import normal, seeds_of, uniform
 from nasplug_swat.autoencoder import (
@@ -37,14 +37,17 @@ from nasplug_swat.autoencoder import (
     decode,
     fresh,
     latents,
+    made,
     networks_of,
     normalised,
+    read,
     save,
 )
-from nasplug_swat.representation import Matrices, Space, deepen, kinds, pack, used
+from nasplug_swat.pictures import curve
+from nasplug_swat.representation import Matrices, Space, deepen, kinds, layout, pack, used
 from nasplug_swat.sampling import Sampling, draw
 
-__all__ = ["Progress", "Training", "functional_error", "losses", "scores", "train"]
+__all__ = ["CURVE", "PICTURE", "RESULT", "Progress", "Training", "functional_error", "losses", "scores", "train"]
 
 FLOOR = 1e-4
 """Added to a network's mean square output before errors are divided by it: constants near 0 have no size of their own."""
@@ -60,7 +63,7 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     space: Space = Space()
-    size: Size = SIZES["small"]
+    size: Literal["tiny", "small", "medium", "gpt2"] | Size = "small"
     sampling: Sampling = Sampling()
     steps: int = Field(4000, ge=1)
     batch: int = Field(64, ge=1)
@@ -79,20 +82,21 @@ class Training(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int = Field(1, ge=1)
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _by_name(cls, size: Any) -> Any:
-        if isinstance(size, str):
-            if size not in SIZES:
-                raise ValueError(f"{size!r} is no size; sizes: {', '.join(SIZES)}.{did_you_mean(size, SIZES)}")
-            return SIZES[size]
-        return size
+    @property
+    def dimensions(self) -> Size:
+        """The size, by its name or as given."""
+        return SIZES[self.size] if isinstance(self.size, str) else self.size
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What decides the result, as plain data; where and how often it is saved plays no part."""
+        names = set(Training.model_fields) - {"checkpoint_seconds", "device", "threads"}
+        return self.model_dump(mode="json", include=names) | {"size": self.dimensions.model_dump()}
 
     @property
     def identity(self) -> str:
-        """What a checkpoint must have been made for; where and how often it is saved plays no part."""
-        plain = self.model_dump(mode="json", exclude={"checkpoint_seconds", "device", "threads"})
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        """What a checkpoint must have been made for."""
+        return hashlib.sha256(json.dumps(self.plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +137,10 @@ def _matrix_error(decoded: Decoded, target: Matrices) -> Tensor:
     nets = networks_of(decoded)
     chosen = asked & (kind == 3)
     shares = torch.zeros_like(decoded.numbers)
-    at = _choice_columns(target)
-    for layer, columns in at.items():
+    for layer, columns in layout(target.space, target.depth).choices.items():
         shares[:, : target.space.width, columns] = nets.choices[layer].clamp(min=1e-12).log()
     activations = -mean(shares * labels, chosen) * len(target.space.candidates)
     return squares + masks + activations
-
-
-def _choice_columns(target: Matrices) -> Mapping[int, slice]:
-    from nasplug_swat.representation import layout
-
-    return layout(target.space, target.depth).choices
 
 
 def losses(autoencoder: Autoencoder, training: Training, step: int, device: str = "cpu") -> Tensor:
@@ -233,7 +230,7 @@ def _precision(device: str) -> AbstractContextManager[Any]:
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.startswith("cuda") else nullcontext()
 
 
-CHECKPOINT, CURVE, RESULT = "checkpoint.safetensors", "curve.csv", "autoencoder.safetensors"
+CHECKPOINT, CURVE, PICTURE, RESULT = "checkpoint.safetensors", "curve.csv", "curve.png", "autoencoder.safetensors"
 
 
 def _save_checkpoint(
@@ -291,15 +288,13 @@ def train(training: Training, folder: Path) -> Iterator[Progress]:
         ConfigError: for a folder that holds another training, or a device that is not there.
     """
     if (folder / RESULT).exists():
-        from nasplug_swat.autoencoder import read
-
         if read(folder / RESULT).about.get("identity") != training.identity:
             raise ConfigError(f"{folder / RESULT}: was trained with other settings; give another folder")
         return
     device = _device(training.device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(training.threads)
-    start = fresh(training.space, training.size, training.sampling, training.seed)
+    start = fresh(training.space, training.dimensions, training.sampling, training.seed)
     weights = {name: w.to(device).requires_grad_() for name, w in start.weights.items()}
     optimizer = torch.optim.Adam(list(weights.values()), training.lr, betas=(0.9, 0.98))
     rows: list[dict[str, float]] = []
@@ -344,13 +339,13 @@ def train(training: Training, folder: Path) -> Iterator[Progress]:
     finished = replace(model, weights={name: w.detach() for name, w in weights.items()})
     about = {
         "identity": training.identity,
-        "training": training.model_dump(mode="json"),
+        "training": training.plain,
         "seconds": rows[-1]["seconds"],
         "torch": torch.__version__,
         "soft": _summary(scores(finished, training.test_on, training.seed)),
         "hard": _summary(scores(finished, training.test_on, training.seed, hard=True)),
     }
-    from nasplug_swat.autoencoder import _made
-
-    save(_made(finished.weights, training.space, training.size, training.sampling, about), folder / RESULT)
+    figure = curve(rows)
+    figure.savefig(folder / PICTURE, dpi=120)
+    save(made(finished.weights, training.space, training.dimensions, training.sampling, about), folder / RESULT)
     (folder / CHECKPOINT).unlink(missing_ok=True)
