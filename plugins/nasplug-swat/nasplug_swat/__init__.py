@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_swat.admm import Admm, admm
 from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
 from nasplug_swat.commands import commands
+from nasplug_swat.levels import Levels, swat_levels
+from nasplug_swat.lineage import name
 from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
 from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.search import Swat, networks_in, swat
@@ -16,6 +22,7 @@ __all__ = [
     "SIZES",
     "Admm",
     "Autoencoder",
+    "Levels",
     "Matrices",
     "Sampling",
     "Size",
@@ -41,6 +48,7 @@ __all__ = [
     "scores",
     "shipped",
     "swat",
+    "swat_levels",
     "train",
     "unpack",
 ]
@@ -56,6 +64,19 @@ def register_search_methods(register: Register) -> None:
 def register_discretizers(register: Register) -> None:
     """The paper's baseline."""
     register("admm", admm)
+
+
+@hookimpl
+def register_regularizers(register: Register) -> None:
+    """The paper's penalties with their three levels."""
+    register("swat_levels", swat_levels)
+
+
+@hookimpl
+def study_started(study: Mapping[str, Any], folder: Path) -> None:
+    """A study of `swat` says which autoencoder it searched with: ``autoencoder.json`` in its folder."""
+    if study["method"]["use"] == "swat":
+        name(study["method"], folder)
 
 
 @hookimpl

@@ -89,8 +89,8 @@ def admm(*, rho: float = 2.0, threshold: float = 0.1, rounds: int = 10, steps: i
     """Prune weights while training on: alternate between a fit that stays near a sparse copy and the copy itself.
 
     ``rounds`` times: ``steps`` of Adam (learning rate ``lr``, fresh moments once, all training samples) on
-    ``loss + rho / 2 |W - Z + U|^2``; then ``Z = cut(W + U)``, ``U = U + W - Z``; ``cut`` puts ``|w| < threshold`` to 0, and so it is
-    with W in the end. Gates and choices are rounded first and stay; biases are trained and not pruned; weights that are 0
+    ``loss + rho / 2 |W - Z + U|^2``; then ``Z = cut(W + U)``, ``U = U + W - Z``; ``cut`` puts ``|w| < threshold`` to 0, which W
+    gets in the end too. Gates and choices are rounded first and stay; biases are trained and not pruned; weights that are 0
     stay 0. A row whose edge gates are 0 or 1 and equal to ``w != 0``, one of them 0, was cut before and is left as it is, as
     is one with a weight that is not finite. Fine-tuning on the fixed support (``train.finetune``) follows well.
 

@@ -133,7 +133,8 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
 
     The encoder's map of values is orthonormal (as far as the width goes) and each head is its transpose; the outputs of blocks
     start at a tenth of their usual size, positions and validity outside of what the heads read. Training then starts near the
-    identity instead of near the mean. All directions are orthogonal to the constant one, which the last normalisation takes away.
+    identity instead of near the mean. All directions are orthogonal to the constant one, which the last normalisation
+    takes away.
     """
     d, n, c, t = size.width, size.numbers, space.columns + 1, space.rows
     seeds = torch.tensor([seed])
@@ -147,7 +148,8 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
             return orthogonal(seeds, f"swat/{name}", to, source)[0].float()
         start = normal(seeds, f"swat/{name}", (to, source))[0]
         q, r = torch.linalg.qr(start - start.mean(0))
-        return (q * torch.diagonal(r).sign()).float()
+        unique: Tensor = q * torch.diagonal(r).sign()
+        return unique.float()
 
     through = across("values", d, c)
     unread = torch.eye(d) - through @ through.T if d > c else torch.eye(d)  # what the heads do not look at
@@ -213,8 +215,8 @@ def _transform(weights: Weights, name: str, x: Tensor, size: Size) -> Tensor:
 def encode(autoencoder: Autoencoder, nets: Networks) -> Tensor:
     """Networks -> latents ``(K, T, d)``, each token on the sphere of mean 0 and variance 1.
 
-    What stands in masked neurons cannot change it. The order of neurons does: `nasplug_swat.representation.arrange` first, where
-    that must not be.
+    What stands in masked neurons cannot change it. The order of neurons does: `nasplug_swat.representation.arrange` first,
+    where that must not be.
 
     Raises:
         ConfigError: for networks that do not fit the space.
@@ -357,5 +359,6 @@ def load(path: str | None, where: str = "swat") -> Autoencoder:
     try:
         return _cached(file, file.stat().st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"{where}: autoencoder {file}: {error.strerror}; give the path of a file that training wrote") from None
-
+        raise ConfigError(
+            f"{where}: autoencoder {file}: {error.strerror}; give the path of a file that training wrote"
+        ) from None

@@ -74,20 +74,25 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
     for progress in train(job, job.folder):
         if not quiet:
             errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
-            click.echo(f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {errors}  {progress.seconds:.0f} s", err=True)
+            click.echo(
+                f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {errors}  {progress.seconds:.0f} s", err=True
+            )
     file = job.folder / RESULT
     if job.register_ is not None:
         from nasplug_swat.registry import log
 
-        version = log(job.folder, job.register_, job.uri or f"sqlite:///{(Path(job.store).expanduser() / 'mlflow.db').resolve()}")
+        version = log(
+            job.folder, job.register_, job.uri or f"sqlite:///{(Path(job.store).expanduser() / 'mlflow.db').resolve()}"
+        )
         click.echo(f"registered as models:/{job.register_}/{version}")
     click.echo(_told(read(file)))
     click.echo(f"{file}: use it as method: {{use: swat, autoencoder: {file}}}")
 
 
 def _told(autoencoder: Autoencoder) -> str:
+    space = autoencoder.space
     lines = [
-        f"{autoencoder.space.words}; latent {autoencoder.space.rows} x {autoencoder.size.numbers}; version {autoencoder.digest[:12]}",
+        f"{space.words}; latent {space.rows} x {autoencoder.size.numbers}; version {autoencoder.digest[:12]}",
         "median (90th percentile) of the normalised functional error, by depth (down) and decoder (across):",
     ]
     found = autoencoder.about.get("soft", {})
@@ -119,7 +124,12 @@ def show(file: Path | None, as_json: bool) -> None:
 
 @swat.command()
 @click.argument("picture", type=click.Path(path_type=Path))
-@click.option("--autoencoder", "file", type=click.Path(path_type=Path), help="A file that training wrote; default: the one that comes along.")
+@click.option(
+    "--autoencoder",
+    "file",
+    type=click.Path(path_type=Path),
+    help="A file that training wrote; default: the one that comes along.",
+)
 @click.option("--depth", default=2, show_default=True, help="Hidden layers of the networks.")
 @click.option("--neighbours", default=200, show_default=True, help="Points around the first network.")
 @click.option("--seed", default=0, show_default=True)

@@ -43,15 +43,16 @@ def curve(rows: Sequence[dict[str, float]]) -> Figure:
 @torch.no_grad()
 def _outputs(autoencoder: Autoencoder, z: Tensor, depth: int, x: Tensor) -> Tensor:
     """``(K, O, B)``, a few rows at a time."""
-    return torch.cat([forward(networks_of(decode(autoencoder, part, depth)), x) for part in z.split(256)])
+    return torch.cat([forward(networks_of(decode(autoencoder, part, depth)), x) for part in torch.split(z, 256)])
 
 
 def plane(autoencoder: Autoencoder, depth: int, neighbours: int, seed: int) -> tuple[Figure, dict[str, float]]:
     """How the function changes around the encoding of a random network: a map of the plane, and the change by distance.
 
-    The plane is spanned by the two main directions (PCA) of ``neighbours`` points ``z + N(0, 1)``, 41 x 41 points of [-3, 3]^2; its
-    colour is the mean squared change of outputs on [-1, 1]^I over the network's mean square. Beside it the same for the neighbours,
-    at distances up to 3 in units of a latent number. Also told: the median change at distances 0.1, 0.5, 1 and 3.
+    The plane is spanned by the two main directions (PCA) of ``neighbours`` points ``z + N(0, 1)``, 41 x 41 points of
+    [-3, 3]^2; its colour is the mean squared change of outputs on [-1, 1]^I over the network's mean square. Beside it the same
+    for the neighbours, at distances up to 3 in units of a latent number. Also told: the median change at distances 0.1, 0.5,
+    1 and 3.
 
     Raises:
         ConfigError: for a depth that the autoencoder does not have, or fewer than 3 neighbours.
@@ -80,13 +81,17 @@ def plane(autoencoder: Autoencoder, depth: int, neighbours: int, seed: int) -> t
 
     ticks = torch.linspace(-REACH, REACH, GRID)
     grid = ticks.view(-1, 1, 1, 1, 1) * main[1] + ticks.view(1, -1, 1, 1, 1) * main[0]
-    colours = change((z + grid.view(-1, *z.shape[1:]))).view(GRID, GRID)
+    colours = change(z + grid.view(-1, *z.shape[1:])).view(GRID, GRID)
     distances = torch.linspace(0.0, REACH, 31)[1:]
     curves = torch.stack([change(z + distance * steps) for distance in distances])  # (distances, neighbours)
     figure = Figure(figsize=(8.2, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     shown = left.imshow(
-        colours.clamp(min=1e-4).numpy(), origin="lower", extent=(-REACH, REACH, -REACH, REACH), norm=LogNorm(1e-4, 10.0), cmap="viridis"
+        colours.clamp(min=1e-4).numpy(),
+        origin="lower",
+        extent=(-REACH, REACH, -REACH, REACH),
+        norm=LogNorm(1e-4, 10.0),
+        cmap="viridis",
     )
     figure.colorbar(shown, ax=left, label="change / mean square")
     left.set_xlabel("first direction")

@@ -98,7 +98,6 @@ class Layout:
         return len(self.choices) + 1
 
 
-@lru_cache(maxsize=256)
 def layout(space: Space, depth: int) -> Layout:
     """The columns of a network with ``depth`` hidden layers.
 
@@ -175,8 +174,8 @@ def pad(nets: Networks, space: Space) -> Networks:
         problems.append(f"it may use the activations {', '.join(foreign)}")
     if problems:
         raise ConfigError(
-            f"a network does not fit: {'; '.join(problems)}; needed: {space.words}, and no skip blocks. Take another network, or an "
-            "autoencoder of another space"
+            f"a network does not fit: {'; '.join(problems)}; needed: {space.words}, and no skip blocks. Take another network, "
+            "or an autoencoder of another space"
         )
     like = next(iter(nets.blocks.values()))
     k = nets.replicas
@@ -264,7 +263,7 @@ def arrange(nets: Networks, space: Space) -> Networks:
 
     What cannot be told from the function does not change the result: the order of neurons in a layer, and neurons that
     no input reaches or that reach no output (constants are folded into biases downstream). Neurons of one layer with equal
-    biases are ordered by the sums of squares of their incoming and outgoing weights, and keep their order where those agree too.
+    biases are ordered by the sums of squares of their incoming and outgoing weights, and stay where those agree too.
     """
     nets = pad(alive(harden(pad(nets, space))), space)
     blocks, biases, gates, choices = dict(nets.blocks), dict(nets.biases), dict(nets.gates), dict(nets.choices)
@@ -294,7 +293,9 @@ def _identity(candidates: tuple[str, ...]) -> tuple[str, float]:
     for name, c in (("identity", 2.0), ("relu", 1.0), ("leaky_relu", 1.01)):
         if name in candidates:
             return name, c
-    raise ConfigError(f"candidates {', '.join(candidates)}: none passes its input on exactly; needed: identity, relu or leaky_relu")
+    raise ConfigError(
+        f"candidates {', '.join(candidates)}: none passes its input on exactly; needed: identity, relu or leaky_relu"
+    )
 
 
 def deepen(nets: Networks, depth: int, space: Space) -> Networks:
@@ -306,7 +307,9 @@ def deepen(nets: Networks, depth: int, space: Space) -> Networks:
     nets = pad(nets, space)
     space.check_depth(depth)
     if depth < nets.depth - 1:
-        raise ConfigError(f"depth={depth}; the networks have {nets.depth - 1} hidden layers: a network cannot be made shallower")
+        raise ConfigError(
+            f"depth={depth}; the networks have {nets.depth - 1} hidden layers: a network cannot be made shallower"
+        )
     name, c = _identity(space.candidates)
     i = space.inputs
     if depth > nets.depth - 1 and 2 * i > space.width:

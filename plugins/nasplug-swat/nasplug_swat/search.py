@@ -15,7 +15,7 @@ from nasplug.compact import load as load_network
 from nasplug.contracts import Params, SearchMethod
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward
-from nasplug.replicas import column, normal
+from nasplug.replicas import normal
 from nasplug.tasks import Task
 from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, encode, fresh, load, networks_of
 from nasplug_swat.representation import arrange, deepen, layout
@@ -32,9 +32,9 @@ SMALLEST = 1e-3
 """Lower temperatures count as this one: no candidate but the first has a share left."""
 
 SPREAD = 0.3
-"""Standard deviation of what `direct` starts from, in units of the sampled networks: near 0, as weights usually start."""
+"""Standard deviation of what mode ``direct`` starts from, in units of the sampled networks."""
 
-Decoder = Literal["trained", "untrained", "none"]
+Mode = Literal["latent", "switch", "untrained", "direct"]
 
 
 def networks_in(module: CompactNetwork) -> Networks:
@@ -67,8 +67,7 @@ class Swat:
     """See `swat`."""
 
     autoencoder: Autoencoder
-    trained: bool
-    latent: bool
+    mode: Mode
     depth: int
     share: float
     sharpness: float | None
@@ -98,17 +97,17 @@ class Swat:
             )
         k = len(seeds)
         params: Params = {"threshold": torch.zeros(k, dtype=torch.float64, device=seeds.device)}
-        if self.latent:
+        if self.mode != "direct":
             z = normal(seeds, "swat/latent", (space.rows, self.autoencoder.size.numbers))
             params["latent"] = z if self.start is None else self.start.to(z) + self.spread * z
-        if not self.latent:
+        if self.mode == "direct":
             numbers = SPREAD * normal(seeds, "swat/matrix", self._matrix_shape)
             at = layout(space, self.depth)
             for layer_mask in at.masks.values():
                 # gates start at sigmoid(3): open, and still on the slope of even the steepest sigmoid
                 numbers[:, :, layer_mask] = 0.015 + 0.003 / SPREAD * numbers[:, :, layer_mask]
             params["matrix"] = numbers
-        elif self.share < 1.0:
+        elif self.mode == "switch":
             params["matrix"] = torch.zeros(k, *self._matrix_shape, dtype=torch.float64, device=seeds.device)
         return params
 
@@ -137,7 +136,7 @@ class Swat:
         """The threshold stays in [0, 3]; after ``share`` of the steps the decoded matrix takes the latent's place."""
         with torch.no_grad():
             params = params | {"threshold": params["threshold"].clamp(0.0, HIGHEST / PACE)}
-            if "latent" in params and self.share < 1.0 and step >= self.share * steps:
+            if "latent" in params and self.mode == "switch" and step >= self.share * steps:
                 params = {"threshold": params["threshold"], "matrix": self._numbers(params)}
         return params
 
@@ -158,9 +157,9 @@ def _started(autoencoder: Autoencoder, folder: str, depth: int) -> Tensor:
 
 def swat(
     *,
+    mode: Mode = "latent",
     depth: int = 2,
-    decoder: Decoder = "trained",
-    share: float = 1.0,
+    share: float | None = None,
     sharpness: float | None = 200.0,
     autoencoder: str | None = None,
     start: str | None = None,
@@ -173,41 +172,50 @@ def swat(
     t a learned threshold in [0, 3] that starts at 0 and moves a hundred times as slowly as z. Penalties, their levels, the
     temperature and what makes it hard belong to the study; rounding gates at 1/2 drops ``|W| < t`` and masks below 1/2.
 
+    Modes:
+
+    - ``latent``: the paper's. z is trained through the decoder of that depth.
+    - ``switch``: ours. After ``share`` (1/3, in (0, 1)) of the steps the decoded matrix takes the latent's place and is trained
+      directly.
+    - ``untrained``: a control. As ``latent``, through the weights that the decoder's training starts from.
+    - ``direct``: a control. The T x C matrix itself is trained, with the same gates; it starts small, all neurons open.
+
     Options:
 
-    - ``decoder``: ``trained``; ``untrained``, the same decoder with the weights its training starts from; ``none``, the matrix
-      itself is what is trained (T x C numbers, same gates): the two controls.
-    - ``share``: the share of the steps after which the decoded matrix takes the latent's place and is trained directly;
-      1 never, in (0, 1].
     - ``sharpness``: s; null lets it follow the temperature, ``4 / tau`` up to 200, so that gates are not shut from the start.
     - ``autoencoder``: a file that training wrote; null is the one that comes with the package (2 inputs, 1 to 4 hidden layers
       of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
-    - ``start``: the folder of a saved network (``best`` of a study): the search starts from its encoding plus ``spread`` (0.1)
-      times a normal draw instead of from N(0, 1).
+    - ``start``: the folder of a saved network (``best`` of a study): z starts from its encoding plus ``spread`` (0.1) times a
+      normal draw instead of from N(0, 1). Not for ``direct`` and ``untrained``.
 
     Fails: with gates as steep as SWAT-NN's (200) a neuron that starts off stays off, or nearly. The decoder keeps to the
     networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
 
     Raises:
-        ConfigError: for a depth the autoencoder does not have, options that are out of range or that ``decoder: none`` does not
-            read, a file that is no autoencoder, or a start that does not fit.
+        ConfigError: for a depth the autoencoder does not have, options that are out of range or that the mode does not read, a
+            file that is no autoencoder, or a start that does not fit.
 
     Source: SWAT-NN, equations 6-12. We differ: z is put on the sphere that encodings lie on; the temperature belongs to the
     study (the paper: ``max(0.01, 1 - e / 3000)``); activations and masks are read from logits, never twice softened.
     """
     model = load(autoencoder)
     model.space.check_depth(depth)
-    if not 0.0 < share <= 1.0:
-        raise ConfigError(f"swat: share={share}; needed: 0 < share <= 1 (1 is latent to the end; decoder none is direct from the start)")
+    if share is not None and mode != "switch":
+        raise ConfigError(f"swat: share={share} with mode {mode!r}, which does not read it; leave it out or take mode switch")
+    when = 1.0 / 3.0 if share is None else share
+    if not 0.0 < when < 1.0:
+        raise ConfigError(f"swat: share={share}; needed: 0 < share < 1 (modes latent and direct are the ends)")
     if sharpness is not None and not (math.isfinite(sharpness) and sharpness > 0.0):
         raise ConfigError(f"swat: sharpness={sharpness}; needed: a finite number > 0 (200 in SWAT-NN), or null")
-    if decoder == "none" and (share != 1.0 or start is not None or spread is not None):
-        raise ConfigError(f"swat: decoder 'none' with share={share}, start={start}, spread={spread}, which it does not read; leave them out")
+    if start is not None and mode in ("direct", "untrained"):
+        raise ConfigError(
+            f"swat: start={start} with mode {mode!r}, which does not read it; leave it out or take mode latent or switch"
+        )
     if start is None and spread is not None:
         raise ConfigError(f"swat: spread={spread} without a start to spread around; leave it out, or give a start")
     if spread is not None and not (math.isfinite(spread) and spread >= 0.0):
         raise ConfigError(f"swat: spread={spread}; needed: a finite number >= 0 (0.1 is near the start, latents have size 1)")
-    if decoder == "untrained":
+    if mode == "untrained":
         model = fresh(model.space, model.size, model.sampling)
     latent = None if start is None else _started(model, start, depth)
-    return Swat(model, decoder == "trained", decoder != "none", depth, share, sharpness, latent, 0.1 if spread is None else spread)
+    return Swat(model, mode, depth, when, sharpness, latent, 0.1 if spread is None else spread)

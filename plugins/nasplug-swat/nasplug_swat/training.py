@@ -146,8 +146,8 @@ def _matrix_error(decoded: Decoded, target: Matrices) -> Tensor:
 def losses(autoencoder: Autoencoder, training: Training, step: int, device: str = "cpu") -> Tensor:
     """The training loss of a step: a number, a function of weights, training and step alone.
 
-    Per network and decoder ``log1p(functional error) + matrix * reconstruction error``: the decoder of the network's own depth, and
-    for a share of them every deeper one, whose target is the network with identity layers in front.
+    Per network and decoder ``log1p(functional error) + matrix * reconstruction error``: the decoder of the network's own depth,
+    and for a share of them every deeper one, whose target is the network with identity layers in front.
     """
     space, sampling = training.space, training.sampling
     one = torch.tensor([training.seed], device=device)
@@ -200,7 +200,7 @@ def scores(
     for depth in range(1, space.deepest + 1):
         seeds = seeds_of(torch.arange(networks, device=device) + seed * 2**20, f"{stream} {depth}")
         rows: dict[int, list[Tensor]] = {}
-        for part in seeds.split(256):
+        for part in torch.split(seeds, 256):
             nets = draw(space, depth, part, autoencoder.sampling)
             z, y = latents(autoencoder, pack(nets, space)), forward(nets, x)
             for decoder in range(1, space.deepest + 1):
@@ -234,7 +234,12 @@ CHECKPOINT, CURVE, PICTURE, RESULT = "checkpoint.safetensors", "curve.csv", "cur
 
 
 def _save_checkpoint(
-    folder: Path, training: Training, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor], rows: list[dict[str, float]], step: int
+    folder: Path,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+    weights: dict[str, Tensor],
+    rows: list[dict[str, float]],
+    step: int,
 ) -> None:
     tensors = {f"weights/{name}": w.detach() for name, w in weights.items()}
     for name, w in weights.items():
@@ -246,7 +251,9 @@ def _save_checkpoint(
     beside.replace(folder / CHECKPOINT)
 
 
-def _load_checkpoint(folder: Path, training: Training, device: str) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, float]], int] | None:
+def _load_checkpoint(
+    folder: Path, training: Training, device: str
+) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, float]], int] | None:
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -326,7 +333,11 @@ def train(training: Training, folder: Path) -> Iterator[Progress]:
             medians = tuple(float(errors[depth, depth].median()) for depth in range(1, training.space.deepest + 1))
             tails = [float(errors[depth, depth].quantile(0.9)) for depth in range(1, training.space.deepest + 1)]
             deeper = [float(e.median()) for (depth, decoder), e in errors.items() if decoder > depth]
-            row = {"step": float(done), "seconds": spent + time.perf_counter() - began, "loss": float(torch.stack(since).mean())}
+            row = {
+                "step": float(done),
+                "seconds": spent + time.perf_counter() - began,
+                "loss": float(torch.stack(since).mean()),
+            }
             row |= {f"median_{d}": value for d, value in enumerate(medians, 1)}
             row |= {f"q90_{d}": value for d, value in enumerate(tails, 1)}
             row["deeper"] = max(deeper, default=math.nan)

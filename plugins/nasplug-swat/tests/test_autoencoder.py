@@ -155,5 +155,3 @@ def test_nothing_half_written_is_left(file: Path, monkeypatch: pytest.MonkeyPatc
 def test_sizes_that_cannot_be_are_told() -> None:
     with pytest.raises(ValueError, match="heads divide"):
         Size(width=10, heads=4)
-
-

@@ -57,7 +57,10 @@ def test_there_and_back_is_the_same_bit_by_bit(space: Space, data: st.DataObject
 
 def test_the_papers_space() -> None:
     assert (PAPER.rows, PAPER.columns) == (7, 56)  # 12 L + 8 columns at L = 4
-    assert [int((kinds(PAPER, depth) > 0).sum()) for depth in (1, 4)] == [14 + 7 + 21 + 7 + 8, 14 + 3 * 49 + 4 * (7 + 21 + 7) + 8]
+    assert [int((kinds(PAPER, depth) > 0).sum()) for depth in (1, 4)] == [
+        14 + 7 + 21 + 7 + 8,
+        14 + 3 * 49 + 4 * (7 + 21 + 7) + 8,
+    ]
     # what stands next to the output shares its columns across depths
     shared = (kinds(PAPER, 2) > 0) & (kinds(PAPER, 3) > 0)
     assert int(shared.sum()) == int((kinds(PAPER, 2) > 0).sum())
@@ -142,7 +145,9 @@ def test_deeper_networks_are_the_same_functions(depth: int) -> None:
         made = deepen(nets, deep, PAPER)
         made.check()
         assert made.depth - 1 == deep
-        torch.testing.assert_close(forward(made, probes(PAPER).double()), forward(nets, probes(PAPER).double()), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            forward(made, probes(PAPER).double()), forward(nets, probes(PAPER).double()), rtol=1e-9, atol=1e-9
+        )
     assert sizes(deepen(nets, 4, PAPER))["layers"].max() == 4
 
 

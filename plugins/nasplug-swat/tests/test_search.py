@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from nasplug.networks import alive, forward, harden, take
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.testing import SearchMethodLaws, example_task
-from nasplug_swat.autoencoder import SIZES, fresh, save
+from nasplug_swat.autoencoder import SIZES, fresh, load, save
 from nasplug_swat.representation import PAPER, Space, arrange
 from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.search import networks_in, swat
@@ -33,19 +34,19 @@ class TestLatent(SearchMethodLaws):
 
 class TestUntrainedAndAnnealed(SearchMethodLaws):
     name = "swat"
-    options: ClassVar = {"depth": 1, "decoder": "untrained", "sharpness": None}
+    options: ClassVar = {"depth": 1, "mode": "untrained", "sharpness": None}
     task_options = TASK
 
 
 class TestLatentThenDirect(SearchMethodLaws):
     name = "swat"
-    options: ClassVar = {"depth": 3, "share": 0.5}
+    options: ClassVar = {"depth": 3, "mode": "switch", "share": 0.5}
     task_options = TASK
 
 
 class TestDirect(SearchMethodLaws):
     name = "swat"
-    options: ClassVar = {"depth": 4, "decoder": "none"}
+    options: ClassVar = {"depth": 4, "mode": "direct"}
     task_options = TASK
 
 
@@ -54,7 +55,7 @@ def booth() -> Any:
 
 
 def test_after_its_share_the_matrix_takes_the_latents_place() -> None:
-    method, tau = swat(depth=2, share=0.5), torch.ones(3)
+    method, tau = swat(depth=2, mode="switch", share=0.5), torch.ones(3)
     params = {name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}
     assert set(params) == {"threshold", "latent", "matrix"}
     x = booth().train.x
@@ -74,7 +75,7 @@ def test_the_threshold_stays_in_its_range() -> None:
 
 
 def test_rounding_gates_drops_weights_below_the_threshold() -> None:
-    method = swat(depth=2, decoder="none")
+    method = swat(depth=2, mode="direct")
     params = method.init(booth(), torch.arange(3)) | {"threshold": torch.full((3,), 40.0)}  # t = 0.4
     nets = method.relax({name: p.float() for name, p in params.items()}, torch.ones(3))
     hard = harden(nets)
@@ -112,7 +113,7 @@ def test_a_module_is_read_back_as_networks() -> None:
 STUDY: dict[str, Any] = {
     "study": "booth",
     "task": {"use": "cornn", "function": "Booth", "train": 200, "test": 100},
-    "method": {"use": "swat", "depth": 2, "share": 0.5},
+    "method": {"use": "swat", "mode": {"choice": ["switch", "direct"]}, "depth": 2},
     "penalties": [{"use": "l1", "level": {"choice": [1e-6, 1e-4]}}, {"use": "compactness", "level": 0.01}],
     "temperature": {"use": "linear", "start": 1.0, "end": 0.01},
     "train": {"steps": 60, "lr": 0.1, "finetune": 20},
@@ -126,17 +127,20 @@ def test_a_study_runs_and_names_its_autoencoder(tmp_path: Path) -> None:
 
     done = Study(parse(STUDY | {"store": str(tmp_path)})).run("serial")
     assert (done.frame["status"] == "finished").all()
-    assert len(done.frame) == 4
+    assert len(done.frame) == 8
     assert (done.frame["neurons"] <= 14).all()
+    told = json.loads((done.folder / "autoencoder.json").read_text())
+    assert told == {"autoencoder": None, "digest": load(None).digest, "space": load(None).space.model_dump(mode="json")}
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"depth": 5}, "1 to 4 hidden layers"),
-        ({"share": 0.0}, "0 < share <= 1"),
+        ({"mode": "switch", "share": 0.0}, "0 < share < 1"),
         ({"sharpness": -1.0}, "a finite number > 0"),
-        ({"decoder": "none", "share": 0.5}, "does not read"),
+        ({"share": 0.5}, "does not read"),
+        ({"mode": "direct", "start": "x"}, "does not read"),
         ({"spread": 0.1}, "without a start"),
         ({"start": "nowhere"}, "does not hold a network"),
         ({"autoencoder": "nowhere"}, "No such file"),

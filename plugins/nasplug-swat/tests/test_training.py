@@ -34,14 +34,14 @@ SMALL: dict[str, Any] = {
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    training = Training(**SMALL | {"steps": 60, "batch": 16, "every": 30, "lr": 3e-3})
+    size = {"width": 32, "layers": 1, "heads": 2, "latent": 8}  # too small to pass everything on
+    training = Training(**SMALL | {"size": size, "steps": 60, "batch": 16, "every": 30, "lr": 3e-3})
     before = scores(fresh(training.space, training.dimensions, training.sampling), 64)
-    reports = list(train(training, tmp_path))
-    assert [r.step for r in reports] == [30, 60]
+    assert [r.step for r in train(training, tmp_path)] == [30, 60]
     done = read(tmp_path / "autoencoder.safetensors")
     after = scores(done, 64)
-    for depth in (1, 2):
-        assert after[depth, depth].median() < 0.7 * before[depth, depth].median()
+    assert after[1, 2].median() < 0.8 * before[1, 2].median()
+    assert after[2, 2].median() < 0.8 * before[2, 2].median()
     assert set(done.about["soft"]) == {f"{a}->{b}" for a in (1, 2) for b in (1, 2)}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["autoencoder.safetensors", "curve.csv", "curve.png"]
     rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
