@@ -14,7 +14,8 @@ def log(folder: Path, name: str, uri: str) -> str:
     """Log the finished training in ``folder`` and register its autoencoder under ``name``; the version's number.
 
     The version's files are the autoencoder and its curve: ``mlflow.artifacts.download_artifacts("models:/NAME/VERSION")``
-    and then ``nasplug_swat.read``. Its tags say digest, space, size and sampling. A version with the same digest is not made twice.
+    and then ``nasplug_swat.read``. Its tags say digest, space, size and sampling. A version that has this digest is not
+    made twice.
     """
     import mlflow
     from mlflow.exceptions import RestException
