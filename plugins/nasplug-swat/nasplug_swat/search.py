@@ -17,8 +17,9 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward
 from nasplug.replicas import normal
 from nasplug.tasks import Task
-from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, encode, fresh, load, networks_of
-from nasplug_swat.representation import arrange, deepen, layout
+from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, encode, fresh, latents, load, networks_of, normalised
+from nasplug_swat.representation import arrange, deepen, layout, pack
+from nasplug_swat.sampling import Sampling, draw
 
 __all__ = ["Swat", "networks_in", "swat"]
 
@@ -33,6 +34,10 @@ SMALLEST = 1e-3
 
 SPREAD = 0.3
 """Standard deviation of what mode ``direct`` starts from, in units of the sampled networks."""
+
+Begin = Literal["normal", "open"]
+OPEN = Sampling(weights=1.5, biases=0.5, sparsity=(0.0,), keep=1.0)
+"""What ``begin: open`` encodes: no neuron masked, weights as small as a network's usually start."""
 
 Mode = Literal["latent", "switch", "untrained", "direct"]
 
@@ -69,6 +74,7 @@ class Swat:
     autoencoder: Autoencoder
     mode: Mode
     depth: int
+    begin: Begin
     share: float
     sharpness: float | None
     start: Tensor | None
@@ -97,19 +103,33 @@ class Swat:
             )
         k = len(seeds)
         params: Params = {"threshold": torch.zeros(k, dtype=torch.float64, device=seeds.device)}
-        if self.mode != "direct":
-            z = normal(seeds, "swat/latent", (space.rows, self.autoencoder.size.numbers))
-            params["latent"] = z if self.start is None else self.start.to(z) + self.spread * z
         if self.mode == "direct":
-            numbers = SPREAD * normal(seeds, "swat/matrix", self._matrix_shape)
-            at = layout(space, self.depth)
-            for layer_mask in at.masks.values():
-                # gates start at sigmoid(3): open, and still on the slope of even the steepest sigmoid
-                numbers[:, :, layer_mask] = 0.015 + 0.003 / SPREAD * numbers[:, :, layer_mask]
-            params["matrix"] = numbers
-        elif self.mode == "switch":
+            params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
+            return params
+        z = normal(seeds, "swat/latent", (space.rows, self.autoencoder.size.numbers))
+        if self.start is not None:
+            z = self.start.to(z) + self.spread * z
+        elif self.begin == "open":
+            z = self._open(seeds)[0]
+        params["latent"] = z
+        if self.mode == "switch":
             params["matrix"] = torch.zeros(k, *self._matrix_shape, dtype=torch.float64, device=seeds.device)
         return params
+
+    def _open(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Random networks with all neurons on: their latents, and their matrices as numbers."""
+        matrices = pack(draw(self.autoencoder.space, self.depth, seeds, OPEN), self.autoencoder.space)
+        here = self.autoencoder.to(seeds.device, torch.float32)
+        # One by one: a product of more rows may round differently, and a row must not depend on who shares its pack.
+        z = [latents(here, replace(matrices, values=row.unsqueeze(0))) for row in matrices.values]
+        return torch.cat(z).double(), normalised(matrices, self.autoencoder.sampling).double()
+
+    def _small(self, seeds: Tensor) -> Tensor:
+        """Numbers from N(0, 0.3), masks just open: gates near sigmoid(3) at sharpness 200, still on its slope."""
+        numbers = SPREAD * normal(seeds, "swat/matrix", self._matrix_shape)
+        for column_of_masks in layout(self.autoencoder.space, self.depth).masks.values():
+            numbers[:, :, column_of_masks] = 0.015 + 0.003 / SPREAD * numbers[:, :, column_of_masks]
+        return numbers
 
     def _numbers(self, params: Params) -> Tensor:
         """The matrix, ``(K, T, C)``, decoded while there is a latent."""
@@ -159,6 +179,7 @@ def swat(
     *,
     mode: Mode = "latent",
     depth: int = 2,
+    begin: Begin = "open",
     share: float | None = None,
     sharpness: float | None = 200.0,
     autoencoder: str | None = None,
@@ -178,10 +199,13 @@ def swat(
     - ``switch``: ours. After ``share`` (1/3, in (0, 1)) of the steps the decoded matrix takes the latent's place and is trained
       directly.
     - ``untrained``: a control. As ``latent``, through the weights that the decoder's training starts from.
-    - ``direct``: a control. The T x C matrix itself is trained, with the same gates; it starts small, all neurons open.
+    - ``direct``: a control. The T x C matrix itself is trained, with the same gates.
 
     Options:
 
+    - ``begin``: ``open``, ours: random networks with all neurons on and weights in [-1.5, 1.5], the same ones in all modes
+      (encoded, where there is a latent). ``normal``, the paper's: z from N(0, 1), which decodes to networks with half of their
+      neurons off and weights in [-5, 5]; for ``direct`` a matrix from N(0, 0.3) whose masks are just open.
     - ``sharpness``: s; null lets it follow the temperature, ``4 / tau`` up to 200, so that gates are not shut from the start.
     - ``autoencoder``: a file that training wrote; null is the one that comes with the package (2 inputs, 1 to 4 hidden layers
       of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
@@ -218,4 +242,4 @@ def swat(
     if mode == "untrained":
         model = fresh(model.space, model.size, model.sampling)
     latent = None if start is None else _started(model, start, depth)
-    return Swat(model, mode, depth, when, sharpness, latent, 0.1 if spread is None else spread)
+    return Swat(model, mode, depth, begin, when, sharpness, latent, 0.1 if spread is None else spread)

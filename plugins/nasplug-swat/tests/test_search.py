@@ -50,8 +50,33 @@ class TestDirect(SearchMethodLaws):
     task_options = TASK
 
 
+class TestLatentAsThePaper(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 2, "begin": "normal"}
+    task_options = TASK
+
+
+class TestDirectAsSmall(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 1, "mode": "direct", "begin": "normal"}
+    task_options = TASK
+
+
 def booth() -> Any:
     return load_plugins().build("task", *TASK).to("cpu", torch.float32)
+
+
+def test_all_modes_begin_with_the_same_networks() -> None:
+    x, tau = booth().train.x, torch.full((3,), 0.1)
+    made = {}
+    for mode in ("latent", "direct", "switch"):
+        method = swat(depth=2, mode=mode)  # type: ignore[arg-type]
+        nets = method.relax({name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}, tau)
+        assert all(bool((gate > 0.99).all()) for gate in nets.gates.values())
+        made[mode] = forward(nets, x)
+    assert torch.equal(made["latent"], made["switch"])
+    apart = (made["latent"] - made["direct"]).square().mean((1, 2)) / made["direct"].square().mean((1, 2))
+    assert float(apart.max()) < 0.2
 
 
 def test_after_its_share_the_matrix_takes_the_latents_place() -> None:
