@@ -142,3 +142,25 @@ def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, se
     figure.savefig(picture, dpi=150)
     click.echo(json.dumps(told))
     click.echo(str(picture))
+
+
+@swat.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--picture", "drawn", type=click.Path(path_type=Path), help="Where to draw errors against sizes (.png, .svg, .pdf)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def compare(folders: tuple[Path, ...], drawn: Path | None, as_json: bool) -> None:
+    """Compare the modes of studies over many functions: FOLDERS are <store>/<study>."""
+    from nasplug_swat.comparison import compare as compared
+    from nasplug_swat.comparison import picture
+
+    found = compared(folders)
+    if as_json:
+        click.echo(found.to_json(orient="records", indent=2))
+    else:
+        click.echo(found.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    if drawn is not None:
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        picture(found).savefig(drawn, dpi=150)
+        click.echo(str(drawn))

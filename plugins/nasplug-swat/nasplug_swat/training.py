@@ -58,6 +58,7 @@ class Training(BaseModel):
 
     ``batch`` networks of each depth a step, compared on ``probes`` points of [-1, 1]^I. ``matrix`` weighs the reconstruction of
     the matrix, ``across`` is the share of each batch that deeper decoders must express too. ``noise`` is added to latents.
+    ``start`` is a file of an autoencoder of the same space, size and sampling to go on from; null starts near the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -75,6 +76,7 @@ class Training(BaseModel):
     across: float = Field(0.5, ge=0, le=1)
     noise: float = Field(0.02, ge=0)
     seed: int = Field(0, ge=0, lt=2**32)
+    start: str | None = Field(None, min_length=1)
     every: int = Field(250, ge=1, description="steps between two validations")
     validate_on: int = Field(256, ge=1, description="fresh networks a depth, at each validation")
     test_on: int = Field(1000, ge=1, description="fresh networks a depth, at the end")
@@ -230,6 +232,23 @@ def _precision(device: str) -> AbstractContextManager[Any]:
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.startswith("cuda") else nullcontext()
 
 
+def _started(training: Training) -> Autoencoder:
+    """Where weights begin.
+
+    Raises:
+        ConfigError: for a start that is of another space, size or sampling.
+    """
+    if training.start is None:
+        return fresh(training.space, training.dimensions, training.sampling, training.seed)
+    found = read(Path(training.start).expanduser())
+    if (found.space, found.size, found.sampling) != (training.space, training.dimensions, training.sampling):
+        raise ConfigError(
+            f"start: {training.start} is of {found.space!r}, {found.size!r}, {found.sampling!r}; needed: those of this training. "
+            "Give another file, or leave start out"
+        )
+    return found
+
+
 CHECKPOINT, CURVE, PICTURE, RESULT = "checkpoint.safetensors", "curve.csv", "curve.png", "autoencoder.safetensors"
 
 
@@ -301,7 +320,7 @@ def train(training: Training, folder: Path) -> Iterator[Progress]:
     device = _device(training.device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(training.threads)
-    start = fresh(training.space, training.dimensions, training.sampling, training.seed)
+    start = _started(training)
     weights = {name: w.to(device).requires_grad_() for name, w in start.weights.items()}
     optimizer = torch.optim.Adam(list(weights.values()), training.lr, betas=(0.9, 0.98))
     rows: list[dict[str, float]] = []

@@ -66,6 +66,17 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path) -> Non
     assert lines == [[r["step"], r["loss"], r["median_2"]] for r in csv.DictReader((broken / "curve.csv").open())]
 
 
+def test_a_training_goes_on_from_anothers_result(tmp_path: Path) -> None:
+    list(train(Training(**SMALL), tmp_path / "one"))
+    file = tmp_path / "one" / "autoencoder.safetensors"
+    again = Training(**SMALL | {"start": str(file), "steps": 4, "lr": 1e-12})
+    list(train(again, tmp_path / "two"))
+    first, second = read(file), read(tmp_path / "two" / "autoencoder.safetensors")
+    assert all(torch.allclose(w, second.weights[name], atol=1e-8) for name, w in first.weights.items())
+    with pytest.raises(ConfigError, match="needed: those of this training"):
+        list(train(Training(**SMALL | {"start": str(file), "size": "small"}), tmp_path / "three"))
+
+
 def test_a_folder_of_another_training_is_told(tmp_path: Path) -> None:
     training = Training(**SMALL | {"checkpoint_seconds": 1e-9})
     for number, _ in enumerate(train(training, tmp_path)):
