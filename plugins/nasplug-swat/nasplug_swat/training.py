@@ -243,8 +243,8 @@ def _started(training: Training) -> Autoencoder:
     found = read(Path(training.start).expanduser())
     if (found.space, found.size, found.sampling) != (training.space, training.dimensions, training.sampling):
         raise ConfigError(
-            f"start: {training.start} is of {found.space!r}, {found.size!r}, {found.sampling!r}; needed: those of this training. "
-            "Give another file, or leave start out"
+            f"start: {training.start} is of {found.space!r}, {found.size!r}, {found.sampling!r}; needed: those of this "
+            "training. Give another file, or leave start out"
         )
     return found
 

@@ -73,7 +73,7 @@ def test_a_training_goes_on_from_anothers_result(tmp_path: Path) -> None:
     list(train(again, tmp_path / "two"))
     first, second = read(file), read(tmp_path / "two" / "autoencoder.safetensors")
     assert all(torch.allclose(w, second.weights[name], atol=1e-8) for name, w in first.weights.items())
-    with pytest.raises(ConfigError, match="needed: those of this training"):
+    with pytest.raises(ConfigError, match="needed: those of this"):
         list(train(Training(**SMALL | {"start": str(file), "size": "small"}), tmp_path / "three"))
 
 
