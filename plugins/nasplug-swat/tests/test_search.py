@@ -28,7 +28,7 @@ TASK = ("cornn", {"function": "Booth", "train": 60, "test": 20})
 
 class TestLatent(SearchMethodLaws):
     name = "swat"
-    options: ClassVar = {"depth": 2}
+    options: ClassVar = {"depth": 2, "begin": "normal"}
     task_options = TASK
 
 
@@ -46,19 +46,7 @@ class TestLatentThenDirect(SearchMethodLaws):
 
 class TestDirect(SearchMethodLaws):
     name = "swat"
-    options: ClassVar = {"depth": 4, "mode": "direct"}
-    task_options = TASK
-
-
-class TestLatentAsThePaper(SearchMethodLaws):
-    name = "swat"
-    options: ClassVar = {"depth": 2, "begin": "normal"}
-    task_options = TASK
-
-
-class TestDirectAsSmall(SearchMethodLaws):
-    name = "swat"
-    options: ClassVar = {"depth": 1, "mode": "direct", "begin": "normal"}
+    options: ClassVar = {"depth": 4, "mode": "direct", "begin": "normal"}
     task_options = TASK
 
 
