@@ -14,7 +14,7 @@ from nasplug.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["compare", "picture", "rows_of", "table"]
+__all__ = ["chosen", "compare", "picture", "rows_of", "table"]
 
 FLOOR = 1e-4
 """Errors below this share of the variance count as equally good: ratios of rounding noise decide nothing."""
@@ -25,8 +25,6 @@ DRAWS = 2000
 
 def rows_of(folder: Path) -> pd.DataFrame:
     """A study's networks, a row each, with ``error``: test MSE over the variance of the test targets.
-
-    Of networks that differ in learning rate alone the one with the smaller validation error stays.
 
     Raises:
         ConfigError: for a folder without results, or a study that is no regression of several functions by method `swat`.
@@ -42,6 +40,11 @@ def rows_of(folder: Path) -> pd.DataFrame:
     for name in (SIZE, DEPTH):
         if name not in frame:
             frame[name] = "-"
+    return frame
+
+
+def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of networks that differ in nothing compared (in their learning rate, say) the one with the least validation error."""
     best = frame.groupby([MODE, SIZE, DEPTH, FUNCTION, "seed"])["valid_error"].idxmin()
     return frame.loc[best]
 
@@ -101,5 +104,5 @@ def picture(found: pd.DataFrame) -> Figure:
 
 
 def compare(folders: Sequence[Path]) -> pd.DataFrame:
-    """`table` of several studies together; a study of one mode in several folders is one."""
-    return table(pd.concat([rows_of(folder) for folder in folders], ignore_index=True))
+    """`table` of several studies together, as if they were one; learning rates are chosen on validation data."""
+    return table(chosen(pd.concat([rows_of(folder) for folder in folders], ignore_index=True)))

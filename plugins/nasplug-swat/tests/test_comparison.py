@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.errors import ConfigError
-from nasplug_swat.comparison import rows_of
+from nasplug_swat.comparison import chosen, rows_of
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_table_finds_the_factor_between_modes(folder: Path) -> None:
-    assert set(rows_of(folder)["train.lr"]) == {0.01}  # chosen on validation data
+    assert set(chosen(rows_of(folder))["train.lr"]) == {0.01}  # on validation data
     done = CliRunner().invoke(main, ["swat", "compare", str(folder), "--json", "--picture", str(folder / "p.png")])
     assert done.exit_code == 0, done.output
     found = {line["mode"]: line for line in json.loads(done.stdout[: done.stdout.rindex("]") + 1])}
