@@ -70,11 +70,11 @@ class Admm:
                     loss = score.task.losses(forward(replace(nets, blocks=blocks, biases=biases), x), y)
                     for edge, w in blocks.items():
                         loss = loss + self.rho / 2.0 * (w - target[edge] + dual[edge]).square().sum((1, 2))
-                    optimizer.zero_grad()
-                    loss.sum().backward()  # type: ignore[no-untyped-call]
-                    for edge, w in blocks.items():
-                        assert w.grad is not None, "every block is in the loss"
-                        w.grad[zero[edge]] = 0.0  # what is not there is not brought back
+                    slopes = torch.autograd.grad(loss.sum(), [*blocks.values(), *biases.values()])
+                    for (edge, w), slope in zip(blocks.items(), slopes[: len(blocks)], strict=True):
+                        w.grad = torch.where(zero[edge], 0.0, slope)  # what is not there is not brought back
+                    for b, slope in zip(biases.values(), slopes[len(blocks) :], strict=True):
+                        b.grad = slope
                     optimizer.step()
                 for edge, w in blocks.items():
                     target[edge] = self._cut(w.detach() + dual[edge])

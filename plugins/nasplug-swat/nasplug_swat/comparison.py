@@ -55,6 +55,10 @@ def _by_function(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby([MODE, SIZE, DEPTH, FUNCTION])[columns].median().reset_index()
 
 
+def _geometric(values: np.ndarray) -> float:
+    return float(np.exp(np.log(values.clip(1e-12)).mean()))
+
+
 def table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """A row a mode, size and depth: geometric mean of the error over functions, and its ratio to ``direct`` with 90 % bounds.
 
@@ -64,20 +68,22 @@ def table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     wide = each.pivot_table(index=[SIZE, DEPTH, FUNCTION], columns=MODE, values="error")
     random = np.random.default_rng(seed)
     lines: list[dict[str, Any]] = []
-    for (mode, size, depth), part in each.groupby([MODE, SIZE, DEPTH]):
+    for key, part in each.groupby([MODE, SIZE, DEPTH]):
+        mode, size, depth = key if isinstance(key, tuple) else (key, "-", "-")
         line: dict[str, Any] = {
             "mode": mode,
             "size": size,
             "depth": depth,
             "functions": len(part),
-            "test_mse": float(np.exp(np.log(part["test_error"].clip(lower=1e-12)).mean())),
-            "error": float(np.exp(np.log(part["error"]).mean())),
+            "test_mse": _geometric(part["test_error"].to_numpy()),
+            "error": _geometric(part["error"].to_numpy()),
             "neurons": float(part["neurons"].median()),
             "parameters": float(part["parameters"].median()),
         }
         if "direct" in wide and mode != "direct":
-            both = wide.loc[(size, depth)][[mode, "direct"]].dropna()
-            gaps = np.log(both[mode].to_numpy() / both["direct"].to_numpy())
+            both = wide[(wide.index.get_level_values(SIZE) == size) & (wide.index.get_level_values(DEPTH) == depth)]
+            pair = both[[str(mode), "direct"]].dropna().to_numpy()
+            gaps = np.log(pair[:, 0] / pair[:, 1])
             drawn = gaps[random.integers(0, len(gaps), (DRAWS, len(gaps)))].mean(1)
             line |= {"ratio": float(np.exp(gaps.mean())), "low": float(np.exp(np.quantile(drawn, 0.05)))}
             line["high"] = float(np.exp(np.quantile(drawn, 0.95)))
