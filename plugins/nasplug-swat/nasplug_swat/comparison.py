@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from nasplug.errors import ConfigError
 
@@ -27,19 +28,25 @@ def rows_of(folder: Path) -> pd.DataFrame:
     """A study's networks, a row each, with ``error``: test MSE over the variance of the test targets.
 
     Raises:
-        ConfigError: for a folder without results, or a study that is no regression of several functions by method `swat`.
+        ConfigError: for a folder without results, or a study that is no regression of several functions.
     """
     file = folder / "replicas.parquet"
     if not file.exists():
         raise ConfigError(f"{file} is not there; give the folder of a study that has run, <store>/<study>")
     frame = pd.read_parquet(file)
-    if missing := [name for name in (MODE, FUNCTION, "test_r2") if name not in frame]:
-        raise ConfigError(f"{file}: has no {', '.join(missing)}; needed: a study that varies method.mode and task.function")
+    if missing := [name for name in (FUNCTION, "test_r2") if name not in frame]:
+        raise ConfigError(f"{file}: has no {', '.join(missing)}; needed: a study of regression that varies task.function")
     frame = frame[frame["status"] == "finished"].copy()
     frame["error"] = (1.0 - frame["test_r2"]).clip(lower=FLOOR)
-    for name in (SIZE, DEPTH):
+    study = yaml.safe_load((folder / "study.yaml").read_text()) if (folder / "study.yaml").exists() else {}
+    penalties, method = study.get("penalties") or [{}], study.get("method") or {}
+    for name, value in (
+        (SIZE, penalties[0].get("size", "-")),
+        (DEPTH, method.get("depth", 2)),
+        (MODE, method.get("mode", "latent")),
+    ):
         if name not in frame:
-            frame[name] = "-"
+            frame[name] = value  # the same in all of the study
     return frame
 
 

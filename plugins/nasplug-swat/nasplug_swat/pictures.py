@@ -99,7 +99,8 @@ def plane(autoencoder: Autoencoder, depth: int, neighbours: int, seed: int) -> t
     for share, style in ((0.1, ":"), (0.5, "-"), (0.9, ":")):
         right.semilogy(distances.tolist(), curves.quantile(share, dim=1).clamp(min=1e-8).tolist(), style, color="#4c72b0")
     right.set_xlabel("distance")
-    right.set_ylabel("change / mean square (median, 10 %, 90 %)")
+    right.set_ylabel("change / mean square")
+    right.set_title("median, 10 % and 90 % of the neighbours", fontsize=9)
     told = {}
     for distance in (0.1, 0.5, 1.0, 3.0):
         told[f"change_at_{distance:g}"] = float(change(z + distance * steps).median())

@@ -60,6 +60,6 @@ def test_the_table_finds_the_factor_between_modes(folder: Path) -> None:
 def test_what_cannot_be_compared_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not there"):
         rows_of(tmp_path / "nowhere")
-    pd.read_parquet(folder / "replicas.parquet").drop(columns="method.mode").to_parquet(folder / "replicas.parquet")
-    with pytest.raises(ConfigError, match=r"has no method\.mode"):
+    pd.read_parquet(folder / "replicas.parquet").drop(columns="task.function").to_parquet(folder / "replicas.parquet")
+    with pytest.raises(ConfigError, match=r"has no task\.function"):
         rows_of(folder)
