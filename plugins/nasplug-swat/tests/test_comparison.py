@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.errors import ConfigError
-from nasplug_swat.comparison import chosen, rows_of
+from nasplug.study import Study
+from nasplug_swat.comparison import chosen, compare, rows_of
 
 
 @pytest.fixture
@@ -63,3 +64,21 @@ def test_what_cannot_be_compared_is_told(folder: Path, tmp_path: Path) -> None:
     pd.read_parquet(folder / "replicas.parquet").drop(columns="task.function").to_parquet(folder / "replicas.parquet")
     with pytest.raises(ConfigError, match=r"has no task\.function"):
         rows_of(folder)
+
+
+@pytest.mark.slow
+def test_the_papers_study_reduced_further(tmp_path: Path) -> None:
+    config = Path(__file__).parents[3] / "configs" / "papers" / "swat_cornn.yaml"
+    less = [
+        "task.function={choice: [Adjiman, McCormick, Himmelblau]}",
+        "method.depth=2",
+        "penalties.0.size=large",
+        "train.lr=0.02",
+    ]
+    less += ["seeds=2", "train.steps=300", "train.finetune=100", f"store={tmp_path}"]
+    done = Study.from_yaml(config, [*less, "mlflow=null"]).run("serial")
+    assert (done.frame["status"] == "finished").all()
+    found = compare([done.folder]).set_index("mode")
+    assert sorted(found.index) == ["direct", "latent", "switch", "untrained"]
+    assert bool((found["error"] < 0.2).all())  # of the variance
+    assert bool((found["parameters"] < 85).all())
