@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import ConfigError, NasplugError, PluginError
 
 __all__ = ["main"]
 
@@ -69,9 +69,16 @@ class _Commands(click.Group):
 def _of_plugins(name: str) -> click.Command | None:
     from nasplug.plugins import load_plugins
 
-    offers = load_plugins().offers("command")
-    command = offers[name].factory() if name in offers else None
-    return command if isinstance(command, click.Command) else None
+    offer = load_plugins().offers("command").get(name)
+    if offer is None:
+        return None
+    command = offer.factory()
+    if not isinstance(command, click.Command):
+        raise PluginError(
+            f"command {name!r} of {offer.owner} {offer.version}: its factory returned {type(command).__name__}; needed: a "
+            "click.Command. Tell the plugin's author"
+        )
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -408,6 +408,7 @@ COMMAND = """
     @hookimpl
     def register_commands(register):
         register("hello", hello)
+        register("broken", lambda: 5)
     """
 
 
@@ -424,6 +425,9 @@ def test_a_strangers_command_is_one_of_ours(install: Install) -> None:
         assert (refused.exit_code, refused.stderr) == (2, "Error: nobody; needed: a name\n")
         assert "Say hello to NAME." in ask("hello", "--help").stdout
         assert ask("helo").exit_code == 2
+        broken = ask("broken")
+        assert broken.exit_code == 1
+        assert "'broken' of nasplug-hello 1.0: its factory returned int; needed: a click.Command" in broken.stderr
         assert "hello" not in ask("--help").stdout  # plugins are not loaded for what is ours
         assert load_plugins().offer("command", "hello").summary == "Say hello."
     finally:
