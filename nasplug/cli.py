@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import ConfigError, NasplugError, PluginError
 
 __all__ = ["main"]
 
@@ -60,13 +60,42 @@ def _results(study: Any) -> dict[str, Any]:
     return found | ({"choices": _rows(study.choices())} if task_places(study.axes) else {})
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Our commands; for any other name the plugins are loaded, as one of them may own it."""
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Ours first: plugins are loaded only for a name that is none of ours, so that ours answer at once."""
+        found = super().get_command(context, name)
+        return _of_plugins(name) if found is None else found
+
+    def invoke(self, context: click.Context) -> Any:
+        """Plugins' commands refuse as ours do."""
+        return _refusing(super().invoke)(context)
+
+
+@_refusing
+def _of_plugins(name: str) -> click.Command | None:
+    from nasplug.plugins import load_plugins
+
+    offer = load_plugins().offers("command").get(name)
+    if offer is None:
+        return None
+    command = offer.factory()
+    if not isinstance(command, click.Command):
+        raise PluginError(
+            f"command {name!r} of {offer.owner} {offer.version}: its factory returned {type(command).__name__}; needed: a "
+            "click.Command. Tell the plugin's author"
+        )
+    return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nasplug")
 def main() -> None:
     """Find small neural networks by gradient descent, thousands at a time.
 
     A study is one YAML file. `nasplug plan` shows what it would do, `nasplug run` does it, `nasplug front` shows what came
-    out, `nasplug ui` opens MLflow on it.
+    out, `nasplug ui` opens MLflow on it. Plugins may add commands; `nasplug plugins` lists them.
     """
 
 

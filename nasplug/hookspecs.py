@@ -55,6 +55,11 @@ def register_tasks(register: Register) -> None:
 
 
 @hookspec
+def register_commands(register: Register) -> None:
+    """Offer commands of ``nasplug``: factories without parameters that return a `click.Command` or a group."""
+
+
+@hookspec
 def study_started(study: Mapping[str, Any], folder: Path) -> None:
     """A study begins: its config as plain data, and its folder. Packs that are already done are not run again."""
 

@@ -29,6 +29,7 @@ KINDS: Mapping[str, str] = {
     "schedule": "register_schedules",
     "task": "register_tasks",
     "activation": "register_activations",
+    "command": "register_commands",
 }
 """Plugin kind -> the hook that offers it."""
 

@@ -205,6 +205,19 @@ def test_run_in_json_and_quiet(file: str) -> None:
     assert set(found["front"][0]) >= {"valid_error", "test_error", "edges", "seed", "penalties.0.level", "method.hidden.0"}
 
 
+def test_front_within_limits(ran: Path) -> None:
+    folder = str(ran / "runs" / "small")
+    frame = Study.open(folder).frame
+    most = int(frame["edges"].median())
+    found = told("front", folder, "--limit", f"edges={most}", "--limit", "latency_us=1e9")
+    small = frame[(frame["status"] == "finished") & (frame["edges"] <= most)]
+    assert found["valid_error"] == small["valid_error"].min()
+    assert "us a sample here" in ask("front", folder, "--limit", f"edges={most}").stdout
+    for limit, reason in (("edges", "needed: COLUMN=NUMBER"), ("edges=-1", "Raise a limit"), ("egdes=3", "Did you mean")):
+        refused = CliRunner().invoke(main, ["front", folder, "--limit", limit])
+        assert (refused.exit_code, reason in refused.stderr) == (2, True)
+
+
 def test_front(ran: Path) -> None:
     study = Study.open(ran / "runs" / "small")
     found = told("front", str(ran / "runs" / "small"))

@@ -14,7 +14,19 @@ MODULES = {path.name: path for path in (ROOT / "nasplug").glob("*.py") if path.n
 DOORS = {"ray": "runner.py", "mlflow": "tracking.py", "pytest": "testing.py"}
 """Heavy packages, and the one module that may import each."""
 
-PUBLIC = {"compact", "contracts", "errors", "hookspecs", "networks", "replicas", "stems", "tasks", "testing"}
+PUBLIC = {
+    "checking",
+    "compact",
+    "config",
+    "contracts",
+    "errors",
+    "hookspecs",
+    "networks",
+    "replicas",
+    "stems",
+    "tasks",
+    "testing",
+}
 """What a plugin may import of nasplug, besides the names of the package itself."""
 
 LINE = re.compile(r"^\s*(\d+)\s+(\w+\.py)\s+(\S.*)$")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from click.testing import CliRunner, Result
 from pydantic import Field, ValidationError
 
+from nasplug.cli import main
 from nasplug.compact import load
 from nasplug.config import parse
 from nasplug.errors import ConfigError, PluginError
@@ -384,3 +386,49 @@ def test_what_is_built_in_is_registered_like_a_strangers() -> None:
         plugins = Plugins()
         plugins.add(sys.modules[module], module, "nasplug", "0")
         assert any(plugins.offers(kind) for kind in KINDS)
+
+
+COMMAND = """
+    import click
+    from nasplug import ConfigError, hookimpl
+
+    def hello():
+        "Say hello."
+
+        @click.command()
+        @click.argument("name")
+        def command(name):
+            "Say hello to NAME."
+            if name == "nobody":
+                raise ConfigError("nobody; needed: a name")
+            click.echo(f"Hello, {name}.")
+
+        return command
+
+    @hookimpl
+    def register_commands(register):
+        register("hello", hello)
+        register("broken", lambda: 5)
+    """
+
+
+def test_a_strangers_command_is_one_of_ours(install: Install) -> None:
+    install("nasplug-hello", COMMAND)
+    load_plugins.cache_clear()
+
+    def ask(*command: str) -> Result:
+        return CliRunner().invoke(main, command)
+
+    try:
+        assert ask("hello", "you").stdout == "Hello, you.\n"
+        refused = ask("hello", "nobody")
+        assert (refused.exit_code, refused.stderr) == (2, "Error: nobody; needed: a name\n")
+        assert "Say hello to NAME." in ask("hello", "--help").stdout
+        assert ask("helo").exit_code == 2
+        broken = ask("broken")
+        assert broken.exit_code == 1
+        assert "'broken' of nasplug-hello 1.0: its factory returned int; needed: a click.Command" in broken.stderr
+        assert "hello" not in ask("--help").stdout  # plugins are not loaded for what is ours
+        assert load_plugins().offer("command", "hello").summary == "Say hello."
+    finally:
+        load_plugins.cache_clear()

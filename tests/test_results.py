@@ -22,7 +22,7 @@ from nasplug.discretize import discretize
 from nasplug.errors import ConfigError
 from nasplug.networks import PARTS, forward, take
 from nasplug.packs import NETWORKS, TABLE, _save_networks, load_networks
-from nasplug.results import FAILURES, choose, front, merge, network, read, slack, write_failures
+from nasplug.results import FAILURES, choose, front, merge, network, read, slack, within, write_failures
 from nasplug.tasks import Kind, Task
 from nasplug.testing import example_networks, example_task
 
@@ -112,6 +112,27 @@ def test_the_chosen_one_is_the_smallest_that_is_good_enough(found: list[dict[str
     assert chosen["valid_error"] <= best + slack(task, best)
     assert chosen["edges"] == min(size for size, error in candidates if error <= best + slack(task, best))
     assert chosen["status"] == "finished"
+
+
+def test_the_best_within_limits_needs_no_training() -> None:
+    frame = table([{"edges": e, "valid_error": 1.0 / e, "valid_loss": 0.1, "status": "finished"} for e in (1, 2, 3, 4)])
+    frame["replica"] = [f"p0000/000{k}" for k in range(4)]
+    asked = []
+
+    def slow(name: str) -> float:
+        asked.append(name)
+        return 100.0 if name in ("p0000/0003", "p0000/0001") else 10.0
+
+    assert within(frame, {}, slow)["edges"] == 4
+    assert within(frame, {"edges": 2}, slow)["edges"] == 2
+    assert not asked
+    assert within(frame, {"latency_us": 50}, slow)["edges"] == 3
+    assert asked == ["p0000/0003", "p0000/0002"]  # from the best one on, until one keeps it
+    assert within(frame, {"edges": 2, "latency_us": 50}, slow)["edges"] == 1
+    with pytest.raises(ConfigError, match=r"no finished network keeps edges <= 0; the smallest: edges 1\. Raise a limit"):
+        within(frame, {"edges": 0}, slow)
+    with pytest.raises(ConfigError, match=r"limit 'edgse': is not a column with numbers; .*Did you mean 'edges'"):
+        within(frame, {"edgse": 2}, slow)
 
 
 def test_test_scores_are_never_read() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nasplug import networks
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
+from nasplug.study import Study
 from nasplug.testing import DiscretizerLaws, example_networks, example_score
 from nasplug_mixture import closest, ranked
 from nasplug_mixture.latency import latencies
@@ -149,3 +150,21 @@ def test_latencies_are_measured() -> None:
     found = latencies(["relu", "gelu"], rounds=20)
     assert set(found) == {"relu", "gelu"}
     assert all(0.0 < value < 1e4 for value in found.values())
+
+
+def test_costs_that_are_not_the_candidates_are_refused_when_a_study_is_planned() -> None:
+    def planned(costs: dict[str, float]) -> None:
+        plain = {
+            "study": "s",
+            "task": {"use": "xor", "samples": 8},
+            "method": {"use": "mixture", "hidden": [2], "candidates": ["relu", "tanh"]},
+            "discretizers": [{"use": "ranked", "costs": costs, "limit": 5}],
+            "mlflow": None,
+        }
+        Study.from_dict(plain).plan()
+
+    planned({"relu": 1.0, "tanh": 2.0})
+    with pytest.raises(ConfigError, match="no cost for tanh; costs has relu"):
+        planned({"relu": 1.0})
+    with pytest.raises(ConfigError, match="costs has rellu, which is no candidate; candidates: relu, tanh"):
+        planned({"relu": 1.0, "tanh": 2.0, "rellu": 3.0})

@@ -1,0 +1,166 @@
+"""`nasplug swat ...`: train an autoencoder, look at one, draw how smooth its latent space is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from pydantic import Field
+
+from nasplug.checking import check
+from nasplug.config import from_yaml, override
+from nasplug.errors import ConfigError
+from nasplug_swat.autoencoder import Autoencoder, load, read
+from nasplug_swat.training import RESULT, Training, train
+
+__all__ = ["Job", "commands", "read_job"]
+
+
+class Job(Training):
+    """A training, where its files go, and whether MLflow gets the result.
+
+    ``<store>/<name>`` is its folder. ``register`` is the name of the registered model (null: not logged), ``uri`` of the store.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120)
+    store: str = Field("runs", min_length=1)
+    register_: str | None = Field(None, alias="register", pattern=r"^[^/:]+$")
+    uri: str | None = Field(None, min_length=1)
+
+    @property
+    def folder(self) -> Path:
+        """Everything the training writes."""
+        return Path(self.store).expanduser() / self.name
+
+
+def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
+    """A training from its YAML file.
+
+    Raises:
+        ConfigError: when the file cannot be read, or is no training.
+    """
+    try:
+        raw = from_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a training's YAML file") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: holds {raw!r}; needed: a training, a mapping of keys ({', '.join(Job.model_fields)})")
+    for text in overrides:
+        override(raw, text)
+    return check(Job, raw)
+
+
+def commands() -> click.Command:
+    """The autoencoder of `swat`: train one, look at one, draw its latent space."""
+    return swat
+
+
+@click.group()
+def swat() -> None:
+    """The autoencoder of method `swat`: train one, look at one, draw its latent space."""
+
+
+@swat.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@click.option("--quiet", is_flag=True, help="No progress.")
+def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> None:
+    """Train an autoencoder, or go on with a training that was interrupted.
+
+    OVERRIDES are path=value, for example: steps=500 size=tiny
+    """
+    job = read_job(config, overrides)
+    for progress in train(job, job.folder):
+        if not quiet:
+            errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
+            click.echo(
+                f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {errors}  {progress.seconds:.0f} s", err=True
+            )
+    file = job.folder / RESULT
+    if job.register_ is not None:
+        from nasplug_swat.registry import log
+
+        version = log(
+            job.folder, job.register_, job.uri or f"sqlite:///{(Path(job.store).expanduser() / 'mlflow.db').resolve()}"
+        )
+        click.echo(f"registered as models:/{job.register_}/{version}")
+    click.echo(_told(read(file)))
+    click.echo(f"{file}: use it as method: {{use: swat, autoencoder: {file}}}")
+
+
+def _told(autoencoder: Autoencoder) -> str:
+    space = autoencoder.space
+    lines = [
+        f"{space.words}; latent {space.rows} x {autoencoder.size.numbers}; version {autoencoder.digest[:12]}",
+        "median (90th percentile) of the normalised functional error, by depth (down) and decoder (across):",
+    ]
+    found = autoencoder.about.get("soft", {})
+    depths = range(1, autoencoder.space.deepest + 1)
+    for depth in depths:
+        cells = [found.get(f"{depth}->{decoder}") for decoder in depths]
+        lines.append(f"  {depth}: " + "  ".join(f"{c['median']:.5f} ({c['q90']:.5f})" if c else "-" for c in cells))
+    return "\n".join(lines)
+
+
+@swat.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def show(file: Path | None, as_json: bool) -> None:
+    """Say what an autoencoder is for and how well it does: FILE, or the one that comes with the package."""
+    autoencoder = load(None if file is None else str(file))
+    if as_json:
+        plain = {
+            "digest": autoencoder.digest,
+            "space": autoencoder.space.model_dump(),
+            "size": autoencoder.size.model_dump(),
+            "sampling": autoencoder.sampling.model_dump(),
+            **autoencoder.about,
+        }
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        click.echo(_told(autoencoder))
+
+
+@swat.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option(
+    "--autoencoder",
+    "file",
+    type=click.Path(path_type=Path),
+    help="A file that training wrote; default: the one that comes along.",
+)
+@click.option("--depth", default=2, show_default=True, help="Hidden layers of the networks.")
+@click.option("--neighbours", default=200, show_default=True, help="Points around the first network.")
+@click.option("--seed", default=0, show_default=True)
+def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, seed: int) -> None:
+    """Draw how a network's function changes around a point of the latent space, to PICTURE (.png, .svg or .pdf)."""
+    from nasplug_swat.pictures import plane
+
+    figure, told = plane(load(None if file is None else str(file)), depth, neighbours, seed)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=150)
+    click.echo(json.dumps(told))
+    click.echo(str(picture))
+
+
+@swat.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--picture", "drawn", type=click.Path(path_type=Path), help="Where to draw errors against sizes (.png, .svg, .pdf)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def compare(folders: tuple[Path, ...], drawn: Path | None, as_json: bool) -> None:
+    """Compare the modes of studies over many functions: FOLDERS are <store>/<study>."""
+    from nasplug_swat.comparison import compare as compared
+    from nasplug_swat.comparison import picture
+
+    found = compared(folders)
+    if as_json:
+        click.echo(found.to_json(orient="records", indent=2))
+    else:
+        click.echo(found.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    if drawn is not None:
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        picture(found).savefig(drawn, dpi=150)
+        click.echo(str(drawn))

@@ -1,0 +1,245 @@
+"""`swat`: networks are points of a latent space, of the matrix itself, or first the one and then the other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from nasplug.compact import CompactNetwork
+from nasplug.compact import load as load_network
+from nasplug.contracts import Params, SearchMethod
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks, forward
+from nasplug.replicas import normal
+from nasplug.tasks import Task
+from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, encode, fresh, latents, load, networks_of, normalised
+from nasplug_swat.representation import arrange, deepen, layout, pack
+from nasplug_swat.sampling import Sampling, draw
+
+__all__ = ["Swat", "networks_in", "swat"]
+
+PACE = 0.01
+"""The threshold moves this many times as slowly as the rest: 1e-3 beside 0.1 in SWAT-NN, with one learning rate a row."""
+
+HIGHEST = 3.0
+"""The largest threshold a search may take (SWAT-NN's bound)."""
+
+SMALLEST = 1e-3
+"""Lower temperatures count as this one: no candidate but the first has a share left."""
+
+SPREAD = 0.3
+"""Standard deviation of what mode ``direct`` starts from, in units of the sampled networks."""
+
+Begin = Literal["normal", "open"]
+OPEN = Sampling(weights=1.5, biases=0.5, sparsity=(0.0,), keep=1.0)
+"""What ``begin: open`` encodes: no neuron masked, weights as small as a network's usually start."""
+
+Mode = Literal["latent", "switch", "untrained", "direct"]
+
+
+def networks_in(module: CompactNetwork) -> Networks:
+    """A small module as one row of `Networks`, on all its inputs, without its scaling of inputs and outputs.
+
+    Raises:
+        ConfigError: where a layer is missing from between its blocks (it has a skip block), which this does not read.
+    """
+    record, state = module.record, module.state_dict()
+    widths: list[int] = [record["inputs"], *module.widths[1:]]
+    names = sorted({name for layer in module.activations for name, _ in layer}) or ["tanh"]
+    blocks = {}
+    for to, source in module.edges:
+        w = state[f"weight_{to}_{source}"]
+        if source == 0:
+            whole = w.new_zeros(len(w), widths[0])
+            whole[:, state["kept"]] = w
+            w = whole
+        blocks[to, source] = w.unsqueeze(0)
+    choices = {}
+    for layer, groups in enumerate(module.activations, start=1):
+        which = torch.tensor([names.index(name) for name, count in groups for _ in range(count)], dtype=torch.long)
+        choices[layer] = torch.nn.functional.one_hot(which, len(names)).float().unsqueeze(0)
+    biases = {layer: state[f"bias_{layer}"].unsqueeze(0) for layer in range(1, len(widths))}
+    return Networks(tuple(widths), blocks, biases, choices=choices if len(names) > 1 else {}, candidates=tuple(names))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Swat:
+    """See `swat`."""
+
+    autoencoder: Autoencoder
+    mode: Mode
+    depth: int
+    begin: Begin
+    share: float
+    sharpness: float | None
+    start: Tensor | None
+    spread: float
+    architecture: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def _matrix_shape(self) -> tuple[int, int]:
+        return self.autoencoder.space.rows, self.autoencoder.space.columns
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """``latent`` (K, T, d) from N(0, 1) and ``threshold`` (K,) at 0; ``matrix`` (K, T, C) where it will be or is needed.
+
+        With a start the latents are that network's encoding plus N(0, spread). A matrix starts as N(0, 0.3) in units of the
+        sampled networks, with masks just open.
+
+        Raises:
+            ConfigError: for a task with other inputs and outputs than the autoencoder's networks.
+        """
+        space = self.autoencoder.space
+        if (task.inputs, task.outputs) != (space.inputs, space.outputs):
+            raise ConfigError(
+                f"swat: the task has {task.inputs} inputs and {task.outputs} outputs; this autoencoder's networks have "
+                f"{space.inputs} and {space.outputs}. Take another task, or train an autoencoder of its space "
+                "(`nasplug swat train-autoencoder`)"
+            )
+        k = len(seeds)
+        params: Params = {"threshold": torch.zeros(k, dtype=torch.float64, device=seeds.device)}
+        if self.mode == "direct":
+            params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
+            return params
+        z = normal(seeds, "swat/latent", (space.rows, self.autoencoder.size.numbers))
+        if self.start is not None:
+            z = self.start.to(z) + self.spread * z
+        elif self.begin == "open":
+            z = self._open(seeds)[0]
+        params["latent"] = z
+        if self.mode == "switch":
+            params["matrix"] = torch.zeros(k, *self._matrix_shape, dtype=torch.float64, device=seeds.device)
+        return params
+
+    def _open(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Random networks with all neurons on: their latents, and their matrices as numbers."""
+        matrices = pack(draw(self.autoencoder.space, self.depth, seeds, OPEN), self.autoencoder.space)
+        here = self.autoencoder.to(seeds.device, torch.float32)
+        # One by one: a product of more rows may round differently, and a row must not depend on who shares its pack.
+        z = [latents(here, replace(matrices, values=row.unsqueeze(0))) for row in matrices.values]
+        return torch.cat(z).double(), normalised(matrices, self.autoencoder.sampling).double()
+
+    def _small(self, seeds: Tensor) -> Tensor:
+        """Numbers from N(0, 0.3), masks just open: gates near sigmoid(3) at sharpness 200, still on its slope."""
+        numbers = SPREAD * normal(seeds, "swat/matrix", self._matrix_shape)
+        for column_of_masks in layout(self.autoencoder.space, self.depth).masks.values():
+            numbers[:, :, column_of_masks] = 0.015 + 0.003 / SPREAD * numbers[:, :, column_of_masks]
+        return numbers
+
+    def _numbers(self, params: Params) -> Tensor:
+        """The matrix, ``(K, T, C)``, decoded while there is a latent."""
+        if "latent" not in params:
+            return params["matrix"]
+        z = params["latent"]
+        return decode(self.autoencoder.to(z.device, z.dtype), z, self.depth).numbers
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """Decoded, with ``softmax(a / tau)`` over candidates and gates ``sigmoid(s (|W| - t))`` on edges."""
+        numbers = self._numbers(params)
+        decoded = Decoded(numbers, self.depth, self.autoencoder.space, self.autoencoder.sampling)
+        tau = tau.clamp(min=SMALLEST)
+        if self.sharpness is None:
+            sharp: float | Tensor = 4.0 / tau.clamp(min=0.02)
+        else:
+            sharp = self.sharpness
+        nets = networks_of(decoded, tau, sharp)
+        t = (PACE * params["threshold"]).view(-1, 1, 1)
+        steep = sharp.view(-1, 1, 1) if isinstance(sharp, Tensor) else sharp
+        return replace(nets, edge_gates={e: torch.sigmoid(steep * (w.abs() - t)) for e, w in nets.blocks.items()})
+
+    def project(self, params: Params, step: int, steps: int) -> Params:
+        """The threshold stays in [0, 3]; after ``share`` of the steps the decoded matrix takes the latent's place."""
+        with torch.no_grad():
+            params = params | {"threshold": params["threshold"].clamp(0.0, HIGHEST / PACE)}
+            if "latent" in params and self.mode == "switch" and step >= self.share * steps:
+                params = {"threshold": params["threshold"], "matrix": self._numbers(params)}
+        return params
+
+    def forward(self, nets: Networks, x: Tensor) -> Tensor:
+        """The canonical forward."""
+        return forward(nets, x)
+
+    def direct(self, nets: Networks) -> Networks:
+        """Already direct."""
+        return nets
+
+
+def _started(autoencoder: Autoencoder, folder: str, depth: int) -> Tensor:
+    """The latent of a saved network, ``(T, d)``."""
+    nets = arrange(networks_in(load_network(Path(folder).expanduser())), autoencoder.space)
+    return encode(autoencoder, deepen(nets, depth, autoencoder.space))[0]
+
+
+def swat(
+    *,
+    mode: Mode = "latent",
+    depth: int = 2,
+    begin: Begin = "open",
+    share: float | None = None,
+    sharpness: float | None = 200.0,
+    autoencoder: str | None = None,
+    start: str | None = None,
+    spread: float | None = None,
+) -> SearchMethod:
+    """Search in the latent space of a network autoencoder, or in the same matrix without it.
+
+    A latent ``z (K, T, d)`` is decoded to weights, biases, masks m and activation logits a of ``depth`` hidden layers; the
+    network is ``W sigmoid(s (|W| - t))`` on edges, ``sigmoid(s (m - 1/2))`` on neurons, ``softmax(a / tau)`` over candidates,
+    t a learned threshold in [0, 3] that starts at 0 and moves a hundred times as slowly as z. Penalties, their levels, the
+    temperature and what makes it hard belong to the study; rounding gates at 1/2 drops ``|W| < t`` and masks below 1/2.
+
+    Modes:
+
+    - ``latent``: the paper's. z is trained through the decoder of that depth.
+    - ``switch``: ours. After ``share`` (1/3, in (0, 1)) of the steps the decoded matrix takes the latent's place and is trained
+      directly.
+    - ``untrained``: a control. As ``latent``, through the weights that the decoder's training starts from.
+    - ``direct``: a control. The T x C matrix itself is trained, with the same gates.
+
+    Options:
+
+    - ``begin``: ``open``, ours: random networks with all neurons on and weights in [-1.5, 1.5], the same ones in all modes
+      (encoded, where there is a latent). ``normal``, the paper's: z from N(0, 1), which decodes to networks with half of their
+      neurons off and weights in [-5, 5]; for ``direct`` a matrix from N(0, 0.3) whose masks are just open.
+    - ``sharpness``: s; null lets it follow the temperature, ``4 / tau`` up to 200, so that gates are not shut from the start.
+    - ``autoencoder``: a file that training wrote; null is the one that comes with the package (2 inputs, 1 to 4 hidden layers
+      of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
+    - ``start``: the folder of a saved network (``best`` of a study): z starts from its encoding plus ``spread`` (0.1) times a
+      normal draw instead of from N(0, 1). Not for ``direct`` and ``untrained``.
+
+    Fails: with gates as steep as SWAT-NN's (200) a neuron that starts off stays off, or nearly. The decoder keeps to the
+    networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
+
+    Raises:
+        ConfigError: for a depth the autoencoder does not have, options that are out of range or that the mode does not read, a
+            file that is no autoencoder, or a start that does not fit.
+
+    Source: SWAT-NN, equations 6-12. We differ: z is put on the sphere that encodings lie on; the temperature belongs to the
+    study (the paper: ``max(0.01, 1 - e / 3000)``); activations and masks are read from logits, never twice softened.
+    """
+    model = load(autoencoder)
+    model.space.check_depth(depth)
+    if share is not None and mode != "switch":
+        raise ConfigError(f"swat: share={share} with mode {mode!r}, which does not read it; leave it out or take mode switch")
+    when = 1.0 / 3.0 if share is None else share
+    if not 0.0 < when < 1.0:
+        raise ConfigError(f"swat: share={share}; needed: 0 < share < 1 (modes latent and direct are the ends)")
+    if sharpness is not None and not (math.isfinite(sharpness) and sharpness > 0.0):
+        raise ConfigError(f"swat: sharpness={sharpness}; needed: a finite number > 0 (200 in SWAT-NN), or null")
+    if start is not None and mode in ("direct", "untrained"):
+        raise ConfigError(
+            f"swat: start={start} with mode {mode!r}, which does not read it; leave it out or take mode latent or switch"
+        )
+    if start is None and spread is not None:
+        raise ConfigError(f"swat: spread={spread} without a start to spread around; leave it out, or give a start")
+    if spread is not None and not (math.isfinite(spread) and spread >= 0.0):
+        raise ConfigError(f"swat: spread={spread}; needed: a finite number >= 0 (0.1 is near the start, latents have size 1)")
+    if mode == "untrained":
+        model = fresh(model.space, model.size, model.sampling)
+    latent = None if start is None else _started(model, start, depth)
+    return Swat(model, mode, depth, begin, when, sharpness, latent, 0.1 if spread is None else spread)

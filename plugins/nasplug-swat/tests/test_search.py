@@ -1,0 +1,184 @@
+"""The laws for each kind of search, the switch from latent to direct, starts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from nasplug import Study
+from nasplug.compact import compact
+from nasplug.compact import save as save_network
+from nasplug.errors import ConfigError
+from nasplug.networks import alive, forward, harden, take
+from nasplug.plugins import load_plugins
+from nasplug.replicas import uniform
+from nasplug.testing import SearchMethodLaws, example_task
+from nasplug_swat.autoencoder import SIZES, fresh, load, save
+from nasplug_swat.representation import PAPER, Space, arrange
+from nasplug_swat.sampling import Sampling, draw
+from nasplug_swat.search import networks_in, swat
+
+torch.set_num_threads(1)
+TASK = ("cornn", {"function": "Booth", "train": 60, "test": 20})
+
+
+class TestLatent(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 2, "begin": "normal"}
+    task_options = TASK
+
+
+class TestUntrainedAndAnnealed(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 1, "mode": "untrained", "sharpness": None}
+    task_options = TASK
+
+
+class TestLatentThenDirect(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 3, "mode": "switch", "share": 0.5}
+    task_options = TASK
+
+
+class TestDirect(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 4, "mode": "direct", "begin": "normal"}
+    task_options = TASK
+
+
+def booth() -> Any:
+    return load_plugins().build("task", *TASK).to("cpu", torch.float32)
+
+
+def test_all_modes_begin_with_the_same_networks() -> None:
+    x, tau = booth().train.x, torch.full((3,), 0.1)
+    made = {}
+    for mode in ("latent", "direct", "switch"):
+        method = swat(depth=2, mode=mode)  # type: ignore[arg-type]
+        nets = method.relax({name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}, tau)
+        assert all(bool((gate > 0.99).all()) for gate in nets.gates.values())
+        made[mode] = forward(nets, x)
+    assert torch.equal(made["latent"], made["switch"])
+    apart = (made["latent"] - made["direct"]).square().mean((1, 2)) / made["direct"].square().mean((1, 2))
+    assert float(apart.max()) < 0.2
+
+
+def test_after_its_share_the_matrix_takes_the_latents_place() -> None:
+    method, tau = swat(depth=2, mode="switch", share=0.5), torch.ones(3)
+    params = {name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}
+    assert set(params) == {"threshold", "latent", "matrix"}
+    x = booth().train.x
+    before = forward(method.relax(params, tau), x)
+    same = method.project(params, 4, 10)  # type: ignore[attr-defined]
+    assert "latent" in same
+    after = method.project(params, 5, 10)  # type: ignore[attr-defined]
+    assert set(after) == {"threshold", "matrix"}
+    torch.testing.assert_close(forward(method.relax(after, tau), x), before)
+    assert not method.project(after, 6, 10)["matrix"].requires_grad  # type: ignore[attr-defined]
+
+
+def test_the_threshold_stays_in_its_range() -> None:
+    method = swat(depth=1)
+    params = method.init(booth(), torch.arange(3)) | {"threshold": torch.tensor([-1.0, 50.0, 1e6])}
+    assert method.project(params, 1, 2)["threshold"].tolist() == [0.0, 50.0, 300.0]  # type: ignore[attr-defined]
+
+
+def test_rounding_gates_drops_weights_below_the_threshold() -> None:
+    method = swat(depth=2, mode="direct")
+    params = method.init(booth(), torch.arange(3)) | {"threshold": torch.full((3,), 40.0)}  # t = 0.4
+    nets = method.relax({name: p.float() for name, p in params.items()}, torch.ones(3))
+    hard = harden(nets)
+    for edge, w in nets.blocks.items():
+        assert torch.equal(hard.edge_gates[edge] > 0, w.abs() >= 0.4)
+
+
+def test_a_start_is_where_the_search_begins(tmp_path: Path) -> None:
+    nets = draw(PAPER, 2, torch.tensor([3]))
+    save_network(compact(nets, 0), tmp_path)
+    method = swat(depth=2, start=str(tmp_path), spread=0.0)
+    params = {name: p.float() for name, p in method.init(booth(), torch.arange(2)).items()}
+    assert torch.equal(params["latent"][0], params["latent"][1])
+    x = booth().train.x
+    found, wanted = forward(method.relax(params, torch.full((2,), 0.1)), x)[:1], forward(nets, x)
+    assert float((found - wanted).square().mean() / wanted.square().mean()) < 0.1
+    deeper = swat(depth=3, start=str(tmp_path)).init(booth(), torch.arange(2))["latent"]
+    assert not torch.equal(deeper[0], deeper[1])
+
+
+def test_a_module_is_read_back_as_networks() -> None:
+    nets = draw(PAPER, 3, torch.arange(8))
+    x = uniform(torch.tensor([0]), "x", (2, 20), -1.0, 1.0)[0].float()
+    for k in range(8):
+        module = compact(nets, k)
+        if any(to - source > 1 for to, source in module.edges) or len(module.widths) < 3:
+            continue
+        made = networks_in(module)
+        made.check()
+        torch.testing.assert_close(forward(made, x)[0].T, module(x.T).detach(), rtol=1e-5, atol=1e-5)
+        one = alive(harden(take(nets, torch.tensor([k]))))
+        torch.testing.assert_close(forward(arrange(made, PAPER), x), forward(one, x), rtol=1e-4, atol=1e-4)
+
+
+STUDY: dict[str, Any] = {
+    "study": "booth",
+    "task": {"use": "cornn", "function": "Booth", "train": 200, "test": 100},
+    "method": {"use": "swat", "mode": {"choice": ["switch", "direct"]}, "depth": 2},
+    "penalties": [{"use": "l1", "level": {"choice": [1e-6, 1e-4]}}, {"use": "compactness", "level": 0.01}],
+    "temperature": {"use": "linear", "start": 1.0, "end": 0.01},
+    "train": {"steps": 60, "lr": 0.1, "finetune": 20},
+    "seeds": 2,
+    "mlflow": None,
+}
+
+
+def test_a_study_runs_and_names_its_autoencoder(tmp_path: Path) -> None:
+    from nasplug.config import parse
+
+    done = Study(parse(STUDY | {"store": str(tmp_path)})).run("serial")
+    assert (done.frame["status"] == "finished").all()
+    assert len(done.frame) == 8
+    assert (done.frame["neurons"] <= 14).all()
+    told = json.loads((done.folder / "autoencoder.json").read_text())
+    assert told == {"autoencoder": None, "digest": load(None).digest, "space": load(None).space.model_dump(mode="json")}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"depth": 5}, "1 to 4 hidden layers"),
+        ({"mode": "switch", "share": 0.0}, "0 < share < 1"),
+        ({"sharpness": -1.0}, "a finite number > 0"),
+        ({"share": 0.5}, "does not read"),
+        ({"mode": "direct", "start": "x"}, "does not read"),
+        ({"spread": 0.1}, "without a start"),
+        ({"start": "nowhere"}, "does not hold a network"),
+        ({"autoencoder": "nowhere"}, "No such file"),
+    ],
+)
+def test_what_cannot_be_is_told_when_planned(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_plugins().build("method", "swat", options, "method")
+
+
+def test_a_task_of_another_shape_is_told() -> None:
+    with pytest.raises(ConfigError, match="the task has 3 inputs and 1 outputs"):
+        swat().init(example_task(), torch.arange(2))
+
+
+def test_an_autoencoder_of_another_space_is_told(tmp_path: Path) -> None:
+    save(fresh(Space(width=3, deepest=1, inputs=1), SIZES["tiny"], Sampling()), tmp_path / "a.safetensors")
+    method = swat(depth=1, autoencoder=str(tmp_path / "a.safetensors"))
+    with pytest.raises(ConfigError, match="this autoencoder's networks have 1 and 1"):
+        method.init(booth(), torch.arange(2))
+
+
+def test_latents_that_are_not_finite_stay_in_their_row() -> None:
+    method = swat(depth=2)
+    params = {name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}
+    params["latent"][1] = torch.inf
+    outputs = forward(method.relax(params, torch.ones(3)), booth().train.x)
+    assert torch.isfinite(outputs).flatten(1).all(1).tolist() == [True, False, True]

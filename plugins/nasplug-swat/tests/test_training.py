@@ -1,0 +1,202 @@
+"""Training an autoencoder: it learns, it resumes exactly, it writes whole files, it is told when it cannot."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from nasplug.cli import main
+from nasplug.errors import ConfigError
+from nasplug_swat.autoencoder import SIZES, fresh, read
+from nasplug_swat.commands import read_job
+from nasplug_swat.representation import PAPER, Space
+from nasplug_swat.sampling import Sampling
+from nasplug_swat.training import Training, losses, scores, train
+
+torch.set_num_threads(1)
+SMALL: dict[str, Any] = {
+    "space": Space(width=4, deepest=2, inputs=1, candidates=("tanh", "leaky_relu")),
+    "size": "tiny",
+    "steps": 12,
+    "batch": 8,
+    "probes": 8,
+    "every": 4,
+    "warmup": 2,
+    "validate_on": 16,
+    "test_on": 16,
+}
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    size = {"width": 32, "layers": 1, "heads": 2, "latent": 8}  # too small to pass everything on
+    training = Training(**SMALL | {"size": size, "steps": 60, "batch": 16, "every": 30, "lr": 3e-3})
+    before = scores(fresh(training.space, training.dimensions, training.sampling), 64)
+    assert [r.step for r in train(training, tmp_path)] == [30, 60]
+    done = read(tmp_path / "autoencoder.safetensors")
+    after = scores(done, 64)
+    assert after[1, 2].median() < 0.8 * before[1, 2].median()
+    assert after[2, 2].median() < 0.8 * before[2, 2].median()
+    assert set(done.about["soft"]) == {f"{a}->{b}" for a in (1, 2) for b in (1, 2)}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["autoencoder.safetensors", "curve.csv", "curve.png"]
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [float(row["step"]) for row in rows] == [30, 60]
+    assert list(train(training, tmp_path)) == []  # done is done
+
+
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    training = Training(**SMALL | {"checkpoint_seconds": 1e-9})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    list(train(training, whole))
+    for number, _ in enumerate(train(training, broken)):
+        if number == 1:
+            break  # after the second report: a checkpoint of step 4 is there
+    assert (broken / "checkpoint.safetensors").exists()
+    later = [report.step for report in train(training, broken)]
+    assert later[-1] == 12
+    assert len(later) < 3
+    one, other = (read(folder / "autoencoder.safetensors") for folder in (whole, broken))
+    assert one.digest == other.digest
+    lines = [[r["step"], r["loss"], r["median_2"]] for r in csv.DictReader((whole / "curve.csv").open())]
+    assert lines == [[r["step"], r["loss"], r["median_2"]] for r in csv.DictReader((broken / "curve.csv").open())]
+
+
+def test_a_training_goes_on_from_anothers_result(tmp_path: Path) -> None:
+    list(train(Training(**SMALL), tmp_path / "one"))
+    file = tmp_path / "one" / "autoencoder.safetensors"
+    again = Training(**SMALL | {"start": str(file), "steps": 4, "lr": 1e-12})
+    list(train(again, tmp_path / "two"))
+    first, second = read(file), read(tmp_path / "two" / "autoencoder.safetensors")
+    assert all(torch.allclose(w, second.weights[name], atol=1e-8) for name, w in first.weights.items())
+    with pytest.raises(ConfigError, match="needed: those of this"):
+        list(train(Training(**SMALL | {"start": str(file), "size": "small"}), tmp_path / "three"))
+
+
+def test_a_folder_of_another_training_is_told(tmp_path: Path) -> None:
+    training = Training(**SMALL | {"checkpoint_seconds": 1e-9})
+    for number, _ in enumerate(train(training, tmp_path)):
+        if number == 1:
+            break
+    with pytest.raises(ConfigError, match="other settings"):
+        list(train(training.model_copy(update={"lr": 1.0}), tmp_path))
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match="remove it to start anew"):
+        list(train(training, tmp_path))
+
+
+def test_a_step_is_a_function_of_seed_and_step() -> None:
+    training = Training(**SMALL)
+    model = fresh(training.space, training.dimensions, training.sampling)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = losses(model, training, 3)
+        torch.manual_seed(2)
+        assert torch.equal(losses(model, training, 3), first)
+    assert not torch.equal(losses(model, training, 4), first)
+
+
+def test_a_space_without_identity_layers_is_trained_too(tmp_path: Path) -> None:
+    training = Training(**SMALL | {"space": Space(width=3, deepest=2, inputs=2, outputs=2, candidates=("tanh",))})
+    assert [r.step for r in train(training, tmp_path)] == [4, 8, 12]
+
+
+# the command
+
+YAML = """
+name: small
+space: {width: 4, deepest: 2, inputs: 1, candidates: [tanh, leaky_relu]}
+size: tiny
+steps: 8
+batch: 8
+probes: 8
+every: 4
+warmup: 2
+validate_on: 16
+test_on: 16
+"""
+
+
+def ask(*command: str, status: int = 0) -> Any:
+    done = CliRunner().invoke(main, ["swat", *command])
+    if done.exit_code != status:
+        raise AssertionError(done.output) from done.exception
+    return done
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(YAML)
+    return "job.yaml"
+
+
+def test_the_command_trains_and_tells(job: str) -> None:
+    done = ask("train-autoencoder", job, "lr=1e-3")
+    assert "step 8/8" in done.stderr
+    assert "runs/small/autoencoder.safetensors: use it as method:" in done.stdout
+    told = json.loads(ask("show", "runs/small/autoencoder.safetensors", "--json").stdout)
+    assert told["digest"] == read(Path("runs/small/autoencoder.safetensors")).digest
+    assert told["training"]["lr"] == 1e-3
+    assert "latent 4 x 32" in ask("show", "runs/small/autoencoder.safetensors").stdout
+    assert "latent 7 x 64" in ask("show").stdout
+
+
+@pytest.mark.slow
+def test_an_autoencoder_is_a_registered_model(job: str) -> None:
+    import mlflow
+
+    done = ask("train-autoencoder", job, "register=spaces")
+    assert "registered as models:/spaces/1" in done.stdout
+    assert "registered as models:/spaces/1" in ask("train-autoencoder", job, "register=spaces").stdout  # the same one
+    mlflow.set_tracking_uri(f"sqlite:///{Path('runs/mlflow.db').resolve()}")
+    folder = Path(mlflow.artifacts.download_artifacts("models:/spaces/1"))
+    again = read(folder / "autoencoder.safetensors")
+    version = mlflow.MlflowClient().get_model_version("spaces", "1")
+    assert version.tags["nasplug.swat.digest"] == again.digest
+    assert json.loads(version.tags["nasplug.swat.sampling"])["weights"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\nsteps: 0", "steps: 0; needed: a whole number >= 1"),
+        ("name: x\nstep: 3", "step"),
+        ("name: x\nsize: huge", "size"),
+        ("name: x\nspace: {candidates: [tank]}", "tank"),
+        ("- 1", "needed: a training"),
+        ("name: [", "not valid YAML"),
+    ],
+)
+def test_what_is_no_training_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    done = ask("train-autoencoder", str(tmp_path / "job.yaml"), status=2)
+    assert done.stderr.startswith("Error: ")
+    assert told in done.stderr
+    with pytest.raises(ConfigError):
+        read_job(tmp_path / "job.yaml")
+
+
+def test_smoothness_is_drawn(tmp_path: Path) -> None:
+    done = ask("smoothness", str(tmp_path / "deep" / "plane.png"), "--neighbours", "20")
+    told = json.loads(done.stdout.splitlines()[0])
+    assert told["change_at_0.1"] < told["change_at_3"]
+    assert (tmp_path / "deep" / "plane.png").read_bytes().startswith(b"\x89PNG")
+    assert "1 to 4" in ask("smoothness", str(tmp_path / "x.png"), "--depth", "9", status=2).stderr
+
+
+@pytest.mark.slow
+def test_the_papers_dimensions_are_built_and_stepped_once() -> None:
+    training = Training(size="gpt2", batch=1, probes=4, across=0.0)
+    model = fresh(PAPER, SIZES["gpt2"], Sampling())
+    assert sum(w.numel() for w in model.weights.values()) > 400e6  # five transformers of 85 million
+    for w in model.weights.values():
+        w.requires_grad_()
+    loss = losses(model, training, 0)
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert all(w.grad is not None and bool(torch.isfinite(w.grad).all()) for w in model.weights.values())
