@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 SLOW_LAWS = ("test_rebuild_in_a_fresh_process", "test_export_law_in_other_runtimes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As packs compute; a second thread makes small steps slower."""
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

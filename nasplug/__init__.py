@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nasplug.contracts import Score as Score
     from nasplug.contracts import SearchMethod as SearchMethod
     from nasplug.contracts import Stochastic as Stochastic
+    from nasplug.contracts import Traced as Traced
     from nasplug.errors import ConfigError as ConfigError
     from nasplug.errors import ContractError as ContractError
     from nasplug.errors import NasplugError as NasplugError
@@ -52,6 +53,7 @@ _HOMES = {
         "Score",
         "SearchMethod",
         "Stochastic",
+        "Traced",
     ),
     "errors": ("ConfigError", "ContractError", "NasplugError", "PluginError"),
     "hookspecs": ("hookimpl",),

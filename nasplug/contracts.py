@@ -24,6 +24,7 @@ __all__ = [
     "Score",
     "SearchMethod",
     "Stochastic",
+    "Traced",
 ]
 
 Params = dict[str, Tensor]
@@ -62,6 +63,16 @@ class SearchMethod(Protocol):
 
     def direct(self, nets: Networks) -> Networks:
         """The same functions with ``blocks`` as plain weights (direct space); identity for most methods."""
+        ...
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A method made from something that has a version of its own, as trained weights: all its networks name it."""
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        """What -> which version of it; part of the lineage of each network."""
         ...
 
 

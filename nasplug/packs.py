@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasplug.config import StudyConfig, Sweep
+from nasplug.contracts import Traced
 from nasplug.discretize import Certificates, better, discretize, finetune, retrain
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, sizes
@@ -271,7 +272,7 @@ def _certified(certificates: Certificates) -> dict[str, Any]:
 
 
 def _owners(parts: Components, nets: Networks, plugins: Plugins) -> str:
-    """Who owns each component and each activation, as JSON."""
+    """Who owns each component and each activation, and what the method was made from, as JSON."""
     study = parts.study
     owners = {"method": plugins.offer("method", study.method.use), "task": plugins.offer("task", study.task.use)}
     for i, penalty in enumerate(study.penalties):
@@ -279,7 +280,10 @@ def _owners(parts: Components, nets: Networks, plugins: Plugins) -> str:
     for i, discretizer in enumerate(study.discretizers):
         owners[f"discretizers.{i}"] = plugins.offer("discretizer", discretizer.use)
     owners |= {f"activation {name}": plugins.offer("activation", name) for name in nets.names}
-    return json.dumps({place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}, sort_keys=True)
+    told = {place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}
+    if isinstance(parts.method, Traced):
+        told |= {f"method.{what}": which for what, which in parts.method.origin.items()}
+    return json.dumps(told, sort_keys=True)
 
 
 def _write_table(

@@ -366,24 +366,37 @@ def fingerprint(
     learn `example_task`.
     """
     registry = load_plugins() if plugins is None else plugins
-    component = registry.build(kind, name, options)
-    if kind == "regularizer":
-        tensors = _made_by_regularizer(component, widths)
-    elif kind == "discretizer":
-        tensors = _made_by_discretizer(component, widths)
-    elif kind == "method":
-        tensors = _made_by_method(component, example_task() if task is None else registry.build("task", *task))
-    elif kind == "task":
-        tensors = _made_by_task(component)
-    elif kind == "activation":
-        tensors = {"values": component(_probe())}
-    else:
-        tensors = {"table": tabulate([component], 11)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as packs compute: products on several threads may round differently from run to run
+    try:
+        tensors = _made(registry, registry.build(kind, name, options), kind, widths, task)
+    finally:
+        torch.set_num_threads(threads)
     digest = hashlib.sha256()
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _made(
+    registry: Plugins,
+    component: Any,
+    kind: str,
+    widths: Sequence[Sequence[int]],
+    task: tuple[str, Mapping[str, Any]] | None,
+) -> dict[str, Tensor]:
+    if kind == "regularizer":
+        return _made_by_regularizer(component, widths)
+    if kind == "discretizer":
+        return _made_by_discretizer(component, widths)
+    if kind == "method":
+        return _made_by_method(component, example_task() if task is None else registry.build("task", *task))
+    if kind == "task":
+        return _made_by_task(component)
+    if kind == "activation":
+        return {"values": component(_probe())}
+    return {"table": tabulate([component], 11)}
 
 
 def _probe() -> Tensor:

@@ -483,6 +483,7 @@ class Tracker:
             "nasplug.pack": _pack_of(name),
             "nasplug.parent_run": self.run,
             "nasplug.method": owners["method"],
+            **{f"nasplug.{place}": which for place, which in owners.items() if place.startswith("method.")},
             **{f"nasplug.{kind}": _listed(owners, kind) for kind in ("penalties", "discretizers") if _listed(owners, kind)},
             "nasplug.plugins": ", ".join(sorted({f"{p['distribution']}=={p['version']}" for p in self.plugins.manifest})),
             "nasplug.task": task.name,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_swat.admm import Admm, admm
 from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
 from nasplug_swat.commands import commands
 from nasplug_swat.levels import Levels, swat_levels
-from nasplug_swat.lineage import name
 from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
 from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.search import Swat, networks_in, swat
@@ -70,13 +65,6 @@ def register_discretizers(register: Register) -> None:
 def register_regularizers(register: Register) -> None:
     """The paper's penalties with their three levels."""
     register("swat_levels", swat_levels)
-
-
-@hookimpl
-def study_started(study: Mapping[str, Any], folder: Path) -> None:
-    """A study of `swat` says which autoencoder it searched with: ``autoencoder.json`` in its folder."""
-    if study["method"]["use"] == "swat":
-        name(study["method"], folder)
 
 
 @hookimpl

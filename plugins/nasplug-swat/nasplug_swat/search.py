@@ -82,6 +82,11 @@ class Swat:
     architecture: ClassVar[frozenset[str]] = frozenset()
 
     @property
+    def origin(self) -> dict[str, str]:
+        """The digest of the autoencoder's weights, space, size and sampling; it sets the scale even of mode ``direct``."""
+        return {"autoencoder": self.autoencoder.digest}
+
+    @property
     def _matrix_shape(self) -> tuple[int, int]:
         return self.autoencoder.space.rows, self.autoencoder.space.columns
 
