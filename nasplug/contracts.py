@@ -130,7 +130,8 @@ class Regularizer(Protocol):
 class Proximal(Regularizer, Protocol):
     """A penalty that moves networks in a step of its own, after the optimizer's: what it drives to 0 is exactly 0.
 
-    Its value is reported, its gradient is not used. It needs a method that is `Holding` the parts it needs.
+    Its value is reported, its gradient is not used. It needs a method that is `Holding` the parts it needs. Once its level has
+    come back to 0 for good, what is exactly 0 stays 0 and the rest trains on without it (debiasing on a fixed support).
     """
 
     def shrink(self, nets: Networks, amount: Tensor) -> Networks:

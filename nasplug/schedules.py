@@ -16,7 +16,7 @@ from nasplug.contracts import Schedule
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
 
-__all__ = ["Track", "constant", "cosine", "geometric", "linear", "step", "tabulate", "track"]
+__all__ = ["Track", "constant", "cosine", "geometric", "linear", "plateau", "step", "tabulate", "track"]
 
 
 def _window(use: str, since: float, until: float) -> None:
@@ -76,6 +76,16 @@ def step(*, at: float = 0.5, before: float = 0.0, after: float = 1.0) -> Schedul
     return lambda progress: after if progress >= at else before
 
 
+def plateau(*, rise: float = 0.4, fall: float = 0.75) -> Schedule:
+    """From 0 in a straight line to 1 at ``rise``, 1 until ``fall``, 0 from there on: a penalty that is taken away again.
+
+    A proximal penalty that is over leaves its zeros frozen (`nasplug.contracts.Proximal`).
+    """
+    _window("plateau", rise, fall)
+    ramp = linear(until=rise)
+    return lambda progress: ramp(progress) if progress < fall else 0.0
+
+
 @hookimpl
 def register_schedules(register: Register) -> None:
     """Our own schedules, registered like a stranger's."""
@@ -84,6 +94,7 @@ def register_schedules(register: Register) -> None:
     register("cosine", cosine)
     register("geometric", geometric)
     register("step", step)
+    register("plateau", plateau)
 
 
 def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:

@@ -393,12 +393,16 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
     once: Callable[..., tuple[Tensor, Tensor]] = step if held is None else alternate
     advance = compile_step(once) if compiled else once
     stochastic = isinstance(search.method, Stochastic) and search.method.stochastic
+    freezing = _freezing(search)
     for t in range(state.step, search.steps):
         batch = batches.at(t).pair
         given = batch if held is None else (batch, held.at(t).pair)
         noise = seeds_of(search.seeds, f"step {t}") if stochastic else None
         levels = tuple(level.at(t) for level in search.levels)
+        support = _support(search, params, t, freezing)
         loss, penalty = advance(search, params, moments, given, search.lr.at(t), search.tau.at(t), levels, noise)
+        for name, mask in support.items():
+            params[name].mul_(mask)
         if isinstance(search.method, Projected):
             params = search.method.project(params, t + 1, search.steps)
         if (t + 1) % every == 0 or t + 1 == search.steps:
@@ -414,6 +418,31 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
                 "valid_error": scores["error"],
             }
             yield Report(t + 1, search.steps, metrics, finite(params), State(params, moments, t + 1, best))
+
+
+def _freezing(search: Search) -> Tensor | None:
+    """The step from which each row's zeros are frozen, long ``(K,)``: all its proximal penalties are over; None without any.
+
+    One that was never above 0 freezes nothing: its row's step is T.
+    """
+    found: Tensor | None = None
+    for regularizer, level in zip(search.penalties, search.levels, strict=True):
+        if isinstance(regularizer, Proximal):
+            steps = torch.arange(1, search.steps + 1, device=level.table.device).unsqueeze(1)
+            after = (steps * (level.table > 0)).amax(0)[level.index]  # (K,): one more than the last step above 0
+            after = torch.where((after > 0) & (level.scale > 0), after, search.steps)
+            found = after if found is None else torch.maximum(found, after)
+    return found
+
+
+@torch.no_grad()
+def _support(search: Search, params: Params, t: int, freezing: Tensor | None) -> Params:
+    """What a step must leave at 0: leaves of ones, and of zeros where a frozen row's leaf is exactly 0; none for most steps."""
+    if freezing is None or t < int(freezing.min()):
+        return {}
+    frozen = freezing <= t  # (K,)
+    held = _holding(search.method).hold(search.method.relax(params, search.tau.at(t)))
+    return {name: ((leaf != 0) | ~column(frozen, leaf)).to(leaf) for name, leaf in held.items()}
 
 
 def _best(search: Search, best: Params, params: Params, t: int, loss: Tensor, nets: Networks) -> Params:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nasplug import schedules
 from nasplug.contracts import Schedule
 from nasplug.errors import ConfigError
-from nasplug.schedules import constant, cosine, geometric, linear, step, tabulate, track
+from nasplug.schedules import constant, cosine, geometric, linear, plateau, step, tabulate, track
 
 few = settings(max_examples=25, deadline=None)
 share = st.floats(0.0, 1.0)
@@ -70,6 +70,12 @@ def test_exact_ends() -> None:
     assert constant(value=-2.5)(0.3) == -2.5
     assert [step(at=0.5, before=1.0, after=4.0)(p) for p in (0.0, 0.49, 0.5, 1.0)] == [1.0, 1.0, 4.0, 4.0]
     assert step(at=0.0)(0.0) == 1.0
+
+
+def test_a_plateau_rises_stays_and_ends() -> None:
+    assert [plateau(rise=0.4, fall=0.75)(p) for p in (0.0, 0.2, 0.4, 0.74, 0.75, 1.0)] == [0.0, 0.5, 1.0, 1.0, 0.0, 0.0]
+    with pytest.raises(ConfigError, match="schedule 'plateau'"):
+        plateau(rise=0.8, fall=0.5)
     assert linear(start=-3.0, end=-1.0)(0.5) == -2.0
 
 
@@ -97,7 +103,14 @@ def test_a_geometric_schedule_never_reaches_zero(start: float, end: float) -> No
 def test_they_are_registered_under_their_names() -> None:
     found: dict[str, Any] = {}
     schedules.register_schedules(found.__setitem__)
-    assert found == {"constant": constant, "linear": linear, "cosine": cosine, "geometric": geometric, "step": step}
+    assert found == {
+        "constant": constant,
+        "linear": linear,
+        "cosine": cosine,
+        "geometric": geometric,
+        "plateau": plateau,
+        "step": step,
+    }
 
 
 # Tables and tracks.

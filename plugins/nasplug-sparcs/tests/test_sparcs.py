@@ -211,6 +211,25 @@ def test_a_proximal_penalty_makes_exact_zeros() -> None:
     assert bool((last.metrics["penalty"] >= 0).all())
 
 
+def test_a_proximal_penalty_that_is_over_leaves_its_zeros_and_frees_the_rest() -> None:
+    """Debiasing on the support that it found; a row whose penalty goes on, or never was, is not frozen."""
+    ramp = {"use": "plateau", "rise": 0.2, "fall": 0.5}
+    penalty = {"use": "eigenvalue", "norm": "l1", "proximal": True, "level": 0.2, "ramp": ramp}
+    task = {"use": "xor", "samples": 60}  # a perceptron cannot: some neurons must stay
+    config = study(task=task, penalties=[penalty], train={"steps": 200, "lr": 0.03, "dtype": "float64"})
+    plugins = load_plugins()
+    pack = Pack("p", {}, {"penalties.0.level": [0.2, 0.0, 0.2]}, config.seed_list, [0, 1, 0])
+    parts = components(config, pack, plugins)
+    search = assemble(parts, pack, plugins)
+    history = {report.step: report.state.params["eigenvalues"].clone() for report in train(search, every=1)}
+    over, end = history[100], history[200]
+    for row in (0, 2):
+        assert bool((over[row] == 0).any())
+        assert bool(((over[row] == 0) == (end[row] == 0)).all())  # the support is what it was
+        assert bool((over[row] != end[row]).any())  # and the rest went on
+    assert bool((end[1] != 0).all())
+
+
 def test_a_proximal_penalty_is_refused_where_nothing_holds_its_parts() -> None:
     pack = Pack("p", {}, {}, [0], [0])
     parts = components(study(), pack, load_plugins())
