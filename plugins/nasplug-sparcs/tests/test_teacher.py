@@ -16,13 +16,13 @@ CONFIG = Path(__file__).parents[3] / "configs" / "papers" / "sparcs_teacher.yaml
 
 @pytest.mark.slow
 def test_the_teachers_neurons_are_found(tmp_path: Path) -> None:
-    given = [f"store={tmp_path}", "mlflow=null", "seeds=3", "discretizers.0.r2=0.999", "discretizers.0.refit=200"]
+    given = [f"store={tmp_path}", "mlflow=null", "seeds=3", "discretizers.0.r2=0.999", "discretizers.0.refit=0"]
     study = Study.from_yaml(CONFIG, given).run("serial")
     rows = study.frame
     assert (rows["layers"] == 1).all()
-    assert (rows["neurons"] == 20).sum() >= 2
-    assert (rows["neurons"] <= 25).all()
-    assert (rows["test_r2"] >= 0.9985).all()
+    assert (rows["neurons"] == 20).all()
+    assert (rows["test_r2"] >= 0.999).all()
+    assert (rows["relaxed_valid_r2"] >= 0.9997).all()  # debiased: the penalty is off on the support that it found
     nets = load_networks(study.folder / "packs" / "p0000")
     directions = orthogonal(torch.tensor([0]), "sparcs/teacher R1", 20, 20)[0].float()
     for k in range(3):
