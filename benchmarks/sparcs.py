@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplug.optimizers import Adam
+from nasplug.packs import arithmetic
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.schedules import constant, track
@@ -124,8 +125,12 @@ def fit(x: list[int], y: list[float]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rounds: to see that it runs")
-    rounds = 3 if parser.parse_args().quick else 15
-    torch.set_num_threads(1)
+    with arithmetic(1):  # as packs compute, and the peer beside them
+        report(3 if parser.parse_args().quick else 15)
+
+
+def report(rounds: int) -> None:
+    """Measure and print."""
     figures: dict[str, float] = {}
     wide, deep = (3, 300, 1), (100,) * 12
     for key, widths, samples, k, compiled in (

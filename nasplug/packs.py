@@ -7,11 +7,13 @@ A pack's folder holds, while it trains, ``checkpoint.safetensors`` (parameters, 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,9 +73,25 @@ def pick_device(device: str, gpus: float) -> str:
     return chosen
 
 
+def _hold_memory(hold: bool) -> None:
+    """Whether what a step lets go stays with the process; glibc alone, elsewhere nothing is done.
+
+    By default glibc maps tensors of more than some megabytes anew at each step, and the kernel clears every page: measured,
+    eager steps of large packs are 1.5 to 3.5 times faster without.
+    """
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        return
+    top_pad, mmap_max, trim_threshold = -2, -4, -1  # names of malloc.h, with its defaults as what is put back
+    libc.mallopt(mmap_max, 0 if hold else 65536)
+    libc.mallopt(trim_threshold, 2**31 - 1 if hold else 128 * 1024)
+    libc.mallopt(top_pad, 64 * 2**20 if hold else 128 * 1024)
+    if not hold:
+        libc.malloc_trim(0)
+
+
 @contextmanager
 def arithmetic(threads: int) -> Iterator[None]:
-    """How packs compute: on ``threads`` threads, and with numbers below 1e-38 as zero.
+    """How packs compute: on ``threads`` threads, with numbers below 1e-38 as zero, in memory that is kept between steps.
 
     A second thread makes small steps slower, and weights that decay to 1e-40 cost a hundredfold. The process's own settings
     are put back afterwards: a notebook that runs a study keeps the arithmetic it had.
@@ -82,9 +100,11 @@ def arithmetic(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
+    _hold_memory(True)
     try:
         yield
     finally:
+        _hold_memory(False)
         torch.set_flush_denormal(flushed)
         torch.set_num_threads(before)
 
