@@ -78,9 +78,7 @@ class Stem(BaseModel):
     """Convolutions one after another: an image ``(C, H, W)`` to features.
 
     Kernels ``(K, C_out, C_in, h, w)`` and biases ``(K, C_out)`` are keyed by layer, 1 to ``len(layers)``. The first layer of a
-    shared batch is one convolution with K C_out channels, the others are one with K groups. Measured on one core, forward and
-    backward, 8 and 16 channels, batch 64, K = 1, 8, 32: with 8 x 8 pixels .5, 3.0, 12 ms, against .9, 6.2, 29 ms for patches
-    as columns and one batched product; with 1 x 40 pixels .5, 2.6, 10 against .4, 1.9, 9.7.
+    shared batch is one convolution with K C_out channels, the others are one with K groups.
 
     Attributes:
         image: channels, rows and columns of what comes in; the task's inputs are read in this order.

@@ -63,8 +63,8 @@ class Mixture:
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
 
-        Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws: four wider starts, up to unit variance
-        of every pre-activation, ended within 7 % of its error on CORNN. All candidates start alike; neurons differ in weights.
+        Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws. All candidates start alike; neurons
+        differ in weights.
         """
         widths = (task.inputs, *self.hidden, task.outputs)
         depth = len(widths) - 1
