@@ -256,8 +256,14 @@ class Decoded:
     sampling: Sampling
 
 
-def decode(autoencoder: Autoencoder, z: Tensor, depth: int) -> Decoded:
-    """Latents ``(K, T, d)`` -> networks with ``depth`` hidden layers, as numbers; ``z`` is put on the sphere first."""
+def decode(autoencoder: Autoencoder, z: Tensor, depth: int, ends: tuple[int, int] | None = None) -> Decoded:
+    """Latents ``(K, T, d)`` -> networks with ``depth`` hidden layers, as numbers; ``z`` is put on the sphere first.
+
+    ``ends``: inputs and outputs; None means those of the space, or the most where they vary.
+
+    Raises:
+        ConfigError: for ends that the space does not have.
+    """
     w, size = autoencoder.weights, autoencoder.size
     name = f"decoder {depth}"
     x = F.layer_norm(z, (size.numbers,))
@@ -265,7 +271,8 @@ def decode(autoencoder: Autoencoder, z: Tensor, depth: int) -> Decoded:
         x = F.linear(x, w[f"{name}/latent"])
     x = _transform(w, name, x, size)
     numbers = F.linear(x, w[f"{name}/head"], w[f"{name}/head/bias"])
-    return Decoded(numbers, depth, autoencoder.space, autoencoder.sampling)
+    space = autoencoder.space.at(*(ends or autoencoder.space.ends))
+    return Decoded(numbers, depth, space, autoencoder.sampling)
 
 
 def networks_of(decoded: Decoded, tau: Tensor | None = None, sharpness: float | Tensor | None = None) -> Networks:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 from torch import Tensor
 
 from nasplug.errors import ConfigError
@@ -22,7 +23,11 @@ __all__ = ["PAPER", "Layout", "Matrices", "Space", "arrange", "deepen", "layout"
 
 
 class Space(BaseModel):
-    """Which networks fit. The defaults are the paper's: 7 neurons, 1 to 4 hidden layers, 2 inputs, 1 output, 3 activations."""
+    """Which networks fit. The defaults are the paper's: 7 neurons, 1 to 4 hidden layers, 2 inputs, 1 output, 3 activations.
+
+    With ``vary`` networks with fewer inputs and outputs fit too; each is of the space `at` its own ends, whose matrices have the
+    same shape.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,6 +36,14 @@ class Space(BaseModel):
     inputs: int = Field(2, ge=1)
     outputs: int = Field(1, ge=1)
     candidates: tuple[str, ...] = Field(("sigmoid", "tanh", "leaky_relu"), min_length=1)
+    vary: bool = Field(False, description="whether networks with fewer inputs and outputs fit too")
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.vary:  # files and digests of spaces that do not vary are what they were before spaces could
+            plain.pop("vary")
+        return plain
 
     @field_validator("candidates")
     @classmethod
@@ -45,14 +58,43 @@ class Space(BaseModel):
         return names
 
     @property
+    def room(self) -> tuple[int, int]:
+        """Inputs and outputs that the matrix has room for."""
+        return self.inputs, self.outputs
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Inputs and outputs, where they do not vary; the most of them, where they do."""
+        return self.inputs, self.outputs
+
+    def fits(self, inputs: int, outputs: int) -> bool:
+        """Whether networks may have these ends."""
+        if self.vary:
+            return 1 <= inputs <= self.inputs and 1 <= outputs <= self.outputs
+        return (inputs, outputs) == self.ends
+
+    def at(self, inputs: int, outputs: int) -> Space:
+        """The networks of this space that have these ends; their matrices are as large as those of the whole space.
+
+        Raises:
+            ConfigError: for ends that the space does not have.
+        """
+        if not self.fits(inputs, outputs):
+            raise ConfigError(f"{inputs} inputs and {outputs} outputs; needed: {self.words}")
+        if not self.vary:
+            return self
+        kept = {name: getattr(self, name) for name in ("width", "deepest", "candidates")}
+        return Slice(inputs=inputs, outputs=outputs, whole=self.room, **kept)
+
+    @property
     def rows(self) -> int:
         """T: tokens, a neuron each."""
-        return max(self.width, self.outputs)
+        return max(self.width, self.room[1])
 
     @property
     def sources(self) -> int:
         """Incoming weights of a hidden neuron, at most."""
-        return max(self.width, self.inputs)
+        return max(self.width, self.room[0])
 
     @property
     def columns(self) -> int:
@@ -62,9 +104,10 @@ class Space(BaseModel):
     @property
     def words(self) -> str:
         """As a person says it."""
+        ends = [f"1 to {n}" if self.vary and n > 1 else str(n) for n in self.ends]
         return (
-            f"{self.inputs} inputs, 1 to {self.deepest} hidden layers of {self.width} neurons of {', '.join(self.candidates)}, "
-            f"{self.outputs} outputs"
+            f"{ends[0]} inputs, 1 to {self.deepest} hidden layers of {self.width} neurons of {', '.join(self.candidates)}, "
+            f"{ends[1]} outputs"
         )
 
     def check_depth(self, depth: int) -> None:
@@ -75,6 +118,17 @@ class Space(BaseModel):
         """
         if not 1 <= depth <= self.deepest:
             raise ConfigError(f"depth={depth}; needed: 1 to {self.deepest} hidden layers, which this space has")
+
+
+class Slice(Space):
+    """The networks with certain ends of a space in which ends vary. See `Space.at`."""
+
+    whole: tuple[int, int]
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Inputs and outputs of the whole space."""
+        return self.whole
 
 
 PAPER = Space()
@@ -143,7 +197,7 @@ class Matrices:
         values: ``(K, T, C)``: weights and biases as they are, activations as points of the simplex, masks in [0, 1];
             0 in the padding.
         depth: L, hidden layers.
-        space: which layout.
+        space: which layout; where ends vary, the space at theirs.
     """
 
     values: Tensor
@@ -161,8 +215,9 @@ def pad(nets: Networks, space: Space) -> Networks:
     """
     depth = nets.depth - 1
     hidden = nets.widths[1:-1]
+    ends = (nets.widths[0], nets.widths[-1])
     problems = []
-    if (nets.widths[0], nets.widths[-1]) != (space.inputs, space.outputs):
+    if not space.fits(*ends):
         problems.append(f"it has {nets.widths[0]} inputs and {nets.widths[-1]} outputs")
     if not 1 <= depth <= space.deepest:
         problems.append(f"it has {depth} hidden layers")
@@ -179,7 +234,7 @@ def pad(nets: Networks, space: Space) -> Networks:
         )
     like = next(iter(nets.blocks.values()))
     k = nets.replicas
-    widths = (space.inputs, *[space.width] * depth, space.outputs)
+    widths = (ends[0], *[space.width] * depth, ends[1])
     place = [space.candidates.index(name) for name in nets.candidates]
     blocks, biases, gates, choices = {}, {}, {}, {}
     for layer in range(1, depth + 2):
@@ -208,6 +263,7 @@ def pack(nets: Networks, space: Space) -> Matrices:
         ConfigError: for networks that do not fit the space, or have values that are not finite.
     """
     nets = pad(nets, space)
+    space = space.at(nets.widths[0], nets.widths[-1])
     depth = nets.depth - 1
     at = layout(space, depth)
     like = nets.blocks[1, 0]
@@ -311,7 +367,7 @@ def deepen(nets: Networks, depth: int, space: Space) -> Networks:
             f"depth={depth}; the networks have {nets.depth - 1} hidden layers: a network cannot be made shallower"
         )
     name, c = _identity(space.candidates)
-    i = space.inputs
+    i = nets.widths[0]
     if depth > nets.depth - 1 and 2 * i > space.width:
         raise ConfigError(f"width {space.width}; needed: {2 * i} neurons, two an input, to pass {i} inputs through a layer")
     while nets.depth - 1 < depth:

@@ -11,7 +11,7 @@ from nasplug.networks import Networks
 from nasplug.replicas import uniform
 from nasplug_swat.representation import Space
 
-__all__ = ["Sampling", "draw"]
+__all__ = ["Sampling", "draw", "draw_ends"]
 
 
 class Sampling(BaseModel):
@@ -40,6 +40,8 @@ class Sampling(BaseModel):
 def draw(space: Space, depth: int, seeds: Tensor, sampling: Sampling = Sampling()) -> Networks:  # noqa: B008 - frozen
     """Random hard networks with ``depth`` hidden layers: ``seeds`` long ``(K,)``; row k depends on its seed alone, float32.
 
+    Where the space's ends vary they have the most inputs and outputs; draw from ``space.at(inputs, outputs)`` for others.
+
     Source: SWAT-NN, section on the sampled networks. We differ: activations are pure (the reference code mixes them by a
     softmax of the one-hot code).
     """
@@ -61,3 +63,11 @@ def draw(space: Space, depth: int, seeds: Tensor, sampling: Sampling = Sampling(
             which = (uniform(seeds, f"swat/activation {layer}", (space.width,)) * len(space.candidates)).long()
             choices[layer] = F.one_hot(which, len(space.candidates)).float()
     return Networks(widths, blocks, biases, gates, choices=choices, candidates=space.candidates)
+
+
+def draw_ends(space: Space, seed: Tensor, stream: str) -> tuple[int, int]:
+    """Inputs and outputs for a batch of networks: the space's, or uniform from 1 on where they vary. ``seed`` long ``(1,)``."""
+    if not space.vary:
+        return space.ends
+    shares = uniform(seed, f"{stream}/ends", (2,))[0].tolist()
+    return 1 + int(shares[0] * space.inputs), 1 + int(shares[1] * space.outputs)

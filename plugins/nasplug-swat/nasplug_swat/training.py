@@ -45,7 +45,7 @@ from nasplug_swat.autoencoder import (
 )
 from nasplug_swat.pictures import curve
 from nasplug_swat.representation import Matrices, Space, deepen, kinds, layout, pack, used
-from nasplug_swat.sampling import Sampling, draw
+from nasplug_swat.sampling import Sampling, draw, draw_ends
 
 __all__ = ["CURVE", "PICTURE", "RESULT", "Progress", "Training", "functional_error", "losses", "scores", "train"]
 
@@ -149,10 +149,12 @@ def losses(autoencoder: Autoencoder, training: Training, step: int, device: str 
     """The training loss of a step: a number, a function of weights, training and step alone.
 
     Per network and decoder ``log1p(functional error) + matrix * reconstruction error``: the decoder of the network's own depth,
-    and for a share of them every deeper one, whose target is the network with identity layers in front.
+    and for a share of them every deeper one, whose target is the network with identity layers in front. Where ends vary, the
+    networks of a step share theirs.
     """
-    space, sampling = training.space, training.sampling
+    sampling = training.sampling
     one = torch.tensor([training.seed], device=device)
+    space = training.space.at(*draw_ends(training.space, one, f"swat/train {step}"))
     x = uniform(one, f"swat/probes {step}", (space.inputs, training.probes), -1.0, 1.0)[0].float()
     base = torch.arange(training.batch, device=device) + training.seed * 2**20
     given: dict[int, tuple[Networks, Tensor, Tensor]] = {}
@@ -173,7 +175,7 @@ def losses(autoencoder: Autoencoder, training: Training, step: int, device: str 
             parts.append((pack(deepen(some, depth, space), space), z[:share], y[:share]))
         target = Matrices(torch.cat([m.values for m, _, _ in parts]), depth, space)
         z, y = torch.cat([z for _, z, _ in parts]), torch.cat([y for _, _, y in parts])
-        decoded = decode(autoencoder, z, depth)
+        decoded = decode(autoencoder, z, depth, space.ends)
         decoded = replace(decoded, numbers=decoded.numbers.float())
         loss = torch.log1p(functional_error(networks_of(decoded), x, y))
         if training.matrix:
@@ -193,20 +195,22 @@ def scores(
 ) -> dict[tuple[int, int], Tensor]:
     """Functional errors of ``networks`` fresh networks a depth through every decoder: ``(depth, decoder) -> (K,)``.
 
-    ``hard``: masks and activations are rounded first. Fresh: seeds that training never draws.
+    Where ends vary, each 32 networks share theirs. ``hard``: masks and activations are rounded first. Fresh: seeds that
+    training never draws.
     """
     space, device = autoencoder.space, autoencoder.weights["encoder/values"].device
     one = torch.tensor([seed], device=device)
-    x = uniform(one, stream + "/probes", (space.inputs, probes), -1.0, 1.0)[0].float()
+    points = uniform(one, stream + "/probes", (space.inputs, probes), -1.0, 1.0)[0].float()
     found: dict[tuple[int, int], Tensor] = {}
     for depth in range(1, space.deepest + 1):
         seeds = seeds_of(torch.arange(networks, device=device) + seed * 2**20, f"{stream} {depth}")
         rows: dict[int, list[Tensor]] = {}
-        for part in torch.split(seeds, 256):
-            nets = draw(space, depth, part, autoencoder.sampling)
-            z, y = latents(autoencoder, pack(nets, space)), forward(nets, x)
+        for number, part in enumerate(torch.split(seeds, 32 if space.vary else 256)):
+            here = space.at(*draw_ends(space, one, f"{stream} {depth} {number}"))
+            nets, x = draw(here, depth, part, autoencoder.sampling), points[: here.inputs]
+            z, y = latents(autoencoder, pack(nets, here)), forward(nets, x)
             for decoder in range(1, space.deepest + 1):
-                made = networks_of(decode(autoencoder, z, decoder))
+                made = networks_of(decode(autoencoder, z, decoder, here.ends))
                 rows.setdefault(decoder, []).append(functional_error(harden(made) if hard else made, x, y))
         found |= {(depth, decoder): torch.cat(errors) for decoder, errors in rows.items()}
     return found

@@ -14,7 +14,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import ACTIVATIONS, Networks, forward, sizes, take
 from nasplug.replicas import uniform
 from nasplug_swat.representation import PAPER, Space, arrange, deepen, kinds, pack, pad, unpack, used
-from nasplug_swat.sampling import Sampling, draw
+from nasplug_swat.sampling import Sampling, draw, draw_ends
 
 torch.set_num_threads(1)
 SEEDS = torch.arange(6)
@@ -53,6 +53,38 @@ def test_there_and_back_is_the_same_bit_by_bit(space: Space, data: st.DataObject
     assert {name: t.shape for name, t in tensors(again).items()} == {name: t.shape for name, t in wanted.items()}
     assert all(torch.equal(t, wanted[name]) for name, t in tensors(again).items())
     assert torch.equal(pack(again, space).values, matrices.values)
+
+
+@given(spaces.filter(lambda space: space.width > 1), st.data())
+@settings(max_examples=30, deadline=None)
+def test_where_ends_vary_all_matrices_are_of_one_size_and_lossless(space: Space, data: st.DataObject) -> None:
+    vary = space.model_copy(update={"vary": True})
+    here = vary.at(data.draw(st.integers(1, space.inputs)), data.draw(st.integers(1, space.outputs)))
+    depth = data.draw(st.integers(1, space.deepest))
+    nets = draw(here, depth, SEEDS)
+    assert (nets.widths[0], nets.widths[-1]) == here.ends
+    matrices = pack(nets, vary)
+    assert matrices.values.shape == (6, space.rows, space.columns)
+    assert matrices.space == here
+    again = unpack(matrices)
+    again.check()
+    assert all(torch.equal(t, tensors(nets)[name]) for name, t in tensors(again).items())
+    beyond = kinds(here, depth) == 0
+    assert not bool(matrices.values[:, beyond].any())
+    assert bool((kinds(here, depth)[kinds(space, depth) == 0] == 0).all())
+
+
+def test_where_ends_vary_each_batch_has_its_own() -> None:
+    space = Space(inputs=3, outputs=2, vary=True)
+    drawn = {draw_ends(space, torch.tensor([seed]), "batch") for seed in range(100)}
+    assert drawn == {(i, o) for i in (1, 2, 3) for o in (1, 2)}
+    assert draw_ends(PAPER, torch.tensor([0]), "batch") == (2, 1)
+    assert space.words.startswith("1 to 3 inputs,")
+    assert space.at(3, 1).words.startswith("3 inputs,")
+    with pytest.raises(ConfigError, match="4 inputs and 1 outputs; needed: 1 to 3 inputs"):
+        space.at(4, 1)
+    with pytest.raises(ConfigError, match="needed: 1 to 3 inputs"):
+        pack(draw(PAPER.model_copy(update={"inputs": 4}), 1, SEEDS), space)
 
 
 def test_the_papers_space() -> None:

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.errors import ConfigError
-from nasplug_swat.autoencoder import SIZES, fresh, read
+from nasplug_swat.autoencoder import SIZES, decode, encode, fresh, networks_of, read
 from nasplug_swat.commands import read_job
 from nasplug_swat.representation import PAPER, Space
-from nasplug_swat.sampling import Sampling
+from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.training import Training, losses, scores, train
 
 torch.set_num_threads(1)
@@ -47,6 +47,23 @@ def test_it_learns(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
     assert [float(row["step"]) for row in rows] == [30, 60]
     assert list(train(training, tmp_path)) == []  # done is done
+
+
+def test_it_learns_networks_whose_ends_vary(tmp_path: Path) -> None:
+    space = Space(width=4, deepest=2, inputs=3, outputs=2, candidates=("tanh", "leaky_relu"), vary=True)
+    size = {"width": 32, "layers": 1, "heads": 2, "latent": 8}
+    training = Training(**SMALL | {"space": space, "size": size, "steps": 150, "batch": 16, "every": 75, "lr": 3e-3})
+    before = scores(fresh(training.space, training.dimensions, training.sampling), 128)
+    list(train(training, tmp_path))
+    done = read(tmp_path / "autoencoder.safetensors")
+    assert done.space == space
+    after = scores(done, 128)
+    assert after[1, 1].log().mean() < before[1, 1].log().mean() - 0.3
+    assert after[1, 2].log().mean() < before[1, 2].log().mean() - 0.3
+    for ends in ((1, 1), (2, 1), (3, 2)):
+        nets = draw(space.at(*ends), 1, torch.arange(4))
+        made = networks_of(decode(done, encode(done, nets), 2, ends))
+        assert made.widths == (ends[0], 4, 4, ends[1])
 
 
 def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
