@@ -28,7 +28,7 @@ from nasplug.networks import ACTIVATIONS
 from nasplug.optimizers import Adam
 from nasplug.replicas import normal, uniform
 from nasplug.schedules import constant, track
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 from nasplug.train import Search, start, step
 from nasplug_mixture import USUAL, Certificate, certificate, certificates, mixture
 
@@ -117,9 +117,7 @@ def teachers(seeds: Tensor) -> Task:
     y = y / y.std(-1, keepdim=True) + 0.1 * normal(seeds, "noise", (1, SAMPLES))
     x = normal(torch.tensor([0]), "x", (INPUTS, SAMPLES))  # (1, I, N)
     split = Split(x.expand(len(seeds), -1, -1).float(), y.float())
-    zeros, one = torch.zeros(INPUTS), torch.zeros(1)
-    names = tuple(f"x{i}" for i in range(INPUTS))
-    return Task("teachers", "regression", "mse", split, split, split, names, ("y",), zeros, zeros + 1, one, one + 1)
+    return unscaled("teachers", (split, split, split))
 
 
 def searched(seeds: Tensor, stops: tuple[int, ...]) -> dict[int, Certificate]:

@@ -33,7 +33,7 @@ from nasplug.optimizers import Adam
 from nasplug.packs import arithmetic
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 from nasplug.train import Search, train
 
 LEVEL = 1e-3
@@ -171,12 +171,7 @@ def packed_steps(work: Workload, k: int) -> Callable[[int], None]:
     """nasplug's own loop (`nasplug.train.train`), compiled, a number of steps at a time."""
     x, y = data(work)
     split = Split(x.T.contiguous(), y.T.contiguous())
-    inputs, outputs = work.widths[0], work.widths[-1]
-    task = Task(
-        "benchmark", "regression", "mse", split, split, split,
-        tuple(f"x{i}" for i in range(inputs)), tuple(f"y{i}" for i in range(outputs)),
-        torch.zeros(inputs), torch.ones(inputs), torch.zeros(outputs), torch.ones(outputs),
-    )  # fmt: skip
+    task = unscaled("benchmark", (split, split, split))
     total = 10**9
 
     class Endless:

@@ -24,7 +24,7 @@ from nasplug.packs import arithmetic
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.schedules import constant, track
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 from nasplug.train import Search, compile_step, start, step
 
 MANY = 64
@@ -40,10 +40,7 @@ def task(widths: tuple[int, ...], samples: int) -> Task:
         return uniform(torch.tensor([0]), name, (size, samples), -1.0, 1.0)[0].float()
 
     split = Split(noise("x", widths[0]), noise("y", widths[-1]))
-    inputs, outputs = torch.zeros(widths[0]), torch.zeros(widths[-1])
-    names = tuple(f"y{i}" for i in range(widths[-1]))
-    features = tuple(f"x{i}" for i in range(widths[0]))
-    return Task("noise", "regression", "mse", split, split, split, features, names, inputs, inputs + 1, outputs, outputs + 1)
+    return unscaled("noise", (split, split, split))
 
 
 class Materialised(nn.Module):

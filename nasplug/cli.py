@@ -120,11 +120,11 @@ def run(config: Path, overrides: tuple[str, ...], runner: str, address: str | No
     if quiet:
         study.run(runner, address=address)  # type: ignore[arg-type]
     else:
-        packs = study.plan()
+        packs = study.check()
         generations = study.generations.sizes
         scale = sum(generations) / max(generations[0], 1)
         with Watcher(int(sum(p.rows for p in packs) * scale), round(len(packs) * scale)) as watcher:
-            study.run(runner, address=address, observers=[watcher])  # type: ignore[arg-type]
+            study.run(runner, address=address, observers=[watcher], packs=packs)  # type: ignore[arg-type]
     if as_json:
         _print_json(_results(study))
     else:

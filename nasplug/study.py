@@ -171,6 +171,7 @@ class Study:
         *,
         address: str | None = None,
         observers: Sequence[object] = (),
+        packs: list[Pack] | None = None,
     ) -> Study:
         """Run what is not done yet, and write results, report and tracking. Running again resumes: nothing is done twice.
 
@@ -178,6 +179,7 @@ class Study:
             runner: ``ray`` (a pack is a Ray Tune trial), ``serial`` (in this process) or a `nasplug.runner.Runner`.
             address: of a Ray cluster; None starts Ray on this machine.
             observers: objects with any of the observer hooks, beside the installed plugins.
+            packs: what `check` just returned, so that the study is not planned again; None: it is checked here.
 
         Raises:
             ConfigError: before any work, for what cannot be run; nothing is written then.
@@ -186,7 +188,7 @@ class Study:
         began = time.perf_counter()
         chosen: Runner = _runner(runner, address)
         chosen.check(self.config)
-        first = self.check()
+        first = self.check() if packs is None else packs
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
             hook = self.plugins.manager.hook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,13 @@ from torch.nn import functional as F
 
 from nasplug.errors import ConfigError
 
-__all__ = ["Kind", "Split", "Task", "stack"]
+__all__ = ["Kind", "Loss", "Split", "Task", "stack", "unscaled"]
 
 Kind = Literal["regression", "binary", "classes"]
 Loss = Literal["mse", "logistic", "cross_entropy"]
+
+USUAL: Mapping[Kind, Loss] = {"regression": "mse", "binary": "logistic", "classes": "cross_entropy"}
+"""The loss of a kind where none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,19 @@ class Split:
     def columns(self, index: Tensor) -> Split:
         """The samples at ``index`` (long, ``(B,)``), in that order."""
         return Split(self.x.index_select(-1, index), self.y.index_select(-1, index))
+
+    def cut(self, held: int) -> tuple[Split, Split, Split]:
+        """In three, in the order they stand: the last ``held`` samples to test, as many before them to validate.
+
+        Raises:
+            ConfigError: where a part would be empty.
+        """
+        n = self.samples
+        if not 1 <= held <= (n - 1) // 2:
+            raise ConfigError(f"{n} samples with {held} to validate and {held} to test; needed: at least one in each of three")
+        ends = itertools.pairwise((0, n - 2 * held, n - held, n))
+        train, valid, test = (Split(self.x[..., a:b].contiguous(), self.y[..., a:b].contiguous()) for a, b in ends)
+        return train, valid, test
 
     def take(self, index: Tensor) -> Split:
         """The data of the networks at ``index`` (long, ``(k,)``): shared data are theirs as they are."""
@@ -216,6 +233,61 @@ class Task:
             raise ConfigError(
                 f"task {self.name!r}: the target is constant on the training split; there is nothing to learn from it"
             )
+
+
+def unscaled(
+    name: str,
+    splits: tuple[Split, Split, Split],
+    *,
+    kind: Kind = "regression",
+    loss: Loss | None = None,
+    features: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    source: str = "",
+) -> Task:
+    """A task whose numbers are learned as they are: every shift 0, every scale 1.
+
+    Args:
+        name: shown in tables and tracking.
+        splits: training, validation and test.
+        kind: see `Task`.
+        loss: see `Task`; None: ``mse``, ``logistic`` or ``cross_entropy``, as the kind has it.
+        features: a name an input; None: x0, x1, ...
+        targets: a name an output of a regression, None: y0, y1, ...; the labels in order of the other kinds, always given.
+        source: where the data came from, in words.
+
+    Raises:
+        ConfigError: for names that are not as many as what they name, or labels without names.
+    """
+    train, valid, test = splits
+    if targets is None:
+        if kind != "regression":
+            raise ConfigError(f"task {name!r}: a {kind} task without targets; needed: the names of its labels, in order")
+        targets = [f"y{i}" for i in range(train.y.shape[-2])]
+    inputs = train.x.shape[-2]
+    outputs = len(targets) if kind == "classes" else train.y.shape[-2]
+    features = [f"x{i}" for i in range(inputs)] if features is None else features
+    wanted = 2 if kind == "binary" else outputs
+    if len(features) != inputs or len(targets) != wanted:
+        raise ConfigError(
+            f"task {name!r}: {len(features)} features and {len(targets)} targets; needed: {inputs} and {wanted}, as in its data"
+        )
+    like = train.x.dtype
+    return Task(
+        name=name,
+        kind=kind,
+        loss=USUAL[kind] if loss is None else loss,
+        train=train,
+        valid=valid,
+        test=test,
+        features=tuple(features),
+        targets=tuple(targets),
+        input_shift=torch.zeros(inputs, dtype=like),
+        input_scale=torch.ones(inputs, dtype=like),
+        output_shift=torch.zeros(outputs, dtype=like),
+        output_scale=torch.ones(outputs, dtype=like),
+        source=source,
+    )
 
 
 def stack(tasks: Sequence[Task], index: Sequence[int]) -> Task:

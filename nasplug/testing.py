@@ -40,7 +40,7 @@ from nasplug.replicas import normal, uniform
 from nasplug.schedules import tabulate
 from nasplug.stems import Convolution, Stem, drawn
 from nasplug.stems import parts as stem_parts
-from nasplug.tasks import Kind, Split, Task, stack
+from nasplug.tasks import Kind, Split, Task, stack, unscaled
 
 __all__ = [
     "ActivationLaws",
@@ -158,26 +158,7 @@ def example_score(widths: tuple[int, ...], samples: int = 16, seed: int = 0) -> 
         return Split(x, torch.sin(2.0 * x[:1] + torch.arange(widths[-1]).unsqueeze(1)))  # (O, B)
 
     train, valid, test = (split(number + 100 * seed, size) for number, size in ((8, 2 * samples), (7, samples), (9, samples)))
-    return ExampleScore(_regression("example score", train, valid, test))
-
-
-def _regression(name: str, train: Split, valid: Split, test: Split) -> Task:
-    inputs, outputs = len(train.x), len(train.y)
-    return Task(
-        name=name,
-        kind="regression",
-        loss="mse",
-        train=train,
-        valid=valid,
-        test=test,
-        features=tuple(f"x{i}" for i in range(inputs)),
-        targets=tuple(f"y{i}" for i in range(outputs)),
-        input_shift=torch.zeros(inputs, dtype=torch.float64),
-        input_scale=torch.ones(inputs, dtype=torch.float64),
-        output_shift=torch.zeros(outputs, dtype=torch.float64),
-        output_scale=torch.ones(outputs, dtype=torch.float64),
-        source="nasplug.testing",
-    )
+    return ExampleScore(unscaled("example score", (train, valid, test), source="nasplug.testing"))
 
 
 def example_task(kind: Kind = "regression", *, seed: int = 0, inputs: int = 3, samples: int = 24) -> Task:
@@ -193,22 +174,8 @@ def example_task(kind: Kind = "regression", *, seed: int = 0, inputs: int = 3, s
         return Split(x, ((value > -0.2).long() + (value > 0.8).long())[0])
 
     train, valid, test = (split(number) for number in range(3))
-    outputs = 1 if kind != "classes" else 3
-    return Task(
-        name=f"example {kind}",
-        kind=kind,
-        loss={"regression": "mse", "binary": "logistic", "classes": "cross_entropy"}[kind],  # type: ignore[arg-type]
-        train=train,
-        valid=valid,
-        test=test,
-        features=tuple(f"x{i}" for i in range(inputs)),
-        targets={"regression": ("y",), "binary": ("no", "yes"), "classes": ("low", "middle", "high")}[kind],
-        input_shift=torch.zeros(inputs, dtype=torch.float64),
-        input_scale=torch.ones(inputs, dtype=torch.float64),
-        output_shift=torch.zeros(outputs, dtype=torch.float64),
-        output_scale=torch.ones(outputs, dtype=torch.float64),
-        source="nasplug.testing",
-    )
+    names: dict[Kind, tuple[str, ...]] = {"regression": ("y",), "binary": ("no", "yes"), "classes": ("low", "middle", "high")}
+    return unscaled(f"example {kind}", (train, valid, test), kind=kind, targets=names[kind], source="nasplug.testing")
 
 
 # What the laws compare.

@@ -196,6 +196,22 @@ def test_run_writes_and_prints_a_study(file: str) -> None:
     assert "12 networks: 12 finished" in again.stdout
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_run_plans_once(file: str, quiet: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[str] = []
+    plan = Study.plan
+
+    def counted(study: Study) -> Any:
+        planned.append(study.config.study)
+        return plan(study)
+
+    monkeypatch.setattr(Study, "plan", counted)
+    ask("run", file, "--runner", "serial", *quiet)
+    assert planned == ["small"]
+    ask("run", file, "--runner", "serial", *quiet)  # goes on
+    assert planned == ["small"] * 2
+
+
 def test_run_in_json_and_quiet(file: str) -> None:
     done = ask("run", file, "--runner", "serial", "--quiet", "--json")
     found = json.loads(done.stdout)

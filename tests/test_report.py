@@ -29,7 +29,7 @@ from nasplug.networks import Edge, Networks, forward
 from nasplug.plugins import Plugins
 from nasplug.replicas import uniform
 from nasplug.study import Study
-from nasplug.tasks import Kind, Loss, Split, Task
+from nasplug.tasks import Kind, Split, Task, unscaled
 
 NASTY = "<script>alert(1)</script>"
 FEATURES = [NASTY, "price ($)", "useless & long " + "x" * 40]
@@ -445,23 +445,9 @@ def synthetic(kind: Kind, samples: int = 300, outputs: int = 3) -> Task:
     x = torch.randn(10, samples, generator=generator)
     score = torch.stack([x[0] - x[1], x[1] - 0.5 * x[0], -x[0]]) + 0.3 * torch.randn(3, samples, generator=generator)
     y = {"classes": score.argmax(0), "binary": (score[:1] > 0).float(), "regression": score[:outputs]}[kind]
-    losses: dict[str, Loss] = {"classes": "cross_entropy", "binary": "logistic", "regression": "mse"}
-    parts = [Split(x[:, i::3], y[..., i::3]) for i in range(3)]
+    train, valid, test = (Split(x[:, i::3], y[..., i::3]) for i in range(3))
     names = {"binary": ("no", "yes"), "classes": ("a", "b", "c"), "regression": tuple("abc"[:outputs])}[kind]
-    return Task(
-        name="made",
-        kind=kind,
-        loss=losses[kind],
-        train=parts[0],
-        valid=parts[1],
-        test=parts[2],
-        features=tuple(f"f{i}" for i in range(10)),
-        targets=names,
-        input_shift=torch.zeros(10),
-        input_scale=torch.ones(10),
-        output_shift=torch.zeros(len(names)),
-        output_scale=torch.ones(len(names)),
-    )
+    return unscaled("made", (train, valid, test), kind=kind, features=[f"f{i}" for i in range(10)], targets=names)
 
 
 @pytest.mark.parametrize("kind", ["binary", "classes", "regression"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ import torch
 from nasplug.errors import ConfigError
 from nasplug.networks import activation
 from nasplug.replicas import normal
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 
 __all__ = ["mixture_teacher"]
 
@@ -52,20 +51,5 @@ def mixture_teacher(
     trained = y[:, : samples - 2 * held]
     y = (y - trained.mean()) / trained.std().clamp(min=1e-12)
     y = y + noise * normal(one, "mixture/teacher noise", (1, samples))[0]
-    at = (0, samples - 2 * held, samples - held, samples)
-    train, valid, test = (Split(x[:, a:b].contiguous(), y[:, a:b].contiguous()) for a, b in itertools.pairwise(at))
-    return Task(
-        name="mixture_teacher",
-        kind="regression",
-        loss="mse",
-        train=train,
-        valid=valid,
-        test=test,
-        features=tuple(f"x{i}" for i in range(inputs)),
-        targets=("y",),
-        input_shift=torch.zeros(inputs, dtype=torch.float64),
-        input_scale=torch.ones(inputs, dtype=torch.float64),
-        output_shift=torch.zeros(1, dtype=torch.float64),
-        output_scale=torch.ones(1, dtype=torch.float64),
-        source=f"teacher of {hidden} units, {' + '.join(activations)}, {samples} points, seed {seed}",
-    )
+    source = f"teacher of {hidden} units, {' + '.join(activations)}, {samples} points, seed {seed}"
+    return unscaled("mixture_teacher", Split(x, y).cut(held), targets=("y",), source=source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from nasplug.errors import ConfigError
 from nasplug.replicas import orthogonal, uniform
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 
 __all__ = ["sparcs_teacher", "sparcs_transition"]
 
@@ -24,27 +23,10 @@ def _rotation(seed: int, stream: str, size: int) -> Tensor:
 
 def _regression(name: str, x: Tensor, y: Tensor, source: str) -> Task:
     """``x (I, N)``, ``y (O, N)`` as they are: 80 % to train, 10 % to validate, 10 % to test."""
-    inputs, outputs, samples = len(x), len(y), x.shape[1]
-    held = samples // 10
-    if held < 1:
+    samples = x.shape[1]
+    if samples < 10:
         raise ConfigError(f"{name}: samples={samples}; needed: at least 10, for three splits")
-    at = (0, samples - 2 * held, samples - held, samples)
-    train, valid, test = (Split(x[:, a:b].contiguous(), y[:, a:b].contiguous()) for a, b in itertools.pairwise(at))
-    return Task(
-        name=name,
-        kind="regression",
-        loss="mse",
-        train=train,
-        valid=valid,
-        test=test,
-        features=tuple(f"x{i}" for i in range(inputs)),
-        targets=tuple(f"y{i}" for i in range(outputs)),
-        input_shift=torch.zeros(inputs, dtype=torch.float64),
-        input_scale=torch.ones(inputs, dtype=torch.float64),
-        output_shift=torch.zeros(outputs, dtype=torch.float64),
-        output_scale=torch.ones(outputs, dtype=torch.float64),
-        source=source,
-    )
+    return unscaled(name, Split(x, y).cut(samples // 10), source=source)
 
 
 def sparcs_teacher(*, inputs: int = 20, samples: int = 25_000, seed: int = 0) -> Task:
