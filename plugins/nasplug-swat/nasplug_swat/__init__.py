@@ -7,9 +7,10 @@ from nasplug_swat.admm import Admm, admm
 from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
 from nasplug_swat.commands import commands
 from nasplug_swat.levels import Levels, swat_levels
+from nasplug_swat.pieces import cut_out, joined, networks_in, swat_piece
 from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
 from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.search import Swat, networks_in, swat
+from nasplug_swat.search import Swat, swat
 from nasplug_swat.training import Training, functional_error, scores, train
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     "admm",
     "arrange",
     "commands",
+    "cut_out",
     "decode",
     "deepen",
     "draw",
     "encode",
     "fresh",
     "functional_error",
+    "joined",
     "load",
     "networks_in",
     "networks_of",
@@ -44,6 +47,7 @@ __all__ = [
     "shipped",
     "swat",
     "swat_levels",
+    "swat_piece",
     "train",
     "unpack",
 ]
@@ -53,6 +57,12 @@ __all__ = [
 def register_search_methods(register: Register) -> None:
     """One name, with its controls as options."""
     register("swat", swat)
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """A piece of a saved network, as data."""
+    register("swat_piece", swat_piece)
 
 
 @hookimpl

@@ -256,13 +256,10 @@ class Decoded:
     sampling: Sampling
 
 
-def decode(autoencoder: Autoencoder, z: Tensor, depth: int, ends: tuple[int, int] | None = None) -> Decoded:
+def decode(autoencoder: Autoencoder, z: Tensor, depth: int, space: Space | None = None) -> Decoded:
     """Latents ``(K, T, d)`` -> networks with ``depth`` hidden layers, as numbers; ``z`` is put on the sphere first.
 
-    ``ends``: inputs and outputs; None means those of the space, or the most where they vary.
-
-    Raises:
-        ConfigError: for ends that the space does not have.
+    ``space``: where ends vary, the autoencoder's space at those wanted; None means the most of them.
     """
     w, size = autoencoder.weights, autoencoder.size
     name = f"decoder {depth}"
@@ -271,8 +268,7 @@ def decode(autoencoder: Autoencoder, z: Tensor, depth: int, ends: tuple[int, int
         x = F.linear(x, w[f"{name}/latent"])
     x = _transform(w, name, x, size)
     numbers = F.linear(x, w[f"{name}/head"], w[f"{name}/head/bias"])
-    space = autoencoder.space.at(*(ends or autoencoder.space.ends))
-    return Decoded(numbers, depth, space, autoencoder.sampling)
+    return Decoded(numbers, depth, space or autoencoder.space, autoencoder.sampling)
 
 
 def networks_of(decoded: Decoded, tau: Tensor | None = None, sharpness: float | Tensor | None = None) -> Networks:

@@ -25,8 +25,8 @@ __all__ = ["PAPER", "Layout", "Matrices", "Space", "arrange", "deepen", "layout"
 class Space(BaseModel):
     """Which networks fit. The defaults are the paper's: 7 neurons, 1 to 4 hidden layers, 2 inputs, 1 output, 3 activations.
 
-    With ``vary`` networks with fewer inputs and outputs fit too; each is of the space `at` its own ends, whose matrices have the
-    same shape.
+    With ``vary`` networks with fewer inputs and outputs fit too; each is of the space `at` its own ends, whose matrices have
+    the same shape.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

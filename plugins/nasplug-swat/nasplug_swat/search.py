@@ -10,18 +10,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nasplug.compact import CompactNetwork
 from nasplug.compact import load as load_network
 from nasplug.contracts import Params, SearchMethod
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward
 from nasplug.replicas import normal
 from nasplug.tasks import Task
-from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, encode, fresh, latents, load, networks_of, normalised
-from nasplug_swat.representation import arrange, deepen, layout, pack
+from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, fresh, latents, load, networks_of, normalised
+from nasplug_swat.pieces import cut_out, networks_in
+from nasplug_swat.representation import Space, arrange, deepen, layout, pack
 from nasplug_swat.sampling import Sampling, draw
 
-__all__ = ["Swat", "networks_in", "swat"]
+__all__ = ["Swat", "swat"]
 
 PACE = 0.01
 """The threshold moves this many times as slowly as the rest: 1e-3 beside 0.1 in SWAT-NN, with one learning rate a row."""
@@ -42,36 +42,12 @@ OPEN = Sampling(weights=1.5, biases=0.5, sparsity=(0.0,), keep=1.0)
 Mode = Literal["latent", "switch", "untrained", "direct"]
 
 
-def networks_in(module: CompactNetwork) -> Networks:
-    """A small module as one row of `Networks`, on all its inputs, without its scaling of inputs and outputs.
-
-    Raises:
-        ConfigError: where a layer is missing from between its blocks (it has a skip block), which this does not read.
-    """
-    record, state = module.record, module.state_dict()
-    widths: list[int] = [record["inputs"], *module.widths[1:]]
-    names = sorted({name for layer in module.activations for name, _ in layer}) or ["tanh"]
-    blocks = {}
-    for to, source in module.edges:
-        w = state[f"weight_{to}_{source}"]
-        if source == 0:
-            whole = w.new_zeros(len(w), widths[0])
-            whole[:, state["kept"]] = w
-            w = whole
-        blocks[to, source] = w.unsqueeze(0)
-    choices = {}
-    for layer, groups in enumerate(module.activations, start=1):
-        which = torch.tensor([names.index(name) for name, count in groups for _ in range(count)], dtype=torch.long)
-        choices[layer] = torch.nn.functional.one_hot(which, len(names)).float().unsqueeze(0)
-    biases = {layer: state[f"bias_{layer}"].unsqueeze(0) for layer in range(1, len(widths))}
-    return Networks(tuple(widths), blocks, biases, choices=choices if len(names) > 1 else {}, candidates=tuple(names))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Swat:
     """See `swat`."""
 
     autoencoder: Autoencoder
+    space: Space
     mode: Mode
     depth: int
     begin: Begin
@@ -88,30 +64,29 @@ class Swat:
 
     @property
     def _matrix_shape(self) -> tuple[int, int]:
-        return self.autoencoder.space.rows, self.autoencoder.space.columns
+        return self.space.rows, self.space.columns
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``latent`` (K, T, d) from N(0, 1) and ``threshold`` (K,) at 0; ``matrix`` (K, T, C) where it will be or is needed.
 
-        With a start the latents are that network's encoding plus N(0, spread). A matrix starts as N(0, 0.3) in units of the
-        sampled networks, with masks just open.
+        With a start the latents are that network's encoding plus N(0, spread), a matrix is that network plus N(0, spread).
+        ``begin: normal`` starts a matrix as N(0, 0.3) in units of the sampled networks, with masks just open.
 
         Raises:
-            ConfigError: for a task with other inputs and outputs than the autoencoder's networks.
+            ConfigError: for a task with other inputs and outputs than the networks.
         """
-        space = self.autoencoder.space
-        if (task.inputs, task.outputs) != (space.inputs, space.outputs):
-            raise ConfigError(
-                f"swat: the task has {task.inputs} inputs and {task.outputs} outputs; this autoencoder's networks have "
-                f"{space.inputs} and {space.outputs}. Take another task, or train an autoencoder of its space "
-                "(`nasplug swat train-autoencoder`)"
-            )
+        if (task.inputs, task.outputs) != self.space.ends:
+            raise ConfigError(self._unfitting(task))
         k = len(seeds)
         params: Params = {"threshold": torch.zeros(k, dtype=torch.float64, device=seeds.device)}
         if self.mode == "direct":
-            params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
+            if self.start is not None:
+                noise = normal(seeds, "swat/matrix", self._matrix_shape)
+                params["matrix"] = self.start.to(noise) + self.spread * noise
+            else:
+                params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
             return params
-        z = normal(seeds, "swat/latent", (space.rows, self.autoencoder.size.numbers))
+        z = normal(seeds, "swat/latent", (self.space.rows, self.autoencoder.size.numbers))
         if self.start is not None:
             z = self.start.to(z) + self.spread * z
         elif self.begin == "open":
@@ -121,9 +96,18 @@ class Swat:
             params["matrix"] = torch.zeros(k, *self._matrix_shape, dtype=torch.float64, device=seeds.device)
         return params
 
+    def _unfitting(self, task: Task) -> str:
+        told = f"swat: the task has {task.inputs} inputs and {task.outputs} outputs; "
+        if self.autoencoder.space.fits(task.inputs, task.outputs):
+            return told + f"the method has ends {list(self.space.ends)}. Write ends: [{task.inputs}, {task.outputs}]"
+        return told + (
+            f"this autoencoder's networks have {self.autoencoder.space.words}. Take another task, or an autoencoder of its "
+            "space (`nasplug swat train-autoencoder`)"
+        )
+
     def _open(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Random networks with all neurons on: their latents, and their matrices as numbers."""
-        matrices = pack(draw(self.autoencoder.space, self.depth, seeds, OPEN), self.autoencoder.space)
+        matrices = pack(draw(self.space, self.depth, seeds, OPEN), self.space)
         here = self.autoencoder.to(seeds.device, torch.float32)
         # One by one: a product of more rows may round differently, and a row must not depend on who shares its pack.
         z = [latents(here, replace(matrices, values=row.unsqueeze(0))) for row in matrices.values]
@@ -132,7 +116,7 @@ class Swat:
     def _small(self, seeds: Tensor) -> Tensor:
         """Numbers from N(0, 0.3), masks just open: gates near sigmoid(3) at sharpness 200, still on its slope."""
         numbers = SPREAD * normal(seeds, "swat/matrix", self._matrix_shape)
-        for column_of_masks in layout(self.autoencoder.space, self.depth).masks.values():
+        for column_of_masks in layout(self.space, self.depth).masks.values():
             numbers[:, :, column_of_masks] = 0.015 + 0.003 / SPREAD * numbers[:, :, column_of_masks]
         return numbers
 
@@ -141,12 +125,12 @@ class Swat:
         if "latent" not in params:
             return params["matrix"]
         z = params["latent"]
-        return decode(self.autoencoder.to(z.device, z.dtype), z, self.depth).numbers
+        return decode(self.autoencoder.to(z.device, z.dtype), z, self.depth, self.space).numbers
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """Decoded, with ``softmax(a / tau)`` over candidates and gates ``sigmoid(s (|W| - t))`` on edges."""
         numbers = self._numbers(params)
-        decoded = Decoded(numbers, self.depth, self.autoencoder.space, self.autoencoder.sampling)
+        decoded = Decoded(numbers, self.depth, self.space, self.autoencoder.sampling)
         tau = tau.clamp(min=SMALLEST)
         if self.sharpness is None:
             sharp: float | Tensor = 4.0 / tau.clamp(min=0.02)
@@ -174,10 +158,21 @@ class Swat:
         return nets
 
 
-def _started(autoencoder: Autoencoder, folder: str, depth: int) -> Tensor:
-    """The latent of a saved network, ``(T, d)``."""
-    nets = arrange(networks_in(load_network(Path(folder).expanduser())), autoencoder.space)
-    return encode(autoencoder, deepen(nets, depth, autoencoder.space))[0]
+def _started(
+    autoencoder: Autoencoder, space: Space, folder: str, piece: tuple[int, int] | None, depth: int, mode: Mode
+) -> Tensor:
+    """A saved network, or a piece of it: its latent ``(T, d)``, or for ``direct`` its matrix ``(T, C)`` as numbers.
+
+    A network with more hidden layers than ``depth`` is encoded as it is: the decoder of ``depth`` makes of it what it can.
+    """
+    nets = networks_in(load_network(Path(folder).expanduser()))
+    if piece is not None:
+        nets = cut_out(nets, *piece)
+    nets = arrange(nets, space)
+    if mode == "direct" or nets.depth - 1 < depth:
+        nets = deepen(nets, depth, space)
+    matrices = pack(nets, space)
+    return (normalised(matrices, autoencoder.sampling) if mode == "direct" else latents(autoencoder, matrices))[0]
 
 
 def swat(
@@ -188,7 +183,9 @@ def swat(
     share: float | None = None,
     sharpness: float | None = 200.0,
     autoencoder: str | None = None,
+    ends: tuple[int, int] | None = None,
     start: str | None = None,
+    piece: tuple[int, int] | None = None,
     spread: float | None = None,
 ) -> SearchMethod:
     """Search in the latent space of a network autoencoder, or in the same matrix without it.
@@ -214,8 +211,11 @@ def swat(
     - ``sharpness``: s; null lets it follow the temperature, ``4 / tau`` up to 200, so that gates are not shut from the start.
     - ``autoencoder``: a file that training wrote; null is the one that comes with the package (2 inputs, 1 to 4 hidden layers
       of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
+    - ``ends``: inputs and outputs of the networks, where the autoencoder's space lets them vary; null means the most.
     - ``start``: the folder of a saved network (``best`` of a study): z starts from its encoding plus ``spread`` (0.1) times a
-      normal draw instead of from N(0, 1). Not for ``direct`` and ``untrained``.
+      normal draw; for ``direct`` the matrix from the network itself, likewise. Not for ``untrained``. A network with more
+      hidden layers than ``depth`` is read by the decoder of ``depth``, not exactly; `direct` cannot start from one.
+    - ``piece``: ``[a, b]``, start from the part of that network from layer a's values to what layer b sums (0: inputs).
 
     Fails: with gates as steep as SWAT-NN's (200) a neuron that starts off stays off, or nearly. The decoder keeps to the
     networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
@@ -236,15 +236,15 @@ def swat(
         raise ConfigError(f"swat: share={share}; needed: 0 < share < 1 (modes latent and direct are the ends)")
     if sharpness is not None and not (math.isfinite(sharpness) and sharpness > 0.0):
         raise ConfigError(f"swat: sharpness={sharpness}; needed: a finite number > 0 (200 in SWAT-NN), or null")
-    if start is not None and mode in ("direct", "untrained"):
-        raise ConfigError(
-            f"swat: start={start} with mode {mode!r}, which does not read it; leave it out or take mode latent or switch"
-        )
-    if start is None and spread is not None:
-        raise ConfigError(f"swat: spread={spread} without a start to spread around; leave it out, or give a start")
+    if start is not None and mode == "untrained":
+        raise ConfigError(f"swat: start={start} with mode {mode!r}, which does not read it; leave it out or take another mode")
+    for name, value in (("spread", spread), ("piece", piece)):
+        if start is None and value is not None:
+            raise ConfigError(f"swat: {name}={value} without a start; leave it out, or give a start")
     if spread is not None and not (math.isfinite(spread) and spread >= 0.0):
         raise ConfigError(f"swat: spread={spread}; needed: a finite number >= 0 (0.1 is near the start, latents have size 1)")
     if mode == "untrained":
         model = fresh(model.space, model.size, model.sampling)
-    latent = None if start is None else _started(model, start, depth)
-    return Swat(model, mode, depth, begin, when, sharpness, latent, 0.1 if spread is None else spread)
+    space = model.space.at(*(ends or model.space.ends))
+    begins = None if start is None else _started(model, space, start, piece, depth, mode)
+    return Swat(model, space, mode, depth, begin, when, sharpness, begins, 0.1 if spread is None else spread)

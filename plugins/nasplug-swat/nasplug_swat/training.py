@@ -175,7 +175,7 @@ def losses(autoencoder: Autoencoder, training: Training, step: int, device: str 
             parts.append((pack(deepen(some, depth, space), space), z[:share], y[:share]))
         target = Matrices(torch.cat([m.values for m, _, _ in parts]), depth, space)
         z, y = torch.cat([z for _, z, _ in parts]), torch.cat([y for _, _, y in parts])
-        decoded = decode(autoencoder, z, depth, space.ends)
+        decoded = decode(autoencoder, z, depth, space)
         decoded = replace(decoded, numbers=decoded.numbers.float())
         loss = torch.log1p(functional_error(networks_of(decoded), x, y))
         if training.matrix:
@@ -210,7 +210,7 @@ def scores(
             nets, x = draw(here, depth, part, autoencoder.sampling), points[: here.inputs]
             z, y = latents(autoencoder, pack(nets, here)), forward(nets, x)
             for decoder in range(1, space.deepest + 1):
-                made = networks_of(decode(autoencoder, z, decoder, here.ends))
+                made = networks_of(decode(autoencoder, z, decoder, here))
                 rows.setdefault(decoder, []).append(functional_error(harden(made) if hard else made, x, y))
         found |= {(depth, decoder): torch.cat(errors) for decoder, errors in rows.items()}
     return found

@@ -11,6 +11,7 @@ import torch
 
 from nasplug import Study
 from nasplug.compact import compact
+from nasplug.compact import load as load_network
 from nasplug.compact import save as save_network
 from nasplug.errors import ConfigError
 from nasplug.networks import alive, forward, harden, take
@@ -18,9 +19,10 @@ from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.testing import SearchMethodLaws, example_task
 from nasplug_swat.autoencoder import SIZES, fresh, load, save
+from nasplug_swat.pieces import networks_in, swat_piece
 from nasplug_swat.representation import PAPER, Space, arrange
 from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.search import networks_in, swat
+from nasplug_swat.search import swat
 
 torch.set_num_threads(1)
 TASK = ("cornn", {"function": "Booth", "train": 60, "test": 20})
@@ -109,6 +111,37 @@ def test_a_start_is_where_the_search_begins(tmp_path: Path) -> None:
     assert not torch.equal(deeper[0], deeper[1])
 
 
+def test_a_start_without_a_decoder_is_the_network_itself(tmp_path: Path) -> None:
+    nets = draw(PAPER, 2, torch.tensor([3]))
+    save_network(compact(nets, 0), tmp_path)
+    x, tau = booth().train.x, torch.full((1,), 0.01)
+    for depth in (2, 3):
+        method = swat(depth=depth, mode="direct", start=str(tmp_path), spread=0.0)
+        params = {name: p.float() for name, p in method.init(booth(), torch.arange(1)).items()}
+        torch.testing.assert_close(forward(harden(method.relax(params, tau)), x), forward(nets, x), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ConfigError, match="cannot be made shallower"):
+        swat(depth=1, mode="direct", start=str(tmp_path))
+
+
+def test_a_search_where_ends_vary_starts_from_a_piece(tmp_path: Path) -> None:
+    space = Space(width=4, deepest=3, inputs=4, outputs=4, vary=True)
+    file = str(tmp_path / "a.safetensors")
+    save(fresh(space, SIZES["tiny"], Sampling()), tmp_path / "a.safetensors")
+    deep = draw(Space(width=4, deepest=5), 5, torch.tensor([1]), Sampling(weights=1.5, keep=1.0, sparsity=(0.0,)))
+    save_network(compact(deep, 0), tmp_path / "deep")
+    widths = load_network(tmp_path / "deep").widths
+    for piece in ((0, 3), (3, 6)):
+        ends = (widths[piece[0]], widths[piece[1]])
+        method = swat(depth=1, autoencoder=file, ends=ends, start=str(tmp_path / "deep"), piece=piece)
+        task = swat_piece(network=str(tmp_path / "deep"), first=piece[0], last=piece[1], train=20, test=5)
+        params = {name: p.float() for name, p in method.init(task.to("cpu", torch.float32), torch.arange(2)).items()}
+        nets = method.relax(params, torch.ones(2))
+        assert nets.widths == (ends[0], 4, ends[1])
+        assert bool(torch.isfinite(forward(nets, task.train.x)).all())
+    with pytest.raises(ConfigError, match=r"Write ends: \[2, 1\]"):
+        swat(depth=1, autoencoder=file).init(booth(), torch.arange(2))
+
+
 def test_a_module_is_read_back_as_networks() -> None:
     nets = draw(PAPER, 3, torch.arange(8))
     x = uniform(torch.tensor([0]), "x", (2, 20), -1.0, 1.0)[0].float()
@@ -153,8 +186,10 @@ def test_a_study_runs_and_names_its_autoencoder(tmp_path: Path) -> None:
         ({"mode": "switch", "share": 0.0}, "0 < share < 1"),
         ({"sharpness": -1.0}, "a finite number > 0"),
         ({"share": 0.5}, "does not read"),
-        ({"mode": "direct", "start": "x"}, "does not read"),
+        ({"mode": "untrained", "start": "x"}, "does not read"),
         ({"spread": 0.1}, "without a start"),
+        ({"piece": [0, 2]}, "without a start"),
+        ({"ends": [3, 1]}, "3 inputs and 1 outputs; needed: 2 inputs"),
         ({"start": "nowhere"}, "does not hold a network"),
         ({"autoencoder": "nowhere"}, "No such file"),
     ],
@@ -172,7 +207,7 @@ def test_a_task_of_another_shape_is_told() -> None:
 def test_an_autoencoder_of_another_space_is_told(tmp_path: Path) -> None:
     save(fresh(Space(width=3, deepest=1, inputs=1), SIZES["tiny"], Sampling()), tmp_path / "a.safetensors")
     method = swat(depth=1, autoencoder=str(tmp_path / "a.safetensors"))
-    with pytest.raises(ConfigError, match="this autoencoder's networks have 1 and 1"):
+    with pytest.raises(ConfigError, match="this autoencoder's networks have 1 inputs"):
         method.init(booth(), torch.arange(2))
 
 

@@ -62,7 +62,7 @@ def test_it_learns_networks_whose_ends_vary(tmp_path: Path) -> None:
     assert after[1, 2].log().mean() < before[1, 2].log().mean() - 0.3
     for ends in ((1, 1), (2, 1), (3, 2)):
         nets = draw(space.at(*ends), 1, torch.arange(4))
-        made = networks_of(decode(done, encode(done, nets), 2, ends))
+        made = networks_of(decode(done, encode(done, nets), 2, space.at(*ends)))
         assert made.widths == (ends[0], 4, 4, ends[1])
 
 

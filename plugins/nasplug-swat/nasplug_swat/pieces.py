@@ -1,0 +1,214 @@
+"""Networks cut between layers, and joined again: what compression by splitting works on (SWAT-NN, F.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasplug.columns import Part, Scale, assemble
+from nasplug.compact import CompactNetwork
+from nasplug.compact import load as load_network
+from nasplug.errors import ConfigError
+from nasplug.networks import Edge, Networks, forward, mixed
+from nasplug.replicas import uniform
+from nasplug.tasks import Task
+
+__all__ = ["cut_out", "in_raw_units", "joined", "networks_in", "rescaled", "swat_piece", "values_at"]
+
+
+def networks_in(module: CompactNetwork) -> Networks:
+    """A small module as one row of `Networks`, on all its inputs, without its scaling of inputs and outputs.
+
+    Raises:
+        ConfigError: for a network with a stem.
+    """
+    if module.stem is not None:
+        raise ConfigError("the network has a stem of convolutions; needed: one without")
+    record, state = module.record, module.state_dict()
+    widths: list[int] = [record["inputs"], *module.widths[1:]]
+    names = sorted({name for layer in module.activations for name, _ in layer}) or ["tanh"]
+    blocks = {}
+    for to, source in module.edges:
+        w = state[f"weight_{to}_{source}"]
+        if source == 0:
+            whole = w.new_zeros(len(w), widths[0])
+            whole[:, state["kept"]] = w
+            w = whole
+        blocks[to, source] = w.unsqueeze(0)
+    choices = {}
+    for layer, groups in enumerate(module.activations, start=1):
+        which = torch.tensor([names.index(name) for name, count in groups for _ in range(count)], dtype=torch.long)
+        choices[layer] = torch.nn.functional.one_hot(which, len(names)).float().unsqueeze(0)
+    biases = {layer: state[f"bias_{layer}"].unsqueeze(0) for layer in range(1, len(widths))}
+    return Networks(tuple(widths), blocks, biases, choices=choices if len(names) > 1 else {}, candidates=tuple(names))
+
+
+def rescaled(nets: Networks, inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> Networks:
+    """The same functions in other units: ``f'(x) = (f(x * c + s) - S) / C`` for inputs ``(s, c)`` and outputs ``(S, C)``.
+
+    Shifts and scales are ``(I,)`` and ``(O,)``. Exact: they go into the blocks that read the inputs or make the outputs.
+    """
+    (shift, scale), (out_shift, out_scale) = inputs, outputs
+    last = nets.depth
+    blocks = {edge: nets.block(edge) for edge in nets.blocks}
+    biases = dict(nets.biases)
+    for (to, source), w in blocks.items():
+        if source == 0:
+            biases[to] = biases.get(to, w.new_zeros(w.shape[:2])) + w @ shift.to(w)
+            blocks[to, source] = w * scale.to(w)
+    for edge, w in blocks.items():
+        if edge[0] == last:
+            blocks[edge] = w / out_scale.to(w).unsqueeze(-1)
+    like = next(iter(blocks.values()))
+    biases[last] = (biases.get(last, like.new_zeros(len(like), nets.widths[-1])) - out_shift.to(like)) / out_scale.to(like)
+    return replace(nets, blocks=blocks, biases=biases, edge_gates={})
+
+
+def in_raw_units(module: CompactNetwork) -> Networks:
+    """A small module as one row of `Networks` from raw features to what its link gets, in float64.
+
+    Raises:
+        ConfigError: for a network with a stem.
+    """
+    nets = networks_in(module).map(torch.Tensor.double)
+    state = module.state_dict()
+    shift, scale = torch.zeros(nets.widths[0]), torch.ones(nets.widths[0])
+    shift[state["kept"]], scale[state["kept"]] = state["input_shift"], state["input_scale"]
+    up, by = state["output_shift"].double(), state["output_scale"].double()
+    return rescaled(nets, (-shift.double() / scale, 1.0 / scale.double()), (-up / by, 1.0 / by))
+
+
+def cut_out(nets: Networks, first: int, last: int) -> Networks:
+    """The functions from the values of layer ``first`` (0: the inputs) to what layer ``last`` sums, before its activation.
+
+    Raises:
+        ConfigError: for layers that are not there or not in this order, or a skip block that passes one of them by.
+    """
+    if not 0 <= first < last <= nets.depth:
+        raise ConfigError(f"layers {first} to {last} of a network whose layers are 0 (inputs) to {nets.depth} (outputs)")
+    if passing := [edge for edge in nets.blocks if any(edge[1] < cut < edge[0] for cut in (first, last))]:
+        raise ConfigError(
+            f"layers {first} to {last} of a network with skip blocks {passing}, which pass one of them by; cut elsewhere"
+        )
+    inside = [edge for edge in nets.blocks if first <= edge[1] and edge[0] <= last]
+    return Networks(
+        widths=nets.widths[first : last + 1],
+        blocks={(to - first, source - first): nets.block((to, source)) for to, source in inside},
+        biases={layer - first: b for layer, b in nets.biases.items() if first < layer <= last},
+        gates={layer - first: g for layer, g in nets.gates.items() if first < layer < last},
+        choices={layer - first: c for layer, c in nets.choices.items() if first < layer < last},
+        candidates=nets.candidates,
+    )
+
+
+def values_at(nets: Networks, x: Tensor, layer: int) -> Tensor:
+    """What the neurons of a layer put out, ``(K, H, B)``, for ``x (I, B)``; of layer 0 that is x, of the last the outputs.
+
+    Raises:
+        ConfigError: as `cut_out`.
+    """
+    if layer == 0:
+        return x.expand(nets.replicas, -1, -1)
+    sums = forward(cut_out(nets, 0, layer), x)
+    if layer == nets.depth:
+        return sums
+    values = mixed(sums, nets.candidates, nets.choices.get(layer))
+    return values * nets.gates[layer].unsqueeze(-1) if layer in nets.gates else values
+
+
+def joined(pieces: Sequence[Networks], between: Sequence[Networks]) -> Networks:
+    """Pieces one after the other, each one's outputs being the sums of a layer that stays: what `cut_out` took apart.
+
+    Args:
+        pieces: P networks, K rows each; the outputs of one are as many as the inputs of the next.
+        between: P - 1 networks of one hidden layer each: the layers that stay, for their activations.
+    """
+    names = tuple(dict.fromkeys(name for nets in (*pieces, *between) for name in nets.candidates))
+
+    def choice(nets: Networks, layer: int) -> Tensor:
+        whole = torch.zeros(nets.replicas, nets.widths[layer], len(names), dtype=next(iter(nets.blocks.values())).dtype)
+        place = [names.index(name) for name in nets.candidates]
+        whole[..., place] = nets.choices[layer].to(whole) if layer in nets.choices else torch.ones(1, dtype=whole.dtype)
+        return whole
+
+    widths: list[int] = [pieces[0].widths[0]]
+    blocks: dict[Edge, Tensor] = {}
+    biases: dict[int, Tensor] = {}
+    gates: dict[int, Tensor] = {}
+    choices: dict[int, Tensor] = {}
+    for number, nets in enumerate(pieces):
+        at = len(widths) - 1  # the layer that this piece reads
+        blocks |= {(to + at, source + at): nets.block((to, source)) for to, source in nets.blocks}
+        biases |= {layer + at: b for layer, b in nets.biases.items()}
+        gates |= {layer + at: g for layer, g in nets.gates.items()}
+        choices |= {layer + at: choice(nets, layer) for layer in range(1, nets.depth)}
+        widths += nets.widths[1:]
+        if number < len(between):
+            choices[len(widths) - 1] = choice(between[number], 1)
+    return Networks(tuple(widths), blocks, biases, gates, choices=choices, candidates=names)
+
+
+def swat_piece(
+    *,
+    network: str,
+    first: int = 0,
+    last: int | None = None,
+    reach: float = 1.0,
+    train: int = 3750,
+    test: int = 1250,
+    valid: float = 0.2,
+    seed: int = 0,
+) -> Task:
+    """What a piece of a saved network does, as data: from the values of one layer to the sums of another.
+
+    ``network`` is the folder of a saved network. Its inputs are drawn uniform on ``[-reach, reach]`` in the units it was
+    trained in (after its own scaling). x: the values of layer ``first`` (0: the inputs), scaled to [-1, 1]; targets: what
+    layer ``last`` (None: the outputs, before a link) sums, scaled to mean 0 and variance 1. ``train`` samples, of which the
+    share ``valid`` is held back, and ``test`` others.
+
+    Raises:
+        ConfigError: for a folder that holds no network, layers that are not there, or counts and shares out of range.
+    """
+    where = "task 'swat_piece'"
+    module = load_network(Path(network).expanduser())
+    nets = in_raw_units(module)
+    end = nets.depth if last is None else last
+    held = round(valid * train)
+    if not (test >= 1 and 1 <= held <= train - 2):
+        raise ConfigError(f"{where}: train={train}, valid={valid}, test={test}; needed: samples in each of the three splits")
+    if not (np.isfinite(reach) and reach > 0.0):
+        raise ConfigError(f"{where}: reach={reach}; needed: a finite number > 0")
+    piece = cut_out(nets, first, end)
+    own_shift, own_scale = torch.zeros(nets.widths[0]).double(), torch.ones(nets.widths[0]).double()
+    state = module.state_dict()
+    own_shift[state["kept"]], own_scale[state["kept"]] = state["input_shift"].double(), state["input_scale"].double()
+    parts = []
+    for stream, count in (("train", train), ("test", test)):
+        x = uniform(torch.tensor([seed]), f"swat/piece {stream}", (nets.widths[0], count), -reach, reach)[0]
+        x = values_at(nets, x * own_scale.unsqueeze(-1) + own_shift.unsqueeze(-1), first)[0]
+        parts.append(Part(x.T.numpy(), forward(piece, x)[0].T.numpy()))
+    given, tested = parts
+    if first == 0:
+        inputs = Scale(own_shift.numpy(), (reach * own_scale).numpy())
+        features: Sequence[str] = module.record["features"]
+    else:
+        inputs = _safe(Scale.box(given.x.min(0), given.x.max(0)))
+        features = [f"neuron {first}.{i + 1}" for i in range(given.x.shape[1])]
+    outputs = _safe(Scale.standard(given.y))
+    names = [f"sum {end}.{i + 1}" for i in range(given.y.shape[1])] if end < nets.depth else None
+    targets = names or [f"output {i + 1}" for i in range(given.y.shape[1])]
+    splits = [Part(given.x[held:], given.y[held:]), Part(given.x[:held], given.y[:held]), tested]
+    source = (
+        f"layers {first} to {end} of the network in {network}, {train} + {test} points in [-{reach:g}, {reach:g}], seed {seed}"
+    )
+    return assemble(f"piece {first}-{end}", "regression", "mse", splits, features, targets, inputs, outputs, source, {})
+
+
+def _safe(scale: Scale) -> Scale:
+    """Columns that do not vary keep their unit."""
+    return Scale(scale.shift, np.where(scale.scale > 1e-9, scale.scale, 1.0))
