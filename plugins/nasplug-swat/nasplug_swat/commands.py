@@ -1,12 +1,13 @@
-"""`nasplug swat ...`: train an autoencoder, look at one, draw how smooth its latent space is."""
+"""`nasplug swat ...`: train an autoencoder, look at one, draw its latent space; compress a network; compare studies."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import click
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from nasplug.checking import check
 from nasplug.config import from_yaml, override
@@ -15,6 +16,8 @@ from nasplug_swat.autoencoder import Autoencoder, load, read
 from nasplug_swat.training import RESULT, Training, train
 
 __all__ = ["Job", "commands", "read_job"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Job(Training):
@@ -34,31 +37,31 @@ class Job(Training):
         return Path(self.store).expanduser() / self.name
 
 
-def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
-    """A training from its YAML file.
+def read_job(path: Path, model: type[Model], overrides: tuple[str, ...] = ()) -> Model:
+    """A training (`Job`) or a compression (`nasplug_swat.compression.Compression`) from its YAML file.
 
     Raises:
-        ConfigError: when the file cannot be read, or is no training.
+        ConfigError: when the file cannot be read, or is something else.
     """
     try:
         raw = from_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a training's YAML file") from None
+        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: holds {raw!r}; needed: a training, a mapping of keys ({', '.join(Job.model_fields)})")
+        raise ConfigError(f"{path}: holds {raw!r}; needed: a mapping of keys ({', '.join(model.model_fields)})")
     for text in overrides:
         override(raw, text)
-    return check(Job, raw)
+    return check(model, raw)
 
 
 def commands() -> click.Command:
-    """The autoencoder of `swat`: train one, look at one, draw its latent space."""
+    """What method `swat` has beside studies."""
     return swat
 
 
 @click.group()
 def swat() -> None:
-    """The autoencoder of method `swat`: train one, look at one, draw its latent space."""
+    """Method `swat`: train an autoencoder, look at one, draw its latent space; compress a network; compare studies."""
 
 
 @swat.command()
@@ -70,7 +73,7 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
 
     OVERRIDES are path=value, for example: steps=500 size=tiny
     """
-    job = read_job(config, overrides)
+    job = read_job(config, Job, overrides)
     for progress in train(job, job.folder):
         if not quiet:
             errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
@@ -164,3 +167,32 @@ def compare(folders: tuple[Path, ...], drawn: Path | None, as_json: bool) -> Non
         drawn.parent.mkdir(parents=True, exist_ok=True)
         picture(found).savefig(drawn, dpi=150)
         click.echo(str(drawn))
+
+
+@swat.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Who runs the packs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+def compress(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "serial"], as_json: bool) -> None:
+    """Make a saved network shallower: split it, search each piece, join them, or go on with that.
+
+    OVERRIDES are path=value, for example: search.seeds=4 cuts=[3]
+    """
+    from nasplug_swat.compression import NETWORK, PICTURE, Compression
+    from nasplug_swat.compression import compress as compressed
+
+    job = read_job(config, Compression, overrides)
+    record = compressed(job, runner=runner, say=lambda text: click.echo(text, err=True)).record
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    before, after = record["before"], record["after"]
+    click.echo(
+        f"{before['hidden_layers']} hidden layers, {before['parameters']} parameters -> {after['hidden_layers']}, "
+        f"{after['parameters']}; {record['seconds']:.0f} s"
+    )
+    for stage in ("joined", "polished"):
+        between = ", ".join(f"layer {cut} {r2:.5f}" for cut, r2 in record[stage]["r2_between"].items())
+        click.echo(f"R2 when {stage}: outputs {record[stage]['r2']:.5f}, {between}")
+    click.echo(f"{job.folder / NETWORK}, {job.folder / PICTURE}")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from nasplug.cli import main
 from nasplug.errors import ConfigError
 from nasplug_swat.autoencoder import SIZES, decode, encode, fresh, networks_of, read
-from nasplug_swat.commands import read_job
+from nasplug_swat.commands import Job, read_job
 from nasplug_swat.representation import PAPER, Space
 from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.training import Training, losses, scores, train
@@ -195,7 +195,7 @@ def test_what_is_no_training_is_told(tmp_path: Path, text: str, told: str) -> No
     assert done.stderr.startswith("Error: ")
     assert told in done.stderr
     with pytest.raises(ConfigError):
-        read_job(tmp_path / "job.yaml")
+        read_job(tmp_path / "job.yaml", Job)
 
 
 def test_smoothness_is_drawn(tmp_path: Path) -> None:

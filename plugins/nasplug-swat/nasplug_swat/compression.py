@@ -1,0 +1,298 @@
+"""A deep network made shallower: split between layers, each piece searched through a shallower decoder, joined, polished."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from nasplug.compact import CompactNetwork, compact
+from nasplug.compact import load as load_network
+from nasplug.compact import save as save_network
+from nasplug.discretize import Frozen, finetune
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks, alive, forward, sizes
+from nasplug.optimizers import Adam
+from nasplug.schedules import Track, tabulate
+from nasplug.study import Study
+from nasplug.tasks import Task
+from nasplug.train import Search
+from nasplug_swat.autoencoder import load
+from nasplug_swat.pieces import cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Compression", "Outcome", "Points", "compress", "planned"]
+
+RECORD, PICTURE, NETWORK = "compression.json", "compression.png", "network"
+
+
+class Points(BaseModel):
+    """Where the two networks shall agree: uniform on ``[-reach, reach]`` in the units that the network was trained in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    reach: float = Field(1.0, gt=0)
+    train: int = Field(3750, ge=4)
+    test: int = Field(1250, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Polish(BaseModel):
+    """Training all of the joined network on the outputs, its zeros kept; 0 steps: none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    steps: int = Field(1000, ge=0)
+    lr: float = Field(1e-3, gt=0)
+
+
+class Compression(BaseModel):
+    """A compression as one YAML file. Everything it writes is in ``<store>/<name>``.
+
+    ``network``: the folder of a saved network. ``cuts``: the hidden layers that stay as they are, in order; each piece between
+    them becomes one of ``depth`` hidden layers (a number, or one a piece). ``begin``: searches start from the ``encoding`` of
+    their piece, or from ``open`` networks. ``search``: sections of a study for the pieces (``method`` takes options of `swat`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120)
+    store: str = Field("runs", min_length=1)
+    network: str = Field(min_length=1)
+    cuts: tuple[int, ...] = Field(min_length=1)
+    depth: int | tuple[int, ...] = 2
+    begin: Literal["encoding", "open"] = "encoding"
+    points: Points = Points()
+    search: dict[str, Any] = Field(default_factory=dict)
+    polish: Polish = Polish()
+
+    @property
+    def folder(self) -> Path:
+        """Everything the compression writes."""
+        return Path(self.store).expanduser() / self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a compression came to: the small network, and what ``compression.json`` says of it."""
+
+    network: CompactNetwork
+    record: Mapping[str, Any]
+
+
+OURS = frozenset({"study", "store", "task"})
+
+
+def planned(job: Compression) -> list[Study]:
+    """The study of each piece, checked: all that can be refused is refused here.
+
+    Raises:
+        ConfigError: for a network that is not there or cannot be cut so, for pieces that the autoencoder has no space for,
+            and whatever a study refuses.
+    """
+    nets = in_raw_units(load_network(Path(job.network).expanduser()))
+    hidden = nets.depth - 1
+    if any(not 1 <= cut <= hidden for cut in job.cuts) or list(job.cuts) != sorted(set(job.cuts)):
+        raise ConfigError(f"cuts: {list(job.cuts)}; needed: hidden layers of the network, 1 to {hidden}, in order")
+    ends = [0, *job.cuts, nets.depth]
+    if 1 in (b - a for a, b in itertools.pairwise(ends)):
+        raise ConfigError(f"cuts: {list(job.cuts)}; needed: a hidden layer at least in each piece of layers 0 to {nets.depth}")
+    depths = (job.depth,) * (len(ends) - 1) if isinstance(job.depth, int) else job.depth
+    if len(depths) != len(ends) - 1:
+        raise ConfigError(f"depth: {list(depths)}; needed: one number, or one a piece ({len(ends) - 1})")
+    if taken := sorted(OURS & set(job.search)):
+        raise ConfigError(f"search: {', '.join(taken)} is set by the compression; leave it out")
+    method = job.search.get("method", {})
+    if not isinstance(method, dict) or (reserved := {"use", "depth", "ends", "start", "piece", "begin"} & set(method)):
+        given = method if not isinstance(method, dict) else ", ".join(sorted(reserved))
+        raise ConfigError(f"search.method: {given}; needed: options of swat that the compression does not set itself")
+    studies = []
+    for number, ((first, last), depth) in enumerate(zip(itertools.pairwise(ends), depths, strict=True), start=1):
+        cut_out(nets, first, last)
+        start = {"start": job.network, "piece": [first, last]} if job.begin == "encoding" else {"begin": "open"}
+        shape = {"depth": depth, "ends": [nets.widths[first], nets.widths[last]]}
+        raw = {
+            "mlflow": None,
+            **job.search,
+            "study": f"piece-{number}",
+            "store": str(job.folder),
+            "task": {"use": "swat_piece", "network": job.network, "first": first, "last": last, **job.points.model_dump()},
+            "method": {"use": "swat", **method, **shape, **start},
+        }
+        study = Study.from_dict(raw)
+        study.check()
+        studies.append(study)
+    return studies
+
+
+def compress(
+    job: Compression, *, runner: Literal["ray", "serial"] = "ray", say: Callable[[str], None] = lambda text: None
+) -> Outcome:
+    """Split, search each piece, join the pieces that fit best on validation data, polish, save.
+
+    Writes beside the pieces' studies ``network/`` (as `nasplug.compact.save`), ``compression.json`` and ``compression.png``.
+    Run again it goes on where it stopped. R2 is on fresh points, pooled over neurons: of the outputs, and of what each layer
+    that stays puts out.
+
+    Raises:
+        ConfigError: as `planned`.
+
+    Source: SWAT-NN, section F.5 (9 hidden layers to 5 through two latents). We differ: pieces keep the sizes of their ends,
+    whatever they are; each is fitted to its piece's outputs; the joined network is polished.
+    """
+    began = time.perf_counter()
+    studies = planned(job)
+    module = load_network(Path(job.network).expanduser())
+    nets = in_raw_units(module)
+    small, rows = [], []
+    for study in studies:
+        say(f"{study.config.study}: layers {study.task.name.removeprefix('piece ')}")
+        frame = study.run(runner).frame
+        finished = frame[frame["status"] == "finished"]
+        best = finished.sort_values("valid_error").iloc[0]
+        rows.append(best)
+        small.append(in_raw_units(study.network(str(best["replica"]))))
+        say(f"  R2 {best['test_r2']:.5f} with {int(best['parameters'])} parameters, of {len(frame)} networks")
+    stays = [cut_out(nets, cut - 1, cut + 1) for cut in job.cuts]
+    whole = joined(small, stays)
+    task = swat_piece(network=job.network, **job.points.model_dump())
+    x, places = _raw(task), list(itertools.accumulate(piece.depth for piece in small[:-1]))
+    stay = dict(zip(job.cuts, places, strict=True))  # a layer that stays -> where it stands in the joined network
+    before = _agreement(x, stay, nets, whole)
+    final = _polished(job, task, whole) if job.polish.steps else whole
+    after = _agreement(x, stay, nets, final)
+    made = _module(final, task, module)
+    record = {
+        "network": str(job.network),
+        "network_digest": _digest(module),
+        "autoencoder": load(studies[0].config.method.options.get("autoencoder")).digest,
+        "replicas": [f"{study.config.study}/{row['replica']}" for study, row in zip(studies, rows, strict=True)],
+        "pieces_r2": [float(row["test_r2"]) for row in rows],
+        "joined": before,
+        "polished": after,
+        "before": _size(nets),
+        "after": _size(final),
+        "seconds": time.perf_counter() - began,
+    }
+    save_network(made, job.folder / NETWORK)
+    (job.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    _figure(x, stay, nets, final, record).savefig(job.folder / PICTURE, dpi=130)
+    return Outcome(made, record)
+
+
+def _raw(task: Task) -> Tensor:
+    """The test inputs in raw units, ``(I, N)``."""
+    shift, scale = _units(task)[0]
+    return task.test.x.double() * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+
+
+def _r2(found: Tensor, wanted: Tensor) -> float:
+    """Pooled over neurons; ``(1, H, B)`` each."""
+    spread = (wanted - wanted.mean(-1, keepdim=True)).square().sum()
+    return float(1.0 - (found - wanted).square().sum() / spread)
+
+
+def _agreement(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Networks) -> dict[str, Any]:
+    between = {str(cut): _r2(values_at(made, x, place), values_at(nets, x, cut)) for cut, place in stay.items()}
+    return {"r2": _r2(forward(made, x), forward(nets, x)), "r2_between": between}
+
+
+def _polished(job: Compression, task: Task, nets: Networks) -> Networks:
+    """Trained on the outputs, in the units of ``task``, its zeros as they are; kept only where validation is better."""
+    inputs, outputs = _units(task)
+    kept = {edge: (nets.block(edge) != 0).double() for edge in nets.blocks}
+    scaled = replace(rescaled(nets, inputs, outputs), edge_gates=kept)
+    here = task.to("cpu", torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    track = Track(tabulate([lambda progress: 1.0], job.polish.steps).to(one), torch.zeros(1, dtype=torch.long), one)
+    search = Search(
+        task=here,
+        method=Frozen(scaled),
+        penalties=(),
+        optimizer=Adam(),
+        seeds=torch.zeros(1, dtype=torch.long),
+        steps=job.polish.steps,
+        lr=track,
+        tau=track,
+        levels=(),
+        batch=min(256, here.train.samples),
+    )
+    tuned = finetune(search, scaled, job.polish.steps, job.polish.lr * one)
+    back = ((-shift / scale, 1.0 / scale) for shift, scale in (inputs, outputs))
+    return rescaled(tuned.map(torch.Tensor.detach), *back)
+
+
+def _units(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Shift and scale of inputs and of outputs, float64."""
+    return (task.input_shift.double(), task.input_scale.double()), (task.output_shift.double(), task.output_scale.double())
+
+
+def _module(nets: Networks, task: Task, like: CompactNetwork) -> CompactNetwork:
+    """The joined network on raw features, with the names and the link of the one it came from."""
+    made = compact(rescaled(nets, *_units(task)), 0, task)
+    state = made.state_dict()
+    module = CompactNetwork({**made.record, **{key: like.record[key] for key in ("link", "targets")}})
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def _size(nets: Networks) -> dict[str, int]:
+    counted = {name: int(value) for name, value in sizes(alive(nets)).items()}
+    return {"hidden_layers": nets.depth - 1, **counted}
+
+
+def _digest(module: CompactNetwork) -> str:
+    h = hashlib.sha256(json.dumps(module.record, sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        h.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return h.hexdigest()
+
+
+def _figure(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Networks, record: Mapping[str, Any]) -> Figure:
+    """Both networks' outputs against each other, and the values of each layer that stays; maps, where there are two inputs."""
+    from matplotlib.figure import Figure
+
+    maps = nets.widths[0] == 2
+    count = (3 if maps else 1) + len(stay)
+    figure = Figure(figsize=(3.1 * count, 3.2), layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    names = [f"{record[key]['hidden_layers']} hidden layers" for key in ("before", "after")]
+    if maps:
+        low, high = x.min(1).values, x.max(1).values
+        axes = [torch.linspace(float(a), float(b), 61, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="xy")).flatten(1)
+        surfaces = [forward(each, grid)[0, 0].view(61, 61).numpy() for each in (nets, made)]
+        extent = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+        least, most = float(surfaces[0].min()), float(surfaces[0].max())
+        for name, surface in zip(names, surfaces, strict=True):
+            panel = panels.pop(0)
+            shown = panel.imshow(surface, origin="lower", extent=extent, aspect="auto", cmap="viridis", vmin=least, vmax=most)
+            panel.set_title(name, fontsize=9)
+        figure.colorbar(shown, ax=panel, label="first output")
+
+    def scatter(found: Tensor, wanted: Tensor, title: str) -> None:
+        panel = panels.pop(0)
+        for one, other in zip(wanted[0], found[0], strict=True):
+            panel.plot(one.numpy(), other.numpy(), ".", markersize=1.5, alpha=0.5)
+        ends = (float(wanted.min()), float(wanted.max()))
+        panel.plot(ends, ends, color="0.3", linewidth=0.8)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlabel(names[0], fontsize=8)
+        panel.set_ylabel(names[1], fontsize=8)
+
+    scatter(forward(made, x), forward(nets, x), f"outputs, R2 {record['polished']['r2']:.4f}")
+    for cut, place in stay.items():
+        r2 = record["polished"]["r2_between"][str(cut)]
+        scatter(values_at(made, x, place), values_at(nets, x, cut), f"neurons of layer {cut}, R2 {r2:.4f}")
+    return figure
