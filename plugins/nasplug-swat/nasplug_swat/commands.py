@@ -1,4 +1,4 @@
-"""`nasplug swat ...`: train an autoencoder, look at one, draw how smooth its latent space is."""
+"""`nasplug swat ...`: train an autoencoder, look at one, draw how smooth its latent space is, compare studies."""
 
 from __future__ import annotations
 
@@ -146,7 +146,9 @@ def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, se
 
 @swat.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--against", default="direct", show_default=True, help="The label that errors are compared with.")
+@click.option(
+    "--against", metavar="LABEL", default="direct", show_default=True, help="The label that errors are compared with."
+)
 @click.option(
     "--functions",
     "rows",
