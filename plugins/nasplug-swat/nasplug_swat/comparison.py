@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from nasplug.config import from_yaml
+from nasplug import Study
 from nasplug.errors import ConfigError, did_you_mean
-from nasplug.results import read
 
 __all__ = ["BEST", "FLOOR", "TIE", "by_depth", "by_function", "in_order", "rows_of", "studies", "table", "told"]
 
@@ -44,61 +43,65 @@ Array = npt.NDArray[np.float64]
 # -- the rows of studies, and their labels -----------------------------------------------------------------------------
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "study.yaml"
-    try:
-        found = from_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}); give the folder of a study that has run, <store>/<study>"
-        ) from None
-    if not isinstance(found, dict) or not isinstance(found.get("method"), dict):
-        raise ConfigError(f"{path} holds no study with a method; give the folder of a study that has run, <store>/<study>")
-    return found
-
-
 def _uses(config: Mapping[str, Any], part: str) -> list[str]:
     return [str(component["use"]) for component in config.get(part) or []]
 
 
-def rows_of(folder: Path) -> pd.DataFrame:
+def _labels(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.Series[Any] | str:
+    method, after = config["method"], "".join(f" + {name}" for name in _uses(config, "discretizers"))
+    varied = frame["method.mode"].astype(str) if "method.mode" in frame else None
+    if method["use"] == "swat":
+        return (varied if varied is not None else str(method.get("mode", "latent"))) + after
+    if varied is not None:
+        return f"{method['use']} " + varied + after
+    return "dense" if not after and not _uses(config, "penalties") else f"{method['use']}{after}"
+
+
+def _depths(frame: pd.DataFrame, method: Mapping[str, Any]) -> pd.Series[Any] | list[int] | int:
+    if method["use"] == "swat":
+        return frame["method.depth"] if "method.depth" in frame else int(method.get("depth", 2))
+    if "method.hidden" in frame:
+        return [len(json.loads(hidden)) for hidden in frame["method.hidden"]]
+    # Of a method without this option: hidden layers that still have a neuron.
+    return len(method["hidden"]) if "hidden" in method else frame["layers"]
+
+
+def _levels(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.Series[Any] | str:
+    penalties = _uses(config, "penalties")
+    if "swat_levels" not in penalties:
+        return NO_LEVEL
+    i = penalties.index("swat_levels")
+    swept = f"penalties.{i}.size"
+    return frame[swept] if swept in frame else str(config["penalties"][i].get("size", "medium"))
+
+
+def rows_of(study: Study) -> pd.DataFrame:
     """A study's finished networks, a row each, with the columns of its table and five more.
 
     ``mode``: its label; ``size``: its level, "-" without one; ``depth``: hidden layers; ``function``; ``error``: test MSE over
     the variance of the test targets, in [0, inf), 1 for the constant predictor.
 
     Raises:
-        ConfigError: for a folder without results or without a network that finished, or a study that is no regression of
-            several functions.
+        ConfigError: for a study without results or without a network that finished, or one that is no regression of several
+            functions.
     """
-    frame, config = read(folder), _config(folder)
+    frame, config = study.frame, study.config.model_dump()
     if missing := [name for name in (FUNCTION, "test_r2") if name not in frame]:
-        raise ConfigError(f"{folder} has no {', '.join(missing)}; needed: a study of regression that varies task.function")
-    frame = frame[(frame["status"] == "finished") & frame["valid_error"].notna()].copy()
-    if frame.empty:
-        raise ConfigError(f"{folder}: no network of it finished; see the column 'status' of its table, and run it again")
-    method, penalties, discretizers = config["method"], _uses(config, "penalties"), _uses(config, "discretizers")
-    names = frame["method.mode"].astype(str) if "method.mode" in frame else str(method.get("mode", "latent"))
-    if method.get("use") == "swat":
-        frame["mode"] = names
-        frame["depth"] = frame["method.depth"] if "method.depth" in frame else method.get("depth", 2)
-    else:
-        bare = not penalties and not discretizers
-        frame["mode"] = (
-            f"{method.get('use')} " + names if "method.mode" in frame else "dense" if bare else str(method.get("use"))
+        raise ConfigError(
+            f"{study.folder} has no {', '.join(missing)}; needed: a study of regression that varies task.function"
         )
-        if "method.hidden" in frame:
-            frame["depth"] = [len(json.loads(hidden)) for hidden in frame["method.hidden"]]
-        else:  # hidden layers that still have a neuron, where a method has no such option
-            frame["depth"] = len(method["hidden"]) if "hidden" in method else frame["layers"]
-    frame["mode"] = frame["mode"] + "".join(f" + {name}" for name in discretizers)
-    level = penalties.index("swat_levels") if "swat_levels" in penalties else None
-    swept = f"penalties.{level}.size"
-    if level is None:
-        frame["size"] = NO_LEVEL
-    else:
-        frame["size"] = frame[swept] if swept in frame else config["penalties"][level].get("size", "medium")
-    return frame.assign(function=frame[FUNCTION], error=1.0 - frame["test_r2"])
+    frame = frame[(frame["status"] == "finished") & frame["valid_error"].notna()]
+    if frame.empty:
+        raise ConfigError(
+            f"{study.folder} has no network that finished; see the column 'status' of its table, and run it again"
+        )
+    return frame.assign(
+        mode=_labels(frame, config),
+        size=_levels(frame, config),
+        depth=_depths(frame, config["method"]),
+        function=frame[FUNCTION],
+        error=1.0 - frame["test_r2"],
+    )
 
 
 def _flat(value: object, path: str) -> dict[str, object]:
@@ -111,16 +114,15 @@ def _flat(value: object, path: str) -> dict[str, object]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, object]:
-    """What a study was run with, but for what the table has in columns."""
+    """What a study was run with, but for what the table has in columns; ``penalties`` are their names."""
     found: dict[str, object] = {}
     for part in ("task", "method", "penalties", "temperature", "discretizers", "train"):
         found |= _flat(config.get(part), part)
-    sizes = {f"penalties.{i}.size" for i, name in enumerate(_uses(config, "penalties")) if name == "swat_levels"}
-    kept = {path: value for path, value in found.items() if path not in COMPARED | IDLE | sizes}
-    return {path: value for path, value in kept.items() if not path.startswith("penalties")} | {
-        "penalties": " + ".join(_uses(config, "penalties")),
-        **{path: value for path, value in kept.items() if path.startswith("penalties.") and not path.endswith(".use")},
-    }
+    penalties = _uses(config, "penalties")
+    named = {f"penalties.{i}.use" for i in range(len(penalties))}
+    levels = {f"penalties.{i}.size" for i, name in enumerate(penalties) if name == "swat_levels"}
+    found["penalties"] = " + ".join(penalties)
+    return {path: value for path, value in found.items() if path not in COMPARED | IDLE | named | levels}
 
 
 def _words(path: str, settings: Mapping[str, object]) -> str:
@@ -129,7 +131,7 @@ def _words(path: str, settings: Mapping[str, object]) -> str:
     if path not in settings:
         return f"default {name}"
     if isinstance(value, Mapping):
-        value = " or ".join(str(one) for part in value.values() for one in (part if isinstance(part, list) else [part]))
+        value = " or ".join(map(str, value.get("choice") or value.get("grid") or ["swept"]))
     if path == "penalties":
         return f"penalties {value}" if value else "no penalties"
     return f"{value} steps" if name == "steps" else f"{name} {'null' if value is None else value}"
@@ -137,7 +139,7 @@ def _words(path: str, settings: Mapping[str, object]) -> str:
 
 def _difference(settings: Mapping[str, object], other: Mapping[str, object]) -> str | None:
     """In words, what a study has that another has not; None where that is nothing, or too much for a label."""
-    paths = [path for path in {**settings, **other} if settings.get(path) != other.get(path)]
+    paths = [path for path in {**settings, **other} if settings.get(path, ...) != other.get(path, ...)]  # None is a value
     if "penalties" in paths:
         paths = [path for path in paths if not path.startswith("penalties.")]
     words = ", ".join(_words(path, settings) for path in paths)
@@ -153,20 +155,22 @@ class _Owner:
 
 
 def studies(folders: Sequence[Path]) -> pd.DataFrame:
-    """`rows_of` several studies together, with labels that tell them apart.
+    """`rows_of` several studies together, from their folders, with labels that tell them apart.
 
     The first folder with a label keeps it. A later one with other settings has them added (``direct, 3000 steps``), or its name
     where that is too long or says nothing. Studies of the same settings are one, unless they have the same rows.
 
     Raises:
-        ConfigError: as `rows_of`, and for a folder that is given twice.
+        ConfigError: as `rows_of`, for a folder that is not a study's, and for one that is given twice.
     """
-    if twice := [str(folder) for i, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:i]]]:
+    whole = [folder.resolve() for folder in folders]
+    if twice := [str(folder) for i, folder in enumerate(folders) if whole[i] in whole[:i]]:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each study's folder once")
     owners: dict[str, _Owner] = {}
     parts = []
-    for folder in folders:
-        frame, settings = rows_of(folder), _settings(_config(folder))
+    for folder in whole:
+        study = Study.open(folder)
+        frame, settings = rows_of(study), _settings(study.config.model_dump())
         for mode, part in frame.groupby("mode", sort=False):
             label, rows = str(mode), set(part[["size", "depth", "function", "seed"]].itertuples(index=False, name=None))
             more = _difference(settings, owners[label].settings) if label in owners else None

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "depths", "draw", "functions", "levels"]
 
 PICTURES = ("functions.png", "levels.png", "depths.png")
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#d55e00", "#000000", "#e69f00", "#56b4e9")
-MARKERS = "o^sDXvP*"
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#d55e00", "#000000", "#e69f00", "#56b4e9", "#8c8c8c")
+MARKERS = "o^sDXvPp"
 INK, RULE = "#3c444d", "#d5d9df"
 ERROR = "test MSE / variance of the target"
 
@@ -62,7 +62,7 @@ def functions(each: pd.DataFrame, against: str = "direct") -> Figure:
     """Error and non-zeros of each function at the chosen depth, sorted by error: `latent` and the baselines (figures 5 and 6).
 
     One level: ``medium`` where it is there, else the first. Where there is no baseline the label ``against`` stands beside
-    `latent`, and all labels are shown where there is no `latent` either.
+    `latent`, and all labels are shown where there is no `latent` either. Errors below 1e-4 stand at 1e-4.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -16,11 +16,12 @@ from click.testing import CliRunner, Result
 from nasplug.cli import main
 from nasplug.errors import ConfigError
 from nasplug.study import Study
-from nasplug_swat.comparison import by_depth, by_function, rows_of, studies, table
+from nasplug_swat.comparison import by_depth, by_function, studies, table
 from nasplug_swat.figures import PICTURES
 
 FUNCTIONS = [f"f{i}" for i in range(12)]
 SWAT: dict[str, Any] = {
+    "study": "made",
     "task": {"use": "cornn", "function": {"choice": FUNCTIONS}},
     "method": {"use": "swat", "mode": {"choice": ["direct", "latent"]}, "depth": {"choice": [1, 2]}},
     "penalties": [{"use": "swat_levels", "level": 1.0, "size": {"choice": ["small", "medium"]}}],
@@ -120,7 +121,7 @@ def test_depth_and_rate_are_chosen_on_validation_data_for_each_function_and_seed
                 wanted = depth == 1 + i % 2 and lr == 0.1
                 what = {"method.mode": "direct", "method.depth": depth, "train.lr": lr, "valid_error": 0.1 if wanted else 0.2}
                 rows.append(row(function, 0.5 if wanted else 0.01, **what))  # the test error would choose otherwise
-    each = by_depth(rows_of(save(tmp_path / "s", BARE, rows)))
+    each = by_depth(studies([save(tmp_path / "s", BARE, rows)]))
     best = only(each, depth="chosen")
     assert len(best) == 12
     assert set(best["train.lr"]) == {0.1}
@@ -184,11 +185,11 @@ def test_baselines_are_labelled_and_stand_beside_every_level(study: Path, tmp_pa
 
 def test_of_another_method_the_depth_is_told_by_its_hidden_layers(tmp_path: Path) -> None:
     rows = [row("f0", 0.1, layers=3)]
-    assert rows_of(save(tmp_path / "a", DENSE, rows))["depth"].tolist() == [2]
-    one = rows_of(save(tmp_path / "b", DENSE | {"method": {"use": "edges"}}, rows))
+    assert studies([save(tmp_path / "a", DENSE, rows)])["depth"].tolist() == [2]
+    one = studies([save(tmp_path / "b", DENSE | {"method": {"use": "edges"}}, rows)])
     assert one[["mode", "size", "depth"]].to_numpy().tolist() == [["dense", "-", 3]]
     config = DENSE | {"penalties": [{"use": "l1", "level": 0.1}], "discretizers": [{"use": "threshold"}]}
-    assert rows_of(save(tmp_path / "c", config, rows))["mode"].tolist() == ["edges + threshold"]
+    assert studies([save(tmp_path / "c", config, rows)])["mode"].tolist() == ["edges + threshold"]
 
 
 def relabelled(config: dict[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -207,7 +208,9 @@ def relabelled(config: dict[str, Any], path: str, value: object) -> dict[str, An
         ("train.steps", 3000, "direct, 3000 steps"),
         ("train.lr", 0.5, "direct, lr 0.5"),
         ("train.lr", {"choice": [1, 2]}, "direct, lr 1 or 2"),
+        ("train.lr", {"log": [0.1, 1.0]}, "direct, lr swept"),
         ("method.begin", "normal", "direct, begin normal"),
+        ("method.sharpness", None, "direct, sharpness null"),  # which is not the default
         ("penalties", [], "direct, no penalties"),
         ("penalties", [{"use": "l1", "level": 0.1}], "direct, penalties l1"),
         ("train", {"steps": 1, "lr": 1, "clip": 1}, "direct, later"),  # too much for a label: the folder's name
@@ -215,7 +218,7 @@ def relabelled(config: dict[str, Any], path: str, value: object) -> dict[str, An
     ],
 )
 def test_a_label_that_is_taken_says_what_differs(tmp_path: Path, path: str, value: object, label: str) -> None:
-    first = relabelled(SWAT, "method.mode", "direct")
+    first = relabelled(SWAT, "method", {"use": "swat", "mode": "direct"})
     rows = [row(f, 0.1, **{"penalties.0.size": "medium"}) for f in FUNCTIONS]
     folders = [save(tmp_path / "first", first, rows), save(tmp_path / "later", relabelled(first, path, value), rows)]
     each = studies(folders)
@@ -226,12 +229,18 @@ def test_a_label_that_is_taken_says_what_differs(tmp_path: Path, path: str, valu
 
 
 def test_parts_of_one_study_are_one(tmp_path: Path) -> None:
-    config = relabelled(SWAT, "method.mode", "direct")
+    config = relabelled(SWAT, "method", {"use": "swat", "mode": "direct"})
     folders = [
-        save(tmp_path / size, relabelled(config, "penalties", [{"use": "swat_levels", "size": size}]), [row("f0", 0.1)])
+        save(
+            tmp_path / size,
+            relabelled(config, "penalties", [{"use": "swat_levels", "level": 1.0, "size": size}]),
+            [row("f0", 0.1)],
+        )
         for size in ("small", "medium")
     ]
-    folders.append(save(tmp_path / "more", relabelled(config, "penalties", [{"use": "swat_levels"}]), [row("f1", 0.1)]))
+    folders.append(
+        save(tmp_path / "more", relabelled(config, "penalties", [{"use": "swat_levels", "level": 1.0}]), [row("f1", 0.1)])
+    )
     found = studies(folders)
     assert found[["mode", "size", "function"]].to_numpy().tolist() == (
         [["direct", "small", "f0"], ["direct", "medium", "f0"], ["direct", "medium", "f1"]]
@@ -239,29 +248,28 @@ def test_parts_of_one_study_are_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_told(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="give the folder of a study that has run"):
-        rows_of(tmp_path / "nowhere")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    done = run(study, empty)
-    assert (done.exit_code, "has no replicas.parquet" in done.stderr) == (2, True)
+    done = run(study, tmp_path / "nowhere")
+    assert (done.exit_code, "nowhere is not a study's folder" in done.stderr) == (2, True)
+    done = run(tmp_path)
+    assert (done.exit_code, f"give one of {study}" in done.stderr) == (2, True)
+    waits = save(tmp_path / "waits", BARE, [])
+    (waits / "replicas.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"has no replicas\.parquet; give the folder of a study that has run"):
+        studies([study, waits])
     one = save(tmp_path / "one", BARE, [{"seed": 0, "test_r2": 0.5, "status": "finished", "valid_error": 0.5}])
     with pytest.raises(ConfigError, match=r"has no task\.function; needed: a study of regression that varies"):
-        rows_of(one)
+        studies([one])
+    labels = save(tmp_path / "labels", BARE, [{name: value for name, value in row("f0", 0.1).items() if name != "test_r2"}])
+    with pytest.raises(ConfigError, match="has no test_r2; needed: a study of regression"):
+        studies([labels])
     failed = save(tmp_path / "failed", BARE, [row("f0", 0.1, status="diverged")])
-    with pytest.raises(ConfigError, match="no network of it finished"):
-        rows_of(failed)
+    with pytest.raises(ConfigError, match="failed has no network that finished"):
+        studies([failed])
     with pytest.raises(ConfigError, match="main: given twice"):
-        studies([study, study.parent / "empty" / ".." / "main"])
+        studies([study, study.parent / "waits" / ".." / "main"])
     (study / "study.yaml").write_text("method: [", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"study\.yaml"):
-        rows_of(study)
-    (study / "study.yaml").write_text("3", encoding="utf-8")
-    with pytest.raises(ConfigError, match="holds no study with a method"):
-        rows_of(study)
-    (study / "study.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"study\.yaml cannot be read"):
-        rows_of(study)
+        studies([study])
 
 
 def test_a_label_that_is_not_there_is_refused_with_those_that_are(study: Path) -> None:
