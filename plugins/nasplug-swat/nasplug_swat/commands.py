@@ -150,23 +150,38 @@ def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, se
 @swat.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--picture", "drawn", type=click.Path(path_type=Path), help="Where to draw errors against sizes (.png, .svg, .pdf)."
+    "--against", metavar="LABEL", default="direct", show_default=True, help="The label that errors are compared with."
+)
+@click.option(
+    "--functions",
+    "rows",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A CSV file to write: a row a function, label, level and depth.",
+)
+@click.option(
+    "--pictures",
+    "drawn",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder to draw functions.png, levels.png and depths.png into.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def compare(folders: tuple[Path, ...], drawn: Path | None, as_json: bool) -> None:
-    """Compare the modes of studies over many functions: FOLDERS are <store>/<study>."""
-    from nasplug_swat.comparison import compare as compared
-    from nasplug_swat.comparison import picture
+def compare(folders: tuple[Path, ...], against: str, rows: Path | None, drawn: Path | None, as_json: bool) -> None:
+    """Compare the modes of studies over many functions, and baselines with them: FOLDERS are <store>/<study>.
 
-    found = compared(folders)
-    if as_json:
-        click.echo(found.to_json(orient="records", indent=2))
-    else:
-        click.echo(found.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    if drawn is not None:
-        drawn.parent.mkdir(parents=True, exist_ok=True)
-        picture(found).savefig(drawn, dpi=150)
-        click.echo(str(drawn))
+    A study's rows are labelled by its mode: latent, switch, untrained, direct; "latent + admm" where a discretizer came after;
+    "dense" for another method without penalties; "direct, 3000 steps" where an earlier folder has "direct".
+    """
+    from nasplug_swat import comparison, figures
+
+    each = comparison.by_function(comparison.studies(folders))
+    found = comparison.table(each, against)
+    click.echo(found.to_json(orient="records", indent=2) if as_json else comparison.told(found))
+    if rows is not None:
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        each.to_csv(rows, index=False)
+        click.echo(str(rows), err=as_json)
+    for path in figures.draw(each, found, drawn, against) if drawn is not None else ():
+        click.echo(str(path), err=as_json)
 
 
 @swat.command()
