@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 FORMAT = "nasplug.swat/1"
+USUAL = "paper-7x64"
 GAIN = 4.0
 """Masks and activations come out of a decoder as numbers near -1 and 1; their logits are this many times that."""
 
@@ -347,21 +348,23 @@ def _cached(path: Path, changed: int) -> Autoencoder:
     return read(path)
 
 
-def shipped() -> Path:
-    """The file that comes with the package: the paper's space, size ``small``."""
-    return Path(str(resources.files("nasplug_swat") / "trained" / "paper-7x64.safetensors"))
+def shipped() -> dict[str, Path]:
+    """The files that come with the package, by name; `USUAL` is the paper's space with a latent as large as 7 x 64."""
+    folder = Path(str(resources.files("nasplug_swat") / "trained"))
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
-def load(path: str | None, where: str = "swat") -> Autoencoder:
-    """The autoencoder at a path, or the shipped one; read once while its file does not change.
+def load(name: str | None, where: str = "swat") -> Autoencoder:
+    """The autoencoder of that name that comes along (None: `USUAL`), or at that path; read once while its file does not change.
 
     Raises:
         ConfigError: as `read`.
     """
-    file = shipped() if path is None else Path(path).expanduser()
+    file = shipped().get(name or USUAL, Path(name or USUAL).expanduser())
     try:
         return _cached(file, file.stat().st_mtime_ns)
     except OSError as error:
         raise ConfigError(
-            f"{where}: autoencoder {file}: {error.strerror}; give the path of a file that training wrote"
+            f"{where}: autoencoder {file}: {error.strerror}; give the path of a file that training wrote, or the name of one "
+            f"that comes along: {', '.join(shipped())}"
         ) from None

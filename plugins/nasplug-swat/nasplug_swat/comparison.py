@@ -48,10 +48,14 @@ def _uses(config: Mapping[str, Any], part: str) -> list[str]:
 
 
 def _labels(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.Series[Any] | str:
-    method, after = config["method"], "".join(f" + {name}" for name in _uses(config, "discretizers"))
+    method = config["method"]
+    after = "".join(f" + {name}" for name in _uses(config, "discretizers"))
     varied = frame["method.mode"].astype(str) if "method.mode" in frame else None
     if method["use"] == "swat":
-        return (varied if varied is not None else str(method.get("mode", "latent"))) + after
+        modes = varied if varied is not None else str(method.get("mode", "latent"))
+        if "method.autoencoder" in frame:
+            modes = modes + frame["method.autoencoder"].map(lambda file: f", {Path(file).stem}")
+        return modes + after
     if varied is not None:
         return f"{method['use']} " + varied + after
     return "dense" if not after and not _uses(config, "penalties") else f"{method['use']}{after}"

@@ -209,8 +209,8 @@ def swat(
       (encoded, where there is a latent). ``normal``, the paper's: z from N(0, 1), which decodes to networks with half of their
       neurons off and weights in [-5, 5]; for ``direct`` a matrix from N(0, 0.3) whose masks are just open.
     - ``sharpness``: s; null lets it follow the temperature, ``4 / tau`` up to 200, so that gates are not shut from the start.
-    - ``autoencoder``: a file that training wrote; null is the one that comes with the package (2 inputs, 1 to 4 hidden layers
-      of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
+    - ``autoencoder``: a file that training wrote, or the name of one that comes with the package; null is ``paper-7x64`` (2
+      inputs, 1 to 4 hidden layers of 7 neurons of sigmoid, tanh, leaky_relu, 1 output).
     - ``ends``: inputs and outputs of the networks, where the autoencoder's space lets them vary; null means the most.
     - ``start``: the folder of a saved network (``best`` of a study): z starts from its encoding plus ``spread`` (0.1) times a
       normal draw; for ``direct`` the matrix from the network itself, likewise. Not for ``untrained``. A network with more

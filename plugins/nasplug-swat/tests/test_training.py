@@ -185,7 +185,7 @@ def test_an_autoencoder_is_a_registered_model(job: str) -> None:
         ("name: x\nstep: 3", "step"),
         ("name: x\nsize: huge", "size"),
         ("name: x\nspace: {candidates: [tank]}", "tank"),
-        ("- 1", "needed: a training"),
+        ("- 1", "needed: a mapping of keys"),
         ("name: [", "not valid YAML"),
     ],
 )
