@@ -31,7 +31,18 @@ from torch import Tensor
 
 from nasplug import networks
 from nasplug.compact import compact, export, load, save
-from nasplug.contracts import Discretizer, Holding, Params, Projected, Proximal, Regularizer, Schedule, Score, SearchMethod
+from nasplug.contracts import (
+    Certifying,
+    Discretizer,
+    Holding,
+    Params,
+    Projected,
+    Proximal,
+    Regularizer,
+    Schedule,
+    Score,
+    SearchMethod,
+)
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import PARTS, Edge, Networks
 from nasplug.optimizers import Adam
@@ -746,6 +757,25 @@ class DiscretizerLaws(_NeedsLaws):
             for case in self.broken(nets, 1):
                 dirty = _calm("isolation law, a broken row", component, case, self.score(case))
                 _same(_others(_tensors(dirty), 1), _others(clean, 1), "isolation law")
+
+    def test_certified(self) -> None:
+        """`Certifying` alone: ``certified`` makes what the call makes, and says of each network a verdict in plain data."""
+        component = self.component()
+        if not isinstance(component, Certifying):
+            return
+        for nets in self.examples():
+            for case in (nets, *self.broken(nets, 1)):
+                after, found = _calm("certificate law", component.certified, case, self.score(case))
+                _same(_tensors(after), _tensors(component(case, self.score(case))), "certificate law, against the call")
+                assert len(found) == nets.replicas, f"certificate law: {len(found)} for {nets.replicas} networks"
+                for one in found:
+                    wanted = isinstance(one.get("verdict"), str) and isinstance(one.get("sites"), list)
+                    assert wanted, f"certificate law: needed verdict, a text, and sites, a list; it has {sorted(one)}"
+                    try:
+                        back = json.loads(json.dumps(one, allow_nan=False))
+                    except (TypeError, ValueError) as error:
+                        raise AssertionError(f"certificate law: not plain data: {error}") from error
+                    assert back == one, "certificate law: it changes on its way through JSON"
 
     def test_needs_are_enough(self) -> None:
         """Networks with the declared parts and no others (blocks always exist) can be made hard."""

@@ -81,9 +81,9 @@ class Cut:
 class Sure(Cut):
     """Cuts, and is certain."""
 
-    def certify(self, nets: Networks, score: Callable[[Networks], Tensor]) -> list[dict[str, Any]]:
+    def certified(self, nets: Networks, score: Callable[[Networks], Tensor]) -> tuple[Networks, list[dict[str, Any]]]:
         sites = [{"layer": 1, "margins": [0.25, -1.0], "passes": True, "by": {"relu": 0.5}}]
-        return [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
+        return self(nets, score), [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
 
 
 class Offers:
