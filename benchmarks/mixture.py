@@ -17,12 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from rounds import measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -160,14 +159,7 @@ def race(rounds: int) -> dict[str, float]:
         "eager": (packed(search, False), PACKED),
         "compiled": (packed(search, True), PACKED),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 3):
-        for name, (once, networks) in sides.items():
-            began = time.perf_counter()
-            once()
-            if turn >= 3:
-                seconds[name].append((time.perf_counter() - began) / networks)
-    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    return measure(sides, rounds, warm=3)
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ import argparse
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from rounds import measure
 from torch import Tensor, nn
 
 from nasplug.optimizers import Adam
@@ -97,18 +97,6 @@ def pack(widths: tuple[int, ...], samples: int, k: int, form: str = "auto", comp
         advance(search, state.params, state.moments, batch, lr, tau, (), None)
 
     return once
-
-
-def measure(sides: dict[str, tuple[Callable[[], None], int]], rounds: int) -> dict[str, float]:
-    """Median milliseconds a network and step, sides interleaved; ``name -> (step, networks)``."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 2):
-        for name, (once, networks) in sides.items():
-            began = time.perf_counter()
-            once()
-            if turn >= 2:
-                seconds[name].append((time.perf_counter() - began) / networks)
-    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
 def fit(x: list[int], y: list[float]) -> tuple[float, float]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from rounds import measure
 
 from nasplug.optimizers import Adam
 from nasplug.plugins import load_plugins
@@ -42,18 +41,6 @@ def pack(k: int, mode: str) -> Callable[[], None]:
         step(search, state.params, state.moments, batch, lr, tau, levels, None)
 
     return once
-
-
-def measure(sides: dict[str, tuple[Callable[[], None], int]], rounds: int) -> dict[str, float]:
-    """Median milliseconds a network and step, sides interleaved; ``name -> (step, networks)``."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 2):
-        for name, (once, networks) in sides.items():
-            began = time.perf_counter()
-            once()
-            if turn >= 2:
-                seconds[name].append((time.perf_counter() - began) / networks)
-    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:

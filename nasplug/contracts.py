@@ -191,11 +191,12 @@ class Choosy(Discretizer, Protocol):
 class Certifying(Discretizer, Protocol):
     """A discretizer that can also say, of each network, how far its decision is proven."""
 
-    def certify(self, nets: Networks, score: Score) -> Sequence[Mapping[str, Any]]:
-        """What it finds in the networks it is about to harden: K mappings of plain data.
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
+        """What calling it gives, and what it found in the networks on the way: K mappings of plain data.
 
-        Each holds ``verdict`` (text: what is certain, and within which scope), ``sites`` (a list of plain mappings, one a
-        decision) and any numbers: those become columns of the study.
+        One call for both: what a decision and its certificate share is computed once. Each mapping holds ``verdict`` (text:
+        what is certain, and within which scope), ``sites`` (a list of plain mappings, one a decision) and any numbers: those
+        become columns of the study.
         """
         ...
 

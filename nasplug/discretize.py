@@ -121,13 +121,14 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer]) 
     certificates: Certificates = ()
     for discretizer in discretizers:
         if isinstance(discretizer, Certifying) and not certificates:
-            certificates = discretizer.certify(nets, score)
+            harder, certificates = discretizer.certified(nets, score)
             if len(certificates) != nets.replicas or not all("verdict" in one for one in certificates):
                 raise ContractError(
                     f"discretizer {discretizer!r} gave {len(certificates)} certificates for {nets.replicas} networks; it must "
                     "give each one, with a verdict"
                 )
-        harder = discretizer(nets, score)
+        else:
+            harder = discretizer(nets, score)
         if harder.replicas != nets.replicas or harder.widths != nets.widths:
             raise ContractError(
                 f"discretizer {discretizer!r} returned {harder.replicas} networks of widths {harder.widths} for "

@@ -302,17 +302,23 @@ def _number(value: Any) -> str:
     return str(value)
 
 
-def _columns(task: Task, axes: Sequence[Axis], frame: pd.DataFrame) -> list[Column]:
-    labels = task.kind != "regression"
+def _columns(study: Finished, task: Task, frame: pd.DataFrame) -> list[Column]:
+    """The columns of a table of networks; ``task`` is that of all of them, or of one where the study varies its task."""
+    axes, labels = study.axes, task.kind != "regression"  # data sets of one study are of one kind
+    swept = bool(task_places(axes))
 
     def error(part: str) -> Callable[[Any], str]:
         def cell(row: Any) -> str:
             value = float(row[f"{part}_error"])
             if not labels:
                 return f"{value:.4g}"
-            return f"{100 * value:.2f} ± {100 * task.standard_error(value, getattr(task, part)):.2f}"
+            own = study.task_of(str(row["replica"])) if swept else task  # each data set has its own N
+            return f"{100 * value:.2f} ± {100 * own.standard_error(value, getattr(own, part)):.2f}"
 
         return cell
+
+    def samples(part: str, words: str) -> str:
+        return f"{words} samples of its data set" if swept else f"{getattr(task, part).samples:,} {words} samples"
 
     def plain(name: str) -> Callable[[Any], str]:
         return lambda row: _number(row[name])
@@ -324,12 +330,12 @@ def _columns(task: Task, axes: Sequence[Axis], frame: pd.DataFrame) -> list[Colu
     found = [
         Column("edges", "weights on a path from an input to an output", whole("edges")),
         Column("neurons", "hidden neurons", whole("neurons")),
-        Column("inputs", f"features in use, of {task.inputs}", whole("inputs")),
+        Column("inputs", "features in use" + ("" if swept else f", of {task.inputs}"), whole("inputs")),
         Column("params", "edges plus biases that are not zero", whole("parameters")),
-        Column("valid error" + (" %" if labels else ""), f"{unit}, {task.valid.samples:,} validation samples", error("valid")),
+        Column("valid error" + (" %" if labels else ""), f"{unit}, {samples('valid', 'validation')}", error("valid")),
         Column(
             "test error" + (" %" if labels else ""),
-            f"{unit}, {task.test.samples:,} test samples; never used to choose",
+            f"{unit}, {samples('test', 'test')}; never used to choose",
             error("test"),
         ),
     ]
@@ -350,7 +356,7 @@ def front_table(study: Finished) -> Table:
     shown = _thinned(front, chosen, ROWS)
     rest = "" if len(shown) == len(front) else f"{len(shown)} of {len(front)} networks; all are in {study.folder / 'front.csv'}"
     table = Table(title=f"Front of {study.config.study!r}: no network is both smaller and better (▶ chosen)", caption=rest)
-    columns = _columns(study.task_of(chosen), study.axes, frame)
+    columns = _columns(study, study.task_of(chosen), frame)
     table.add_column("")
     for column in columns:
         table.add_column(column.heading, justify="left" if column.heading == "replica" else "right", no_wrap=True)
@@ -372,7 +378,7 @@ def choices_table(study: Finished) -> Table:
     each = study.choices().sort_values(task_places(study.axes), kind="stable")
     rest = "" if len(each) <= ROWS else f"{ROWS} of {len(each)} data sets; all are in {study.folder / 'choices.csv'}"
     table = Table(title="Each data set's own: errors of different data sets do not compare", caption=rest)
-    columns = _columns(study.task, study.axes, each)
+    columns = _columns(study, study.task, each)
     for column in columns:
         table.add_column(column.heading, justify="left" if column.heading == "replica" else "right", no_wrap=True)
     for _, cells in _listed(each.head(ROWS), columns, ""):
@@ -431,7 +437,7 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     for name in ("front", "network"):
         save_png(figures[name], folder / f"{name}.png")  # type: ignore[arg-type]
     front.drop(columns="owners", errors="ignore").to_csv(folder / "front.csv", index=False)
-    columns = _columns(task, axes, frame)
+    columns = _columns(study, task, frame)
     places = task_places(axes)
     each = study.choices() if places else None
     if each is not None:

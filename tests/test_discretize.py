@@ -275,7 +275,7 @@ class Witness(Cut):
 
     short: int = 0
 
-    def certify(self, nets: Networks, score: Score) -> list[dict[str, Any]]:
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, list[dict[str, Any]]]:
         nearly = torch.stack([(gate > 0.6).sum((1, 2)) for gate in nets.edge_gates.values()]).sum(0).tolist()
         loss = score(nets).tolist()
         found = [
@@ -287,7 +287,7 @@ class Witness(Cut):
             }
             for count, value in zip(nearly, loss, strict=True)
         ]
-        return found[self.short :]
+        return self(nets, score), found[self.short :]
 
 
 def test_the_first_that_certifies_is_asked_about_what_it_is_given() -> None:

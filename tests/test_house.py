@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = {path.name: path for path in (ROOT / "nasplug").glob("*.py") if path.name != "__init__.py"}
-DOORS = {"ray": "runner.py", "mlflow": "tracking.py", "pytest": "testing.py"}
+HOUSE = ROOT / "nasplug"
+MODULES = {path.name: [path] for path in HOUSE.glob("*.py") if path.name != "__init__.py"}
+MODULES |= {f"{path.parent.name}/": sorted(path.parent.rglob("*.py")) for path in HOUSE.glob("*/__init__.py")}
+"""Name on the map -> files: a package is one module with rooms."""
+
+DOORS = {"ray": "runner.py", "mlflow": "tracking.py", "pytest": "testing/"}
 """Heavy packages, and the one module that may import each."""
 
 PUBLIC = {
@@ -29,7 +34,7 @@ PUBLIC = {
 }
 """What a plugin may import of nasplug, besides the names of the package itself."""
 
-LINE = re.compile(r"^\s*(\d+)\s+(\w+\.py)\s+(\S.*)$")
+LINE = re.compile(r"^\s*(\d+)\s+(\w+(?:\.py|/))\s+(\S.*)$")
 
 
 def house_map(text: str) -> dict[str, int]:
@@ -39,7 +44,7 @@ def house_map(text: str) -> dict[str, int]:
     floors: dict[str, int] = {}
     for line in block[1].splitlines():
         found = LINE.match(line)
-        assert found is not None, f"not '<floor> <module>.py  words': {line!r}"
+        assert found is not None, f"not '<floor> <module>.py  words' or '<floor> <package>/  words': {line!r}"
         assert found[2] not in floors, f"{found[2]} is on the map twice"
         floors[found[2]] = int(found[1])
     return floors
@@ -67,7 +72,9 @@ def imports(path: Path) -> set[str]:
 def ours(name: str) -> str | None:
     """The module of nasplug that a dotted name is in."""
     parts = name.split(".")
-    return f"{parts[1]}.py" if parts[0] == "nasplug" and len(parts) > 1 and f"{parts[1]}.py" in MODULES else None
+    if parts[0] != "nasplug" or len(parts) == 1:
+        return None
+    return next((f"{parts[1]}{end}" for end in (".py", "/") if f"{parts[1]}{end}" in MODULES), None)
 
 
 FLOORS = house_map((ROOT / "README.md").read_text(encoding="utf-8"))
@@ -80,14 +87,36 @@ def test_the_map_names_every_module_and_no_other() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_imports_only_from_below(module: str) -> None:
-    below = {name: FLOORS[name] for full in imports(MODULES[module]) if (name := ours(full)) is not None}
-    wrong = {name: floor for name, floor in below.items() if floor >= FLOORS[module]}
-    assert not wrong, f"{module} is on floor {FLOORS[module]} and imports from {wrong}"
+    for path in MODULES[module]:
+        below = {name: FLOORS[name] for full in imports(path) if (name := ours(full)) is not None}
+        if module.endswith("/"):
+            below.pop(module, None)  # rooms have an order of their own: the next test
+        wrong = {name: floor for name, floor in below.items() if floor >= FLOORS[module]}
+        assert not wrong, f"{path.relative_to(HOUSE)} is on floor {FLOORS[module]} and imports from {wrong}"
+
+
+@pytest.mark.parametrize("package", sorted(name for name in MODULES if name.endswith("/")))
+def test_the_rooms_of_a_package_import_in_one_direction(package: str) -> None:
+    """Each room is on a floor of its own; the package's own file, which lists what is public, is on top."""
+    rooms = {path.stem: path for path in MODULES[package]}
+    within = f"nasplug.{package[:-1]}."
+    below = {
+        room: {full.removeprefix(within).split(".")[0] for full in imports(path) if full.startswith(within)}
+        for room, path in rooms.items()
+    }
+    assert set().union(*below.values()) <= set(rooms), "a room imports from the package's own file"
+    order = list(TopologicalSorter(below).static_order())  # CycleError where there is none
+    assert set(order) == set(rooms)
+    assert below["__init__"]
 
 
 @pytest.mark.parametrize("package", sorted(DOORS))
 def test_a_heavy_package_has_one_door(package: str) -> None:
-    users = {name for name, path in MODULES.items() if any(full.split(".")[0] == package for full in imports(path))}
+    users = {
+        name
+        for name, paths in MODULES.items()
+        if any(full.split(".")[0] == package for path in paths for full in imports(path))
+    }
     assert users == {DOORS[package]}
 
 
@@ -95,7 +124,7 @@ def test_a_heavy_package_has_one_door(package: str) -> None:
 def test_a_plugin_has_no_more_rights_than_a_strangers(path: Path) -> None:
     for full in imports(path):
         parts = full.split(".")
-        if parts[0] == "nasplug" and len(parts) > 1 and f"{parts[1]}.py" in MODULES:
+        if ours(full) is not None:
             assert parts[1] in PUBLIC, f"{full} is not of a public module ({', '.join(sorted(PUBLIC))})"
             assert not any(part.startswith("_") for part in parts[1:]), f"{full} is private"
         package = path.relative_to(ROOT / "plugins").parts[1]
@@ -109,14 +138,15 @@ def test_there_are_plugins_to_look_at() -> None:
 
 # the reader itself
 
-BLOCK = "# x\nThe house map\n\n```text\n 0 errors.py    words\n12 plan.py      words\n```\n"
+BLOCK = "# x\nThe house map\n\n```text\n 0 errors.py    words\n12 plan.py      words\n13 testing/     words\n```\n"
 
 
 def test_the_reader_of_maps() -> None:
-    assert house_map(BLOCK) == {"errors.py": 0, "plan.py": 12}
+    assert house_map(BLOCK) == {"errors.py": 0, "plan.py": 12, "testing/": 13}
     for broken, told in (
         (BLOCK.replace("house map", "plan"), "no fenced block"),
         (BLOCK.replace("12 plan", "plan"), "not '<floor>"),
+        (BLOCK.replace("testing/", "testing"), "not '<floor>"),
         (BLOCK.replace("plan", "errors"), "twice"),
     ):
         with pytest.raises(AssertionError, match=told):
@@ -144,9 +174,5 @@ def inside():
         "json",
         "nasplug.hookspecs",
     }
-    assert [ours(n) for n in ("nasplug.errors.ConfigError", "nasplug.plan", "nasplug.Networks", "os")] == [
-        "errors.py",
-        "plan.py",
-        None,
-        None,
-    ]
+    names = ("nasplug.errors.ConfigError", "nasplug.plan", "nasplug.testing.laws.Laws", "nasplug.Networks", "os")
+    assert [ours(n) for n in names] == ["errors.py", "plan.py", "testing/", None, None]

@@ -81,9 +81,9 @@ class Cut:
 class Sure(Cut):
     """Cuts, and is certain."""
 
-    def certify(self, nets: Networks, score: Callable[[Networks], Tensor]) -> list[dict[str, Any]]:
+    def certified(self, nets: Networks, score: Callable[[Networks], Tensor]) -> tuple[Networks, list[dict[str, Any]]]:
         sites = [{"layer": 1, "margins": [0.25, -1.0], "passes": True, "by": {"relu": 0.5}}]
-        return [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
+        return self(nets, score), [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
 
 
 class Offers:
@@ -112,8 +112,8 @@ def plugins() -> Plugins:
     return found
 
 
-def study(folder: Path, target: str = "label", discretizer: str = "cut", retrain: int = 0) -> Study:
-    """32 networks in 2 packs on 200 samples of 3 features, of which the third says nothing."""
+def study(folder: Path, target: str = "label", discretizer: str = "cut", retrain: int = 0, parts: Sequence[int] = ()) -> Study:
+    """32 networks in 2 packs on 200 samples of 3 features, of which the third says nothing; or on the first of them, swept."""
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 3))
     frame = pd.DataFrame(x, columns=FEATURES)
@@ -122,10 +122,14 @@ def study(folder: Path, target: str = "label", discretizer: str = "cut", retrain
     frame["amount"] = score
     path = folder / "data.csv"
     frame.to_csv(path, index=False)
+    files = [str(folder / f"first {rows}.csv") for rows in parts]
+    for file, rows in zip(files, parts, strict=True):
+        frame[:rows].to_csv(file, index=False)
+    where = {"choice": files} if files else str(path)
     raw = {
         "study": f"small-{target}",
         "store": str(folder),
-        "task": {"use": "table", "path": str(path), "target": target, "features": FEATURES},
+        "task": {"use": "table", "path": where, "target": target, "features": FEATURES},
         "method": {"use": "plain", "hidden": {"choice": [2, 4]}},
         "penalties": [{"use": "size", "level": {"log": [1e-4, 1.0], "points": 8}}],
         "discretizers": [{"use": discretizer}],
@@ -207,6 +211,26 @@ def test_the_table_of_the_front_has_the_numbers(labels: Study) -> None:
         assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n) ** 0.5:.2f}"
         assert f"{row['penalties.0.level']:.3g}" in line
         assert str(row["method.hidden"]) in line
+
+
+def test_each_data_set_has_its_own_standard_error(tmp_path: Path) -> None:
+    done = study(tmp_path, parts=[200, 60])
+    each = done.choices()
+    n = {name: done.task_of(name).test.samples for name in (*each["replica"], *done.front()["replica"])}
+    assert set(n.values()) == {40, 12}
+    console = Console(width=250, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for table in (report.front_table(done), report.choices_table(done)):
+        console.print(table)
+    said = console.export_text().splitlines()
+    text = page(done)
+    assert "test samples of its data set" in text
+    listed = [c for c in cells(text) if c and c[-1] in n]
+    assert len(listed) == len(done.front()) + len(each)
+    errors = {row["replica"]: row["test_error"] for frame in (each, done.front()) for _, row in frame.iterrows()}
+    for line in listed:
+        e = errors[line[-1]]
+        assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n[line[-1]]) ** 0.5:.2f}"
+        assert any(line[-1] in row and line[5] in row for row in said)
 
 
 def test_the_chosen_network_is_marked_once(labels: Study) -> None:

@@ -349,6 +349,44 @@ class AsManyScoringsAsRows(Rounding):
         return super().__call__(nets, score)
 
 
+class Certifies(Rounding):
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, list[dict[str, object]]]:
+        return self(nets, score), [{"verdict": "rounded", "sites": [], **self.more()} for _ in range(nets.replicas)]
+
+    def more(self) -> dict[str, object]:
+        return {"gap": 0.5}
+
+
+class CertifiesOther(Certifies):
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, list[dict[str, object]]]:
+        return nets, super().certified(nets, score)[1]
+
+
+class CertifiesTooFew(Certifies):
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, list[dict[str, object]]]:
+        return self(nets, score), super().certified(nets, score)[1][1:]
+
+
+class CertifiesWithoutWords(Certifies):
+    def more(self) -> dict[str, object]:
+        return {"verdict": None}
+
+
+class CertifiesNan(Certifies):
+    def more(self) -> dict[str, object]:
+        return {"gap": math.nan}
+
+
+class CertifiesTuples(Certifies):
+    def more(self) -> dict[str, object]:
+        return {"margins": (1.0, 2.0)}
+
+
+def test_a_lawful_certifying_discretizer_passes() -> None:
+    for law in sorted(laws("discretizer") - SLOW):
+        getattr(kit("discretizer", documented(Certifies)), law)()
+
+
 class InPlace(Rounding):
     def gate(self, g: Tensor) -> Tensor:
         return g.copy_(super().gate(g))
@@ -640,6 +678,11 @@ BROKEN: list[Case] = [
     ("discretizer", "test_scores_all_rows_at_once", OneByOne, r"packs of \[1, 2\] rows"),
     ("discretizer", "test_scores_all_rows_at_once", AsManyScoringsAsRows, "3 scorings for 2 rows, 7 for 6"),
     ("discretizer", "test_changes_nothing", InPlace, "its input"),
+    ("discretizer", "test_certified", CertifiesOther, "certificate law, against the call"),
+    ("discretizer", "test_certified", CertifiesTooFew, "3 for 4 networks"),
+    ("discretizer", "test_certified", CertifiesWithoutWords, "needed verdict, a text"),
+    ("discretizer", "test_certified", CertifiesNan, "not plain data"),
+    ("discretizer", "test_certified", CertifiesTuples, "changes on its way"),
     ("schedule", "test_values_are_finite_numbers", endless, "inf at progress 1.0"),
     ("schedule", "test_values_are_finite_numbers", tensors, "a Tensor"),
     ("schedule", "test_progress_is_all_it_knows", ratchet, "no state"),

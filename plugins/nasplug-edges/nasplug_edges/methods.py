@@ -29,7 +29,7 @@ Mode = Literal["annealed", "gated", "l1", "snap"]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Plain weights that start as `torch.nn.Linear`'s: mode ``l1``."""
+    """Plain weights that start as `torch.nn.Linear`'s: mode ``l1``. The other modes are this one with something changed."""
 
     skeleton: Skeleton
     architecture: ClassVar[frozenset[str]] = frozenset()
@@ -47,34 +47,20 @@ class Plain:
         return forward(nets, x)
 
     def direct(self, nets: Networks) -> Networks:
-        """Already direct."""
+        """Already direct: gates and choices are part of the record."""
         return nets
 
 
 @dataclass(frozen=True, slots=True)
-class Snapped:
+class Snapped(Plain):
     """Weights rounded to {0, 1} now and then: mode ``snap``."""
 
-    skeleton: Skeleton
     every: int
     cut: float
-    architecture: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Blocks ``N(0, 0.1)``, input to output included."""
         return self.skeleton.draw(task, seeds, lambda edge: small, biased=False)
-
-    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """The weights as they are; ``tau`` and ``noise`` play no part."""
-        return self.skeleton.networks(params)
-
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """The canonical forward."""
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        """Already direct."""
-        return nets
 
     def project(self, params: Params, step: int, steps: int) -> Params:
         """``1 if |w| >= cut else 0`` after every ``every`` steps but not after the last one."""
@@ -84,12 +70,10 @@ class Snapped:
 
 
 @dataclass(frozen=True, slots=True)
-class Annealed:
+class Annealed(Plain):
     """Plain weights in mirrored pairs, activations that start with a slope on both sides: mode ``annealed``."""
 
-    skeleton: Skeleton
     slope: float
-    architecture: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Hidden layers mirrored, the output layer as `torch.nn.Linear`'s, skip blocks and biases 0."""
@@ -112,20 +96,11 @@ class Annealed:
             candidates=(self.skeleton.activation, "identity"),
         )
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """The canonical forward."""
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        """Already direct."""
-        return nets
-
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class Gated(Plain):
     """A gate beside each weight: mode ``gated``."""
 
-    skeleton: Skeleton
     start: float
     architecture: ClassVar[frozenset[str]] = frozenset({"logits"})
 
@@ -143,14 +118,6 @@ class Gated:
         gates = torch.sigmoid(logits / column(tau, logits).clamp(min=SMALLEST))
         parts = gates.split_with_sizes([w.shape[1] * w.shape[2] for w in nets.blocks.values()], 1)
         return replace(nets, edge_gates={edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)})
-
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """The canonical forward."""
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        """Already direct: gates are part of the record."""
-        return nets
 
 
 def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.networks import Networks
-from nasplug_mixture.sites import certificates
-from nasplug_mixture.verdict import certify
+from nasplug_mixture.certificate import Certificate
+from nasplug_mixture.sites import Layer, certificates
+from nasplug_mixture.verdict import verdicts
 
 __all__ = ["Closest", "closest", "one_hot"]
 
@@ -32,12 +33,17 @@ class Closest:
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Choices one-hot; of ``score`` only the training inputs are read."""
-        chosen = {layer.layer: some.closest for layer, some in certificates(nets, score.task)}
-        return replace(nets, choices={layer: one_hot(chosen[layer], c) for layer, c in nets.choices.items()})
+        return _hardened(nets, certificates(nets, score.task))
 
-    def certify(self, nets: Networks, score: Score) -> Sequence[Mapping[str, Any]]:
-        """What is proven of it; see `nasplug_mixture.certify`."""
-        return certify(nets, score)
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
+        """The same, and what is proven of it; see `nasplug_mixture.certify`."""
+        found = certificates(nets, score.task)
+        return _hardened(nets, found), verdicts(nets, score.task, found)
+
+
+def _hardened(nets: Networks, found: Sequence[tuple[Layer, Certificate]]) -> Networks:
+    chosen = {layer.layer: some.closest for layer, some in found}
+    return replace(nets, choices={layer: one_hot(chosen[layer], c) for layer, c in nets.choices.items()})
 
 
 def closest() -> Discretizer:

@@ -120,9 +120,9 @@ class Ranked:
         self.accept(nets)
         return torch.tensor([self.costs[name] for name in nets.candidates], dtype=torch.float64)
 
-    def certify(self, nets: Networks, score: Score) -> Sequence[Mapping[str, Any]]:
-        """What is proven of the candidates it chooses from; see `nasplug_mixture.certify`."""
-        return certify(nets, score)
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
+        """What it chooses, and what is proven of the candidates it chooses from; see `nasplug_mixture.certify`."""
+        return self(nets, score), certify(nets, score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from nasplug.tasks import Task
 from nasplug_mixture.certificate import Certificate
 from nasplug_mixture.sites import Layer, certificates
 
-__all__ = ["certify"]
+__all__ = ["certify", "verdicts"]
 
 DIGITS = 6
 SCOPE = "training samples, shared weights, squared loss; nothing is said of the loss after training again"
@@ -144,9 +144,13 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
     share of them alone.
     """
-    task = score.task
-    found = [(layer, _outside(layer, task), _plain(some)) for layer, some in certificates(nets, task)]
-    return [_network(nets, found, k) for k in range(nets.replicas)]
+    return verdicts(nets, score.task, certificates(nets, score.task))
+
+
+def verdicts(nets: Networks, task: Task, found: Sequence[tuple[Layer, Certificate]]) -> list[dict[str, Any]]:
+    """`certify` with the `certificates` of the networks at hand."""
+    plain = [(layer, _outside(layer, task), _plain(some)) for layer, some in found]
+    return [_network(nets, plain, k) for k in range(nets.replicas)]
 
 
 def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: int) -> dict[str, Any]:

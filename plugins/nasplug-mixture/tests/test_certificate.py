@@ -17,7 +17,7 @@ from nasplug.networks import Networks
 from nasplug.replicas import normal, uniform
 from nasplug.tasks import Split
 from nasplug.testing import example_networks, example_score
-from nasplug_mixture import Certificate, certificate, certificates, certify, closest
+from nasplug_mixture import Certificate, certificate, certificates, certify, closest, discretizers, verdict
 
 torch.set_num_threads(1)
 DRAWS = 64
@@ -250,6 +250,25 @@ def test_a_share_near_one_in_float32_does_not_spoil_theorem_1() -> None:
     soft = replace(nets, candidates=("tanh", "relu"), choices={1: share})
     found = certify(soft, example_score(nets.widths))
     assert all(c["condition6_passes"] == c["label_free_passes"] == 1 for c in found)
+
+
+@pytest.mark.parametrize("parts", [["choices", "biases"], ["choices", "gates"]])
+def test_choice_and_certificate_come_of_one_look(parts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    nets = example_networks(0, 4, (2, 3, 4, 2), parts, skips=False)
+    score = example_score(nets.widths)
+    hard, found = closest()(nets, score), certify(nets, score)
+    looked: list[int] = []
+
+    def counted(*given: object) -> object:
+        looked.append(1)
+        return certificates(*given)  # type: ignore[arg-type]
+
+    for module in (discretizers, verdict):
+        monkeypatch.setattr(module, "certificates", counted)
+    again, same = closest().certified(nets, score)  # type: ignore[attr-defined]
+    assert len(looked) == 1
+    assert all(torch.equal(again.choices[layer], c) for layer, c in hard.choices.items())
+    assert same == found
 
 
 def test_an_only_candidate_is_nothing_to_choose() -> None:
