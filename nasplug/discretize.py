@@ -19,7 +19,7 @@ from nasplug.stems import drawn
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
-__all__ = ["Certificates", "Fresh", "Frozen", "ValidationLoss", "better", "discretize", "finetune", "retrain"]
+__all__ = ["Certificates", "Fresh", "Frozen", "ValidationLoss", "better", "discretize", "finetune", "refit", "retrain"]
 
 Certificates = Sequence[Mapping[str, Any]]
 """One a network; empty where no discretizer is `nasplug.contracts.Certifying`."""
@@ -159,6 +159,37 @@ def retrain(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks:
     Fresh weights and biases of a neuron with F kept edges are ``U(-1, 1) / sqrt(F)``, from the row's seed.
     """
     return _trained(search, Fresh(nets), steps, lr)
+
+
+def refit(task: Task, nets: Networks, steps: int, lr: float, *, batch: int | None = None, data_seed: int = 0) -> Networks:
+    """`finetune` for a plugin that has networks and a task, and no search.
+
+    Args:
+        task: with splits on the networks' device and in their type.
+        nets: hard networks; weights that are 0 behind an edge gate of 0 stay 0.
+        steps: of Adam; 0 returns ``nets``.
+        lr: > 0, where the cosine starts, for all rows.
+        batch: samples a step; None: all of the training split.
+        data_seed: the order of minibatches.
+    """
+    like = next(iter(nets.blocks.values()))
+    rates = torch.full((nets.replicas,), lr, dtype=like.dtype, device=like.device)
+    still = Track(tabulate([lambda progress: 1.0], max(steps, 1)).to(rates), torch.zeros_like(rates, dtype=torch.long), rates)
+    search = Search(
+        task=task,
+        method=Frozen(nets),
+        penalties=(),
+        optimizer=Adam(),
+        seeds=torch.zeros_like(rates, dtype=torch.long),
+        steps=steps,
+        lr=still,
+        tau=still,
+        levels=(),
+        batch=None if batch is None else min(batch, task.train.samples),
+        data_seed=data_seed,
+    )
+    with torch.enable_grad():
+        return finetune(search, nets, steps, rates)
 
 
 def better(task: Task, new: Networks, old: Networks) -> Networks:

@@ -24,6 +24,7 @@ PUBLIC = {
     "compact",
     "config",
     "contracts",
+    "discretize",
     "errors",
     "hookspecs",
     "networks",

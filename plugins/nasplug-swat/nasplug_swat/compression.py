@@ -15,17 +15,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from nasplug import Study
 from nasplug.compact import CompactNetwork, compact
 from nasplug.compact import load as load_network
 from nasplug.compact import save as save_network
-from nasplug.discretize import Frozen, finetune
+from nasplug.discretize import refit
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, alive, forward, sizes
-from nasplug.optimizers import Adam
-from nasplug.schedules import Track, tabulate
-from nasplug.study import Study
 from nasplug.tasks import Task
-from nasplug.train import Search
 from nasplug_swat.autoencoder import load
 from nasplug_swat.pieces import cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
 
@@ -213,22 +210,7 @@ def _polished(job: Compression, task: Task, nets: Networks) -> Networks:
     inputs, outputs = _units(task)
     kept = {edge: (nets.block(edge) != 0).double() for edge in nets.blocks}
     scaled = replace(rescaled(nets, inputs, outputs), edge_gates=kept)
-    here = task.to("cpu", torch.float64)
-    one = torch.ones(1, dtype=torch.float64)
-    track = Track(tabulate([lambda progress: 1.0], job.polish.steps).to(one), torch.zeros(1, dtype=torch.long), one)
-    search = Search(
-        task=here,
-        method=Frozen(scaled),
-        penalties=(),
-        optimizer=Adam(),
-        seeds=torch.zeros(1, dtype=torch.long),
-        steps=job.polish.steps,
-        lr=track,
-        tau=track,
-        levels=(),
-        batch=min(256, here.train.samples),
-    )
-    tuned = finetune(search, scaled, job.polish.steps, job.polish.lr * one)
+    tuned = refit(task.to("cpu", torch.float64), scaled, job.polish.steps, job.polish.lr, batch=256)
     back = ((-shift / scale, 1.0 / scale) for shift, scale in (inputs, outputs))
     return rescaled(tuned.map(torch.Tensor.detach), *back)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nasplug.columns import Part, Scale, assemble
 from nasplug.compact import CompactNetwork
 from nasplug.compact import load as load_network
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, forward, mixed
 from nasplug.replicas import uniform
-from nasplug.tasks import Task
+from nasplug.tasks import Split, Task, unscaled
 
 __all__ = ["cut_out", "in_raw_units", "joined", "networks_in", "rescaled", "swat_piece", "values_at"]
 
@@ -40,6 +39,8 @@ def networks_in(module: CompactNetwork) -> Networks:
             whole[:, state["kept"]] = w
             w = whole
         blocks[to, source] = w.unsqueeze(0)
+    if not blocks:  # a constant: its record has no edges, `Networks` have a block at least
+        blocks[len(widths) - 1, 0] = torch.zeros(1, widths[-1], widths[0])
     choices = {}
     for layer, groups in enumerate(module.activations, start=1):
         which = torch.tensor([names.index(name) for name, count in groups for _ in range(count)], dtype=torch.long)
@@ -77,10 +78,9 @@ def in_raw_units(module: CompactNetwork) -> Networks:
     """
     nets = networks_in(module).map(torch.Tensor.double)
     state = module.state_dict()
-    shift, scale = torch.zeros(nets.widths[0]), torch.ones(nets.widths[0])
-    shift[state["kept"]], scale[state["kept"]] = state["input_shift"], state["input_scale"]
+    shift, scale = _own_units(module)
     up, by = state["output_shift"].double(), state["output_scale"].double()
-    return rescaled(nets, (-shift.double() / scale, 1.0 / scale.double()), (-up / by, 1.0 / by))
+    return rescaled(nets, (-shift / scale, 1.0 / scale), (-up / by, 1.0 / by))
 
 
 def cut_out(nets: Networks, first: int, last: int) -> Networks:
@@ -181,34 +181,53 @@ def swat_piece(
     held = round(valid * train)
     if not (test >= 1 and 1 <= held <= train - 2):
         raise ConfigError(f"{where}: train={train}, valid={valid}, test={test}; needed: samples in each of the three splits")
-    if not (np.isfinite(reach) and reach > 0.0):
+    if not (math.isfinite(reach) and reach > 0.0):
         raise ConfigError(f"{where}: reach={reach}; needed: a finite number > 0")
     piece = cut_out(nets, first, end)
-    own_shift, own_scale = torch.zeros(nets.widths[0]).double(), torch.ones(nets.widths[0]).double()
-    state = module.state_dict()
-    own_shift[state["kept"]], own_scale[state["kept"]] = state["input_shift"].double(), state["input_scale"].double()
-    parts = []
+    shift, scale = _own_units(module)
+    pairs = []
     for stream, count in (("train", train), ("test", test)):
-        x = uniform(torch.tensor([seed]), f"swat/piece {stream}", (nets.widths[0], count), -reach, reach)[0]
-        x = values_at(nets, x * own_scale.unsqueeze(-1) + own_shift.unsqueeze(-1), first)[0]
-        parts.append(Part(x.T.numpy(), forward(piece, x)[0].T.numpy()))
-    given, tested = parts
-    if first == 0:
-        inputs = Scale(own_shift.numpy(), (reach * own_scale).numpy())
-        features: Sequence[str] = module.record["features"]
-    else:
-        inputs = _safe(Scale.box(given.x.min(0), given.x.max(0)))
-        features = [f"neuron {first}.{i + 1}" for i in range(given.x.shape[1])]
-    outputs = _safe(Scale.standard(given.y))
-    names = [f"sum {end}.{i + 1}" for i in range(given.y.shape[1])] if end < nets.depth else None
-    targets = names or [f"output {i + 1}" for i in range(given.y.shape[1])]
-    splits = [Part(given.x[held:], given.y[held:]), Part(given.x[:held], given.y[:held]), tested]
-    source = (
-        f"layers {first} to {end} of the network in {network}, {train} + {test} points in [-{reach:g}, {reach:g}], seed {seed}"
+        points = uniform(torch.tensor([seed]), f"swat/piece {stream}", (nets.widths[0], count), -reach, reach)[0]
+        x = values_at(nets, points * scale.unsqueeze(-1) + shift.unsqueeze(-1), first)[0]
+        pairs.append((x, forward(piece, x)[0]))
+    (x, y), tested = pairs
+    features: Sequence[str] = module.record["features"]
+    scale = reach * scale
+    if first > 0:
+        low, high = x.min(1).values, x.max(1).values
+        shift, scale = (high + low) / 2.0, _unit((high - low) / 2.0)
+        features = [f"neuron {first}.{i + 1}" for i in range(len(x))]
+    mean, spread = y.mean(1), _unit(y.std(1, correction=0))
+
+    def split(x: Tensor, y: Tensor) -> Split:
+        x, y = (x - shift.unsqueeze(-1)) / scale.unsqueeze(-1), (y - mean.unsqueeze(-1)) / spread.unsqueeze(-1)
+        return Split(x.float().contiguous(), y.float().contiguous())
+
+    what = "output" if end == nets.depth else f"sum {end}"
+    task = unscaled(
+        f"piece {first}-{end}",
+        (split(x[:, held:], y[:, held:]), split(x[:, :held], y[:, :held]), split(*tested)),
+        features=features,
+        targets=[f"{what}.{i + 1}" for i in range(len(y))],
+        source=f"layers {first} to {end} of the network in {network}, {train} + {test} points within {reach:g}, seed {seed}",
     )
-    return assemble(f"piece {first}-{end}", "regression", "mse", splits, features, targets, inputs, outputs, source, {})
+    return replace(
+        task,
+        input_shift=shift.float(),
+        input_scale=scale.float(),
+        output_shift=mean.float(),
+        output_scale=spread.float(),
+    )
 
 
-def _safe(scale: Scale) -> Scale:
+def _unit(scale: Tensor) -> Tensor:
     """Columns that do not vary keep their unit."""
-    return Scale(scale.shift, np.where(scale.scale > 1e-9, scale.scale, 1.0))
+    return torch.where(scale > 1e-9, scale, torch.ones_like(scale))
+
+
+def _own_units(module: CompactNetwork) -> tuple[Tensor, Tensor]:
+    """Shift and scale of each raw feature, float64; 0 and 1 for those it does not read."""
+    state = module.state_dict()
+    shift, scale = torch.zeros(module.record["inputs"]).double(), torch.ones(module.record["inputs"]).double()
+    shift[state["kept"]], scale[state["kept"]] = state["input_shift"].double(), state["input_scale"].double()
+    return shift, scale

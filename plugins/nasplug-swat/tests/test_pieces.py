@@ -90,6 +90,14 @@ def test_a_module_in_raw_units_is_what_it_computes() -> None:
     assert made.widths[0] == 2
 
 
+def test_a_constant_is_a_network_too() -> None:
+    nets = deep(2)
+    module = compact(replace(nets, gates={layer: torch.zeros_like(g) for layer, g in nets.gates.items()}), 0)
+    made = in_raw_units(module)
+    made.check()
+    torch.testing.assert_close(forward(made, points(2))[0].T.float(), module(points(2).T.float()).detach())
+
+
 def test_a_piece_as_data(tmp_path: Path) -> None:
     module = saved(tmp_path, booth())
     nets = in_raw_units(module)
