@@ -8,7 +8,7 @@ of `swat_levels`; a baseline, which has none, has "-" there and is set beside ev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,20 @@ SWEEPS = {"choice", "grid", "uniform", "log", "points"}
 Array = npt.NDArray[np.float64]
 
 
+def _start(folder: object) -> str:
+    """A start is the folder of a network, ``<study>/best`` as a rule, or none (which a table has as a missing value)."""
+    path = Path(folder) if isinstance(folder, str) else None
+    return "" if path is None else f", from {path.parent.name if path.name == 'best' else path.name}"
+
+
+TOLD: Mapping[str, Callable[[Any], str]] = {
+    "method.autoencoder": lambda file: f", {Path(str(file)).stem}",
+    "method.start": _start,
+    "train.steps": lambda steps: f", {int(steps)} steps",
+}
+"""What is compared where a study varies it, and how a label says it; all else is chosen on validation data."""
+
+
 # -- the rows of studies, and their labels -----------------------------------------------------------------------------
 
 
@@ -53,8 +67,9 @@ def _labels(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.Series[Any] | 
     varied = frame["method.mode"].astype(str) if "method.mode" in frame else None
     if method["use"] == "swat":
         modes = varied if varied is not None else str(method.get("mode", "latent"))
-        if "method.autoencoder" in frame:
-            modes = modes + frame["method.autoencoder"].map(lambda file: f", {Path(file).stem}")
+        for column, words in TOLD.items():
+            if column in frame:
+                modes = modes + frame[column].map(words)
         return modes + after
     if varied is not None:
         return f"{method['use']} " + varied + after
@@ -195,8 +210,8 @@ def studies(folders: Sequence[Path]) -> pd.DataFrame:
 def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
     """The network with the least validation error of each label, level, depth, function and seed, and of each over all depths.
 
-    So learning rates, and all else that a study varies, are chosen on validation data; rows of ``depth`` "chosen" have the
-    depth chosen too. ``hidden_layers`` has the depth as a number.
+    So learning rates, and all else that a study varies and no label tells (`TOLD`), are chosen on validation data; rows of
+    ``depth`` "chosen" have the depth chosen too. ``hidden_layers`` has the depth as a number.
     """
     frame = frame.assign(hidden_layers=frame["depth"])
     each = frame.loc[frame.groupby([*KEY, "seed"])["valid_error"].idxmin()]

@@ -324,3 +324,20 @@ def test_the_papers_study_and_its_baselines_reduced_further(tmp_path: Path) -> N
     assert found.loc["dense", "parameters"] in (29, 85)  # 3 x 7 + 8, and 7 x 8 more
     assert all((tmp_path / "pictures" / name).exists() for name in PICTURES)
     assert set(pd.read_csv(tmp_path / "functions.csv")["function"]) == {"Adjiman", "McCormick", "Himmelblau"}
+
+
+def test_labels_tell_starts_autoencoders_and_steps_that_a_study_varies(tmp_path: Path) -> None:
+    method = {"use": "swat", "mode": {"choice": ["direct", "latent"]}, "start": {"choice": [None, "runs/first/best"]}}
+    rows = [
+        row(function, 0.1, **{"method.mode": mode, "method.start": start, "method.autoencoder": file, "train.steps": steps})
+        for function in FUNCTIONS
+        for mode in ("direct", "latent")
+        for start in (None, "runs/first/best", "nets/mine")
+        for file in ("paper-7x64", "a/b.safetensors")
+        for steps in (100, 1000)
+    ]
+    found = studies([save(tmp_path / "made", BARE | {"method": method}, rows)])
+    assert len(set(found["mode"])) == 24
+    assert {"direct, paper-7x64, 100 steps", "latent, b, from first, 1000 steps", "direct, b, from mine, 100 steps"} <= set(
+        found["mode"]
+    )
