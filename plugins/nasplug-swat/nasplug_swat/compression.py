@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,9 +22,9 @@ from nasplug.compact import save as save_network
 from nasplug.discretize import refit
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, alive, forward, sizes
-from nasplug.tasks import Task
+from nasplug.tasks import Split, Task
 from nasplug_swat.autoencoder import load
-from nasplug_swat.pieces import cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
+from nasplug_swat.pieces import as_task, cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ class Points(BaseModel):
 
 
 class Polish(BaseModel):
-    """Training all of the joined network on the outputs, its zeros kept; 0 steps: none."""
+    """Training each piece but the first on what those before it really put out, its zeros kept; 0 steps: none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -146,7 +146,7 @@ def compress(
         ConfigError: as `planned`.
 
     Source: SWAT-NN, section F.5 (9 hidden layers to 5 through two latents). We differ: pieces keep the sizes of their ends,
-    whatever they are; each is fitted to its piece's outputs; the joined network is polished.
+    whatever they are; each is fitted to its piece's outputs; and then polished.
     """
     began = time.perf_counter()
     studies = planned(job)
@@ -164,10 +164,10 @@ def compress(
     stays = [cut_out(nets, cut - 1, cut + 1) for cut in job.cuts]
     whole = joined(small, stays)
     task = swat_piece(network=job.network, **job.points.model_dump())
-    x, places = _raw(task), list(itertools.accumulate(piece.depth for piece in small[:-1]))
+    x, places = _raw(task, task.test), list(itertools.accumulate(piece.depth for piece in small[:-1]))
     stay = dict(zip(job.cuts, places, strict=True))  # a layer that stays -> where it stands in the joined network
     before = _agreement(x, stay, nets, whole)
-    final = _polished(job, task, whole) if job.polish.steps else whole
+    final = joined(_polished(job, task, nets, small, stays), stays) if job.polish.steps else whole
     after = _agreement(x, stay, nets, final)
     made = _module(final, task, module)
     record = {
@@ -188,10 +188,10 @@ def compress(
     return Outcome(made, record)
 
 
-def _raw(task: Task) -> Tensor:
-    """The test inputs in raw units, ``(I, N)``."""
+def _raw(task: Task, split: Split) -> Tensor:
+    """Its inputs in raw units, ``(I, N)``."""
     shift, scale = _units(task)[0]
-    return task.test.x.double() * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+    return split.x.double() * scale.unsqueeze(-1) + shift.unsqueeze(-1)
 
 
 def _r2(found: Tensor, wanted: Tensor) -> float:
@@ -205,14 +205,31 @@ def _agreement(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Network
     return {"r2": _r2(forward(made, x), forward(nets, x)), "r2_between": between}
 
 
-def _polished(job: Compression, task: Task, nets: Networks) -> Networks:
-    """Trained on the outputs, in the units of ``task``, its zeros as they are; kept only where validation is better."""
-    inputs, outputs = _units(task)
-    kept = {edge: (nets.block(edge) != 0).double() for edge in nets.blocks}
-    scaled = replace(rescaled(nets, inputs, outputs), edge_gates=kept)
-    tuned = refit(task.to("cpu", torch.float64), scaled, job.polish.steps, job.polish.lr, batch=256)
-    back = ((-shift / scale, 1.0 / scale) for shift, scale in (inputs, outputs))
-    return rescaled(tuned.map(torch.Tensor.detach), *back)
+def _polished(
+    job: Compression, task: Task, nets: Networks, small: Sequence[Networks], stays: Sequence[Networks]
+) -> list[Networks]:
+    """Each piece trained to correct the ones before it: on the values that these really give, towards the original's sums.
+
+    What comes before is not moved, so the layers that stay keep what they have. A piece stays as it was where validation is
+    not better.
+    """
+    ends = [*job.cuts, nets.depth]
+    xs = [_raw(task, split) for split in task.splits]
+    found: list[Networks] = []
+    for piece, end in zip(small, ends, strict=True):
+        if found:
+            so_far = joined([*found, piece], stays[: len(found)])
+            place = sum(each.depth for each in found)
+            pairs = [(values_at(so_far, x, place)[0], forward(cut_out(nets, 0, end), x)[0]) for x in xs]
+            here = as_task("polish", pairs)
+            inputs, outputs = _units(here)
+            kept = {edge: (piece.block(edge) != 0).double() for edge in piece.blocks}
+            scaled = replace(rescaled(piece, inputs, outputs), edge_gates=kept)
+            tuned = refit(here.to("cpu", torch.float64), scaled, job.polish.steps, job.polish.lr, batch=256)
+            back = ((-shift / scale, 1.0 / scale) for shift, scale in (inputs, outputs))
+            piece = rescaled(tuned.map(torch.Tensor.detach), *back)
+        found.append(piece)
+    return found
 
 
 def _units(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -249,6 +266,8 @@ def _figure(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Networks, 
     count = (3 if maps else 1) + len(stay)
     figure = Figure(figsize=(3.1 * count, 3.2), layout="constrained")
     panels = list(figure.subplots(1, count, squeeze=False)[0])
+    for panel in panels:
+        panel.tick_params(labelsize=7)
     names = [f"{record[key]['hidden_layers']} hidden layers" for key in ("before", "after")]
     if maps:
         low, high = x.min(1).values, x.max(1).values
@@ -261,7 +280,7 @@ def _figure(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Networks, 
             panel = panels.pop(0)
             shown = panel.imshow(surface, origin="lower", extent=extent, aspect="auto", cmap="viridis", vmin=least, vmax=most)
             panel.set_title(name, fontsize=9)
-        figure.colorbar(shown, ax=panel, label="first output")
+        figure.colorbar(shown, ax=panel).ax.tick_params(labelsize=7)
 
     def scatter(found: Tensor, wanted: Tensor, title: str) -> None:
         panel = panels.pop(0)

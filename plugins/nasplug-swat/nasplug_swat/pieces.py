@@ -17,7 +17,7 @@ from nasplug.networks import Edge, Networks, forward, mixed
 from nasplug.replicas import uniform
 from nasplug.tasks import Split, Task, unscaled
 
-__all__ = ["cut_out", "in_raw_units", "joined", "networks_in", "rescaled", "swat_piece", "values_at"]
+__all__ = ["as_task", "cut_out", "in_raw_units", "joined", "networks_in", "rescaled", "swat_piece", "values_at"]
 
 
 def networks_in(module: CompactNetwork) -> Networks:
@@ -191,28 +191,38 @@ def swat_piece(
         x = values_at(nets, points * scale.unsqueeze(-1) + shift.unsqueeze(-1), first)[0]
         pairs.append((x, forward(piece, x)[0]))
     (x, y), tested = pairs
-    features: Sequence[str] = module.record["features"]
-    scale = reach * scale
-    if first > 0:
-        low, high = x.min(1).values, x.max(1).values
-        shift, scale = (high + low) / 2.0, _unit((high - low) / 2.0)
-        features = [f"neuron {first}.{i + 1}" for i in range(len(x))]
+    task = as_task(
+        f"piece {first}-{end}",
+        [(x[:, held:], y[:, held:]), (x[:, :held], y[:, :held]), tested],
+        inputs=(shift, reach * scale) if first == 0 else None,
+        source=f"layers {first} to {end} of the network in {network}, {train} + {test} points within {reach:g}, seed {seed}",
+    )
+    what = "output" if end == nets.depth else f"sum {end}"
+    features = module.record["features"] if first == 0 else [f"neuron {first}.{i + 1}" for i in range(len(x))]
+    return replace(task, features=tuple(features), targets=tuple(f"{what}.{i + 1}" for i in range(len(y))))
+
+
+def as_task(
+    name: str, pairs: Sequence[tuple[Tensor, Tensor]], *, inputs: tuple[Tensor, Tensor] | None = None, source: str = ""
+) -> Task:
+    """Regression on raw pairs ``x (I, N)``, ``y (O, N)`` for training, validation and test.
+
+    Scaled by the training pair: x to [-1, 1], unless ``inputs`` gives shift and scale, y to mean 0 and variance 1. What does
+    not vary keeps its unit.
+    """
+    x, y = pairs[0]
+    low, high = x.min(1).values, x.max(1).values
+    shift, scale = inputs or ((high + low) / 2.0, _unit((high - low) / 2.0))
     mean, spread = y.mean(1), _unit(y.std(1, correction=0))
 
-    def split(x: Tensor, y: Tensor) -> Split:
+    def split(pair: tuple[Tensor, Tensor]) -> Split:
+        x, y = pair
         x, y = (x - shift.unsqueeze(-1)) / scale.unsqueeze(-1), (y - mean.unsqueeze(-1)) / spread.unsqueeze(-1)
         return Split(x.float().contiguous(), y.float().contiguous())
 
-    what = "output" if end == nets.depth else f"sum {end}"
-    task = unscaled(
-        f"piece {first}-{end}",
-        (split(x[:, held:], y[:, held:]), split(x[:, :held], y[:, :held]), split(*tested)),
-        features=features,
-        targets=[f"{what}.{i + 1}" for i in range(len(y))],
-        source=f"layers {first} to {end} of the network in {network}, {train} + {test} points within {reach:g}, seed {seed}",
-    )
+    train, valid, test = (split(pair) for pair in pairs)
     return replace(
-        task,
+        unscaled(name, (train, valid, test), source=source),
         input_shift=shift.float(),
         input_scale=scale.float(),
         output_shift=mean.float(),
