@@ -175,5 +175,5 @@ def inside():
         "json",
         "nasplug.hookspecs",
     }
-    names = ("nasplug.errors.ConfigError", "nasplug.plan", "nasplug.testing.laws.Laws", "nasplug.Networks", "os")
-    assert [ours(n) for n in names] == ["errors.py", "plan.py", "testing/", None, None]
+    names = ("nasplug.errors.ConfigError", "nasplug.packs", "nasplug.testing.laws.Laws", "nasplug.Networks", "os")
+    assert [ours(n) for n in names] == ["errors.py", "packs.py", "testing/", None, None]
