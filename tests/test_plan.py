@@ -22,7 +22,7 @@ from nasplug.contracts import Params, Schedule
 from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.networks import ACTIVATIONS, Networks, forward
-from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, settle
+from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Task
@@ -187,7 +187,7 @@ def test_every_configuration_meets_every_seed_once(
     assert [pack.id for pack in found] == [f"p{first_pack + i:04d}" for i in range(len(found))]
     met: Counter[tuple[int, int]] = Counter()
     for pack in found:
-        assert 1 <= pack.rows <= (size if isinstance(size, int) else plan.MOST_ROWS)
+        assert 1 <= pack.rows <= (size if isinstance(size, int) else packing.MOST_ROWS)
         assert json.loads(json.dumps(pack.plain())) == pack.plain()
         for row in range(pack.rows):
             met[pack.configurations[row], pack.seeds[row]] += 1
@@ -209,12 +209,12 @@ def test_packs_of_a_given_size_are_even(rows: int, size: int) -> None:
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8])
 def test_automatic_packs_come_in_whole_rounds(monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
-    monkeypatch.setattr(plan, "cpus_here", lambda: cpus)
+    monkeypatch.setattr(packing, "cpus_here", lambda: cpus)
     for rows in (1, 7, 64, 1000, 10_000):
         sizes = [pack.rows for pack in packs(seeds=rows)]
         assert sum(sizes) == rows
         assert len(sizes) == 1 or len(sizes) % cpus == 0 or sum(sizes) < len(sizes) * max(sizes), "a round is not full"
-        assert max(sizes) <= plan.MOST_ROWS
+        assert max(sizes) <= packing.MOST_ROWS
         if rows >= 16 * cpus:
             assert len(sizes) >= cpus, "a CPU would stand idle"
 
@@ -227,7 +227,7 @@ def test_wider_networks_make_smaller_packs() -> None:
 
 def test_a_gpu_takes_as_many_rows_as_are_allowed() -> None:
     sizes = [pack.rows for pack in packs(seeds=5000, resources={"gpus": 1})]
-    assert len(sizes) <= 2 * plan.places(parse(SMALL))
+    assert len(sizes) <= 2 * packing.places(parse(SMALL))
     assert sum(sizes) == 5000
     assert [pack.rows for pack in packs(seeds=100, resources={"gpus": 1})] == [100]
 
@@ -236,17 +236,17 @@ def test_a_gpu_takes_as_many_rows_as_are_allowed() -> None:
     ("text", "cpus"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", None)]
 )
 def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cpus: int | None) -> None:
-    monkeypatch.setattr(plan, "QUOTA", tmp_path / "none")
-    allowed = plan.cpus_here()
+    monkeypatch.setattr(packing, "QUOTA", tmp_path / "none")
+    allowed = packing.cpus_here()
     (tmp_path / "cpu.max").write_text(text + "\n")
-    monkeypatch.setattr(plan, "QUOTA", tmp_path / "cpu.max")
-    assert plan.cpus_here() == (allowed if cpus is None else cpus)
+    monkeypatch.setattr(packing, "QUOTA", tmp_path / "cpu.max")
+    assert packing.cpus_here() == (allowed if cpus is None else cpus)
 
 
 def test_places_are_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "cpus_here", lambda: 4)
+    monkeypatch.setattr(packing, "cpus_here", lambda: 4)
     for cpus, places in ((1, 4), (2, 2), (3, 1), (0.5, 8), (16, 1)):
-        assert plan.places(parse(SMALL | {"resources": {"cpus": cpus}})) == places
+        assert packing.places(parse(SMALL | {"resources": {"cpus": cpus}})) == places
 
 
 # values of rows
@@ -604,15 +604,15 @@ def test_data_sets_of_one_shape_share_packs_and_others_do_not(monkeypatch: pytes
     assert [dict(pack.values) for pack in packs] == [{"task.samples": 8}, {"task.samples": 12}]
     assert packs[0].columns["task.noise"] == [0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2]
     assert packs[1].task(7) == {"task.samples": 12, "task.noise": 0.2}
-    monkeypatch.setattr(plan, "MOST_DATA", 10)  # as if xor's data were large
+    monkeypatch.setattr(packing, "MOST_DATA", 10)  # as if xor's data were large
     alone = planned(load_plugins(), method={"use": "edges", "mode": "l1", "hidden": [2]}, **changes)
     assert len(alone) == 4
     assert all("task.noise" in pack.values for pack in alone)
 
 
 def test_copies_of_the_data_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "places", lambda study: 2)
-    monkeypatch.setattr(plan, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets a place
+    monkeypatch.setattr(packing, "places", lambda study: 2)
+    monkeypatch.setattr(packing, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets a place
     task = {"use": "xor", "samples": 8, "noise": {"uniform": [0, 0.5], "points": 12}}
     changes = {"task": task | {"samples_valid": 400, "samples_test": 2000}, "method": GATED}
     packs = planned(load_plugins(), **changes)

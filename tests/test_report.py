@@ -28,6 +28,9 @@ from nasplug.hookspecs import hookimpl
 from nasplug.networks import Edge, Networks, forward
 from nasplug.plugins import Plugins
 from nasplug.replicas import uniform
+from nasplug.report import linear as linear_room
+from nasplug.report import page as page_room
+from nasplug.report.tables import thinned
 from nasplug.study import Study
 from nasplug.tasks import Kind, Split, Task, unscaled
 
@@ -254,10 +257,10 @@ def test_the_page_says_what_the_study_was_and_what_made_it(labels: Study) -> Non
 
 def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
     after = max(file.stat().st_mtime for file in labels.folder.glob("packs/*/replicas.parquet")) + 5.0
-    facts = dict(report._facts(labels, labels.task, labels.frame, 3.0, after))
+    facts = dict(page_room._facts(labels, labels.task, labels.frame, 3.0, after))
     assert facts["made in this run"].startswith("0 of 32")
     assert "networks per second" not in facts
-    later = dict(report._facts(labels, labels.task, labels.frame, None, None))
+    later = dict(page_room._facts(labels, labels.task, labels.frame, None, None))
     assert "time of this run" not in later
 
 
@@ -292,7 +295,7 @@ def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
 def test_the_snippets_run(labels: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(labels.folder)
     name = str(labels.best()["replica"])
-    for _, code in report._snippets(labels.folder, labels.network(), name):
+    for _, code in page_room._snippets(labels.folder, labels.network(), name):
         exec(compile(code, "snippet", "exec"), {})  # noqa: S102
     said = capsys.readouterr().out
     assert said.count("tensor(") == 2
@@ -323,7 +326,7 @@ def test_the_table_for_a_terminal(labels: Study) -> None:
 
 def test_a_long_front_is_thinned_for_a_terminal() -> None:
     front = pd.DataFrame({"replica": [f"p0000/{i:04d}" for i in range(100)]})
-    shown = report._thinned(front, "p0000/0037", 30)
+    shown = thinned(front, "p0000/0037", 30)
     assert len(shown) <= 30
     assert {"p0000/0000", "p0000/0037", "p0000/0099"} <= set(shown["replica"])
 
@@ -538,7 +541,7 @@ def test_baseline_json(labels: Study) -> None:
 def test_a_large_task_gets_no_baseline_and_the_page_says_why() -> None:
     task = synthetic("binary", samples=3 * 20_001)
     assert report.baseline(task) is None
-    assert "20,001 training samples" in report._refusal(task)
+    assert "20,001 training samples" in linear_room._refusal(task)
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------

@@ -1,70 +1,60 @@
-"""MLflow, as an observer of the public hooks. The only module that imports mlflow, and only when a study is tracked.
-
-What a study leaves there: one parent run (config, plugins, data, results), a child run for each network of the front with
-its curves and its model, a child run for each pack that failed, and a registered version of the chosen network.
-Only the driver writes, and always through a client that is told its URI: the caller's own MLflow state stays as it was.
-"""
+"""The observer: what a study leaves in MLflow, and when."""
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import logging
 import math
-import os
-import platform
-import re
-import socket
-import sqlite3
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import yaml
 
 from nasplug import results
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import SWEEPS, MLflow, StudyConfig, scrub
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.config import StudyConfig, scrub
+from nasplug.errors import NasplugError
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import HISTORIES, TABLE
 from nasplug.plan import axes, build_task, settle, task_places, task_values
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
+from nasplug.tracking.places import alone, as_global, default_uri, probe
+from nasplug.tracking.records import (
+    Row,
+    cleaned,
+    curves_of,
+    datasets_of,
+    environment_report,
+    example_of,
+    now_ms,
+    pack_of,
+    scored_on,
+    scores_of,
+    spread,
+    version_of,
+)
+from nasplug.tracking.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "flatten", "spread"]
+__all__ = ["Registered", "Tracker"]
 
-Row = Mapping[str, Any]  # of the table of replicas
-
-STATE_FILE = "mlflow.json"
 CHAMPION, CHALLENGER = "champion", "challenger"
 SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s a model
 SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
-EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
 ARTIFACTS = (TABLE, "report.html", "front.csv", "choices.csv", "baseline.json")
 PICTURES = ("*.png", "*.svg")
-SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
-VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
 MOST_TASKS = 64  # a study that sweeps over more data sets lists the first ones; each network still names its own
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-KEY, PARAM, TAG, DIGEST, BATCH, METRICS = 250, 6000, 8000, 36, 100, 1000  # MLflow's limits
-PAGE = 1000
 STATES = ("nasplug.front", "nasplug.chosen", "nasplug.complete")  # tags that say how a run stands, not where it came from
-COLUMNS = 256  # features listed by name in a data set's schema
+METRICS = 1000  # MLflow's limit
 
 _log = logging.getLogger(__name__)
 
@@ -77,12 +67,7 @@ class Registered(NamedTuple):
     alias: str
 
 
-def default_uri(store: Path) -> str:
-    """The tracking URI of a store that was given none: a database beside the studies."""
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
-
-
-class Tracker:
+class Tracker(Runs):
     """Writes a study to MLflow while it runs and when it is done. Running a study again continues the same parent run.
 
     ``Tracker(config, plugins).study_finished(config.plain(), folder)`` alone tracks a study that ran untracked before.
@@ -94,15 +79,9 @@ class Tracker:
     """
 
     def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
-        self.config = config
+        super().__init__(config)
         self.plugins = plugins
-        self.settings = config.mlflow or MLflow()
-        self.uri = self.settings.uri or default_uri(Path(config.store))
-        self.run = ""
         self.registered: Registered | None = None
-        self._client: Any = None
-        self._experiment = ""
-        self._folder = config.folder.resolve()
         self._began = time.monotonic()
         self._behind = False
         self._best = math.inf
@@ -123,8 +102,8 @@ class Tracker:
         store = default_uri(Path(self.config.store))
         told = f"Start that server or correct the URI; mlflow.uri=null tracks into {store}, mlflow=null does not track"
         with self._talking(retries=1, seconds=5, told=told):
-            _probe(self.uri)
-            with _alone(self.uri):
+            probe(self.uri)
+            with alone(self.uri):
                 self._client = self._connect()
                 self._experiment = self._find_experiment()
             self.run, news = self._find_run()
@@ -186,131 +165,6 @@ class Tracker:
         except NasplugError as error:
             _log.warning("%s", error)
 
-    # -- talking to MLflow ---------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _talking(self, *, retries: int, seconds: int, told: str) -> Iterator[None]:
-        """MLflow calls: without chatter, with bounded patience, and with their failures in our words."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported; nothing leaves unasked
-        import mlflow  # noqa: F401 - sets its loggers' levels, so it comes before _quiet
-
-        with _quiet():
-            from alembic.util import CommandError
-            from mlflow.exceptions import MlflowException
-            from requests import RequestException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            patience = {
-                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
-                "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-                "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
-                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-            }
-            troubles = (MlflowException, RequestException, SQLAlchemyError, CommandError, ImportError, OSError, sqlite3.Error)
-            try:
-                with _environment(patience):
-                    yield
-            except troubles as error:
-                reason = str(scrub(" ".join(str(error).split())))
-                # `from None`: the original may hold the URI with its password, and tracebacks travel
-                text = f"MLflow at {scrub(self.uri)} failed: {type(error).__name__}: {reason[:1000]}"
-                raise NasplugError(f"{text}. {told}" if told else text) from None
-
-    def _connect(self) -> Any:
-        """A client whose tables exist when it is returned."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        if self.settings.register_ is not None:
-            client.search_registered_models(max_results=1)  # the registry makes its own connection
-        return client
-
-    def _find_experiment(self) -> str:
-        """The experiment's id; made where it is missing.
-
-        Raises:
-            ConfigError: when it was deleted: MLflow keeps the name, and takes no runs.
-        """
-        name = self.settings.experiment or self.config.study
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            return str(self._client.create_experiment(name, artifact_location=_artifact_root(self.uri, self.config)))
-        if found.lifecycle_stage == "deleted":
-            raise ConfigError(
-                f"mlflow.experiment: {name!r} was deleted at {scrub(self.uri)}; restore it "
-                f"(mlflow experiments restore -x {found.experiment_id}) or give another name (mlflow.experiment=NAME)"
-            )
-        return str(found.experiment_id)
-
-    def _find_run(self) -> tuple[str, str]:
-        """The run that this study wrote before, or an empty id and why it cannot go on."""
-        from mlflow.exceptions import MlflowException
-
-        path = self._folder / STATE_FILE
-        if not path.exists():
-            return "", ""
-        state = json.loads(path.read_text())
-        if state["uri"] != scrub(self.uri):
-            return "", f"continues run {state['run_id']} at {state['uri']}: the tracking URI changed"
-        if state["experiment_id"] != self._experiment:
-            return "", f"continues run {state['run_id']} of experiment {state['experiment_id']}: the experiment changed"
-        try:
-            run = self._client.get_run(state["run_id"])
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return "", f"continues run {state['run_id']}, which is no longer there"
-        if run.info.lifecycle_stage != "active":
-            return "", f"continues run {state['run_id']}, which was deleted"
-        self._client.update_run(state["run_id"], status="RUNNING")
-        return str(state["run_id"]), ""
-
-    def _begin(self, news: str) -> str:
-        """A new parent run with what never changes."""
-        run = self._create_run(self.config.study, {"nasplug.continues": news} if news else {})
-        # what a resumed study may change (store, resources, mlflow) cannot be a parameter: those are written once
-        plain = {key: value for key, value in self.config.plain().items() if key not in ("store", "resources", "mlflow")}
-        self._params(run, flatten(plain))
-        return run
-
-    def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False) -> str:
-        """A run with the tags that MLflow's own fluent functions would set; returns its id."""
-        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
-        parent = {"mlflow.parentRunId": self.run} if child else {}
-        made = self._client.create_run(self._experiment, run_name=name, tags={**standard, **parent, **tags})
-        return str(made.info.run_id)
-
-    def _remember(self, state: Mapping[str, Any]) -> None:
-        """Write ``mlflow.json``, keeping the registered model of an earlier time."""
-        path = self._folder / STATE_FILE
-        old = json.loads(path.read_text()) if path.exists() else {}
-        kept = old if old.get("run_id") == state["run_id"] else {}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps({**kept, **state}, indent=1) + "\n")
-        beside.replace(path)
-
-    def _params(self, run: str, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        every = [Param(_key(key), str(scrub(str(value)))[:PARAM]) for key, value in params.items()]
-        for at in range(0, len(every), BATCH):
-            self._client.log_batch(run, params=every[at : at + BATCH])
-
-    def _tag(self, run: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        every = [RunTag(_key(key), value[:TAG]) for key, value in tags.items()]
-        for at in range(0, len(every), BATCH):
-            self._client.log_batch(run, tags=every[at : at + BATCH])
-
-    def _metrics(self, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        from mlflow.entities import Metric
-
-        now = _now()
-        every = [Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)]
-        self._client.log_batch(run, metrics=every)
-
     # -- the parent run ------------------------------------------------------------------------------------------------
 
     def _describe(self, study: Mapping[str, Any]) -> None:
@@ -319,7 +173,7 @@ class Tracker:
         manifest = self.plugins.manifest
         client.log_text(run, yaml.safe_dump(scrub(study), sort_keys=False), "study.yaml")
         client.log_dict(run, {"plugins": manifest}, "plugins.json")
-        environment = _environment_report()
+        environment = environment_report()
         client.log_dict(run, environment, "environment.json")
         tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
         tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
@@ -327,7 +181,7 @@ class Tracker:
         if not task_places(axes(self.config)):
             task, digest = self._task("")
             tags |= {"nasplug.task": task.name, "nasplug.data_digest": digest}
-            client.log_inputs(run, datasets=_datasets(task, digest))
+            client.log_inputs(run, datasets=datasets_of(task, digest))
         self._tag(run, tags)
 
     @property
@@ -385,16 +239,16 @@ class Tracker:
             "front_size": len(rows),
             "seconds": time.monotonic() - self._began,
             "pack_seconds": sum(_pack_seconds(self._folder / "packs" / pack) for pack in self._counted),
-            **{f"chosen_{name}": value for name, value in _scores(chosen).items()},
+            **{f"chosen_{name}": value for name, value in scores_of(chosen).items()},
         }
         self._metrics(self.run, metrics)
         for task, digest in self._some_tasks():
-            self._client.log_inputs(self.run, datasets=_datasets(task, digest))
+            self._client.log_inputs(self.run, datasets=datasets_of(task, digest))
         pictures = [path for pattern in PICTURES for path in sorted(self._folder.glob(pattern))]
         with tempfile.TemporaryDirectory() as beside:
             for path in [*(self._folder / name for name in ARTIFACTS), *pictures]:
                 if path.exists():
-                    self._client.log_artifact(self.run, str(_clean(path, Path(beside))))
+                    self._client.log_artifact(self.run, str(cleaned(path, Path(beside))))
         note = (
             f"{len(frame)} networks, {len(rows)} on the front. Chosen: **{best}**, {int(chosen['edges'])} edges, "
             f"validation error {chosen['valid_error']:.4g}, test error {chosen['test_error']:.4g}."
@@ -417,14 +271,6 @@ class Tracker:
             self._client.delete_run(child.info.run_id)
         return complete
 
-    def _search(self, where: str) -> Iterator[Any]:
-        """Runs of the experiment, page by page."""
-        token: str | None = ""
-        while token is not None:
-            page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token or None)
-            yield from page
-            token = page.token or None
-
     def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
         """A child run a network of the front, and for ``each`` data set its own; earlier ones are told where they stand now.
 
@@ -439,7 +285,7 @@ class Tracker:
                 if any(child.data.tags.get(key) != word for key, word in now.items()):
                     self._tag(child.info.run_id, now)
         missing = [name for name in names if name not in children]
-        curves = _curves(self._folder, missing)
+        curves = curves_of(self._folder, missing)
         for name in missing:
             row = rows[name] if name in rows else each[name]
             children[name] = self._log_network(row, curves.get(name, {}), front=name in rows, chosen=name == best)
@@ -454,15 +300,16 @@ class Tracker:
         run = self._create_run(name, {**lineage, "nasplug.front": _word(front), "nasplug.chosen": _word(chosen)}, child=True)
         params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
         self._params(run, params)
-        self._client.log_inputs(run, datasets=_datasets(task, digest))
+        self._client.log_inputs(run, datasets=datasets_of(task, digest))
         network = results.network(self._folder, name, task)
         with tempfile.TemporaryDirectory() as beside:
             save(network, Path(beside))
             results.write_certificate(self._folder, name, Path(beside))
             self._client.log_artifacts(run, beside, "network")
         model = self._log_model(run, network, task, name, lineage)
-        now = _now()
-        points = [Metric(key, value, now, 0, model, *_scored_on(key, task, digest), run) for key, value in _scores(row).items()]
+        now = now_ms()
+        scores = scores_of(row).items()
+        points = [Metric(key, value, now, 0, model, *scored_on(key, task, digest), run) for key, value in scores]
         steps = curves.get("step", ())
         for key in HISTORIES:
             pairs = zip(steps, curves.get(key, ()), strict=False)
@@ -480,7 +327,7 @@ class Tracker:
         return {
             "nasplug.study": self.config.study,
             "nasplug.replica": name,
-            "nasplug.pack": _pack_of(name),
+            "nasplug.pack": pack_of(name),
             "nasplug.parent_run": self.run,
             "nasplug.method": owners["method"],
             **{f"nasplug.{place}": which for place, which in owners.items() if place.startswith("method.")},
@@ -503,7 +350,7 @@ class Tracker:
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        example = _example(task)
+        example = example_of(task)
         real = np.dtype("float32")
         signature = ModelSignature(
             inputs=Schema([TensorSpec(real, (-1, example.shape[1]))]),  # unnamed: a named tensor wants a dict of arrays
@@ -529,7 +376,7 @@ class Tracker:
                     mlflow_model=record,
                     signature=signature,
                     input_example=example,
-                    pip_requirements=[f"{package}=={_version(package).partition('+')[0]}" for package in SERVING],
+                    pip_requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in SERVING],
                     metadata=record.metadata,
                     serialization_format="pt2",
                 )
@@ -546,7 +393,7 @@ class Tracker:
     def _log_failures(self, frame: pd.DataFrame, children: Mapping[str, Any]) -> None:
         """A child run a failed pack, with its error; one that works since then is marked."""
         failed = frame[frame["status"] == "failed"]
-        packs = {str(pack): rows for pack, rows in failed.groupby(failed["replica"].map(_pack_of))}
+        packs = {str(pack): rows for pack, rows in failed.groupby(failed["replica"].map(pack_of))}
         for name, child in children.items():
             if "/" not in name and name not in packs and "nasplug.resolved" not in child.data.tags:
                 self._tag(child.info.run_id, {"nasplug.resolved": "true"})
@@ -593,8 +440,8 @@ class Tracker:
 
         model = child.outputs.model_outputs[0].model_id
         lineage = {key: value for key, value in child.data.tags.items() if key.startswith("nasplug.") and key not in STATES}
-        scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in _scores(row).items() if key in SERVED_SCORES}
-        with _as_global(self.uri):  # the registry of a database looks the model up through MLflow's global URI
+        scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in scores_of(row).items() if key in SERVED_SCORES}
+        with as_global(self.uri):  # the registry of a database looks the model up through MLflow's global URI
             made = self._client.create_model_version(
                 name,
                 f"models:/{model}",
@@ -609,118 +456,9 @@ class Tracker:
         return str(made.version)
 
 
-# -- plain data --------------------------------------------------------------------------------------------------------
-
-
-def flatten(value: Any, path: str = "") -> dict[str, str]:
-    """Nested plain data as ``a.b.0.c -> text``; sweeps and lists of plain values stay in one piece, as JSON."""
-    found: dict[str, str] = {}
-    items: list[tuple[str, Any]] = []
-    if isinstance(value, Mapping) and value and not set(value) <= {*SWEEPS, "points"}:
-        items = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
-        items = [(str(position), inner) for position, inner in enumerate(value)]
-    elif value is not None and path:
-        found[path] = value if isinstance(value, str) else json.dumps(value)
-    for key, inner in items:
-        found |= flatten(inner, f"{path}.{key}" if path else key)
-    return found
-
-
-def spread(names: Sequence[str], most: int, needed: str | None) -> list[str]:
-    """At most ``most`` of ``names``, evenly over their order, ends first; ``needed`` is always among them."""
-    if len(names) <= most:
-        return list(names)
-    at = [0] if most == 1 else [round(i * (len(names) - 1) / (most - 1)) for i in range(most)]
-    if needed is not None:
-        place = names.index(needed)
-        nearest = min(range(most), key=lambda i: abs(at[i] - place), default=0)
-        at[nearest : nearest + 1] = [place]
-    return [names[i] for i in sorted(set(at))]
-
-
 def _rows(frame: pd.DataFrame) -> dict[str, Row]:
     """Replica -> its row as plain Python values."""
     return {str(row["replica"]): {str(key): value for key, value in row.items()} for row in frame.to_dict("records")}
-
-
-def _scores(row: Row) -> dict[str, float]:
-    """The scores and sizes of a row: whatever is a number, and neither configuration nor label."""
-    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and "." not in key}
-    return {k: float(v) for k, v in numbers.items() if k not in ("seed", "configuration") and math.isfinite(v)}
-
-
-def _scored_on(metric: str, task: Task, digest: str) -> tuple[str | None, str | None]:
-    """Name and digest of the split that a score was measured on."""
-    for split in SPLITS:
-        if f"{split}_" in metric:
-            return f"{task.name}/{split}", digest[:DIGEST]
-    return None, None
-
-
-def _clean(path: Path, beside: Path) -> Path:
-    """The file, or a copy without secrets where it may hold some: the report shows the config, the table plugins' errors."""
-    copy = beside / path.name
-    if path.suffix == ".html":
-        copy.write_text(scrub(path.read_text(encoding="utf-8")), encoding="utf-8")
-        return copy
-    if path.suffix == ".parquet" and "error" in pq.read_schema(path).names:
-        table = pq.read_table(path)
-        errors = pa.array(scrub(table["error"].to_pylist()), pa.string())
-        pq.write_table(table.set_column(table.column_names.index("error"), "error", errors), copy)
-        return copy
-    return path
-
-
-def _curves(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """The decimated histories of some replicas; only their packs are read."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for pack in sorted({_pack_of(name) for name in names}):
-        path = folder / "packs" / pack / TABLE
-        columns = [c for c in pq.read_schema(path).names if c.startswith("history_")]
-        for row in pq.read_table(path, columns=["replica", *columns], filters=[("replica", "in", list(names))]).to_pylist():
-            found[row["replica"]] = {column.removeprefix("history_"): row[column] for column in columns}
-    return found
-
-
-def _example(task: Task) -> Any:
-    """A few raw rows of the training split, ``(3, I)``."""
-    split = task.train
-    x = split.x[:, torch.arange(EXAMPLE_ROWS) % split.samples]
-    raw = x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
-    return raw.T.float().contiguous().cpu().numpy()
-
-
-def _datasets(task: Task, digest: str) -> list[Any]:
-    """The splits as MLflow's data sets. One digest (of everything) and a name each: MLflow keys them by both."""
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.types import ColSpec, DataType, Schema
-
-    source = CodeDatasetSource({"task": task.name, "source": scrub(task.source), "sha256": digest})
-    columns = Schema([ColSpec(DataType.double, feature) for feature in task.features[:COLUMNS]])
-    found = []
-    for part, context in SPLITS.items():
-        profile = {
-            "num_rows": getattr(task, part).samples,
-            "num_features": task.inputs,
-            "kind": task.kind,
-            "targets": list(task.targets[:COLUMNS]),
-        }
-        data = Dataset(
-            name=f"{task.name}/{part}",
-            digest=digest[:DIGEST],
-            source_type="code",
-            source=source.to_json(),
-            schema=json.dumps({"mlflow_colspec": columns.to_dict()}),
-            profile=json.dumps(profile),
-        )
-        found.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
-    return found
-
-
-def _pack_of(replica: str) -> str:
-    return replica.partition("/")[0]
 
 
 def _pack_seconds(folder: Path) -> float:
@@ -735,125 +473,3 @@ def _listed(owners: Mapping[str, str], kind: str) -> str:
 
 def _word(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _key(text: str) -> str:
-    """A name that MLflow takes for a parameter, tag or metric."""
-    return re.sub(r"[^\w.\-: /]", "_", text)[:KEY]
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return "unknown"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _environment_report() -> dict[str, Any]:
-    """What the study ran on. No environment variables, no host name: nothing that is not needed to run it again."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "cuda": torch.version.cuda,
-        "packages": {package: _version(package) for package in VERSIONED},
-    }
-
-
-# -- where, and how patiently ------------------------------------------------------------------------------------------
-
-
-def _database(uri: str) -> Path | None:
-    """The file of an sqlite URI."""
-    scheme, _, rest = uri.partition(":///")
-    return Path(unquote(rest.partition("?")[0])).absolute() if scheme.startswith("sqlite") and rest else None
-
-
-def _artifact_root(uri: str, config: StudyConfig) -> str | None:
-    """Where files go: a server knows for itself; beside an sqlite database; in the store for any other database."""
-    if uri.startswith(("http://", "https://", "databricks")):
-        return None
-    database = _database(uri)
-    home = database.parent if database else Path(config.store).resolve()
-    return (home / "mlartifacts").as_uri()
-
-
-def _probe(uri: str) -> None:
-    """Fail at once where MLflow would try a database for two minutes."""
-    database = _database(uri)
-    parts = urlsplit(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(database, timeout=5)) as connection:
-            connection.execute("PRAGMA schema_version")
-    elif parts.scheme.partition("+")[0] in PORTS and parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]]), timeout=5).close()
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """One process at a time makes the tables of an sqlite file: MLflow's migrations fail when two do."""
-    database = _database(uri)
-    if database is None or sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with open(f"{database}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash too
-        yield
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user has set stays."""
-    ours = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def _as_global(uri: str) -> Iterator[None]:
-    """MLflow's global tracking URI for a while; its environment variable, which MLflow sets along, is put back too."""
-    if uri.startswith(("http://", "https://")):
-        yield
-        return
-    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
-
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    try:
-        with _use_tracking_uri(uri):
-            yield
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No migration logs, retry warnings and hints: errors reach the user in our words."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

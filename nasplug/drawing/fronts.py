@@ -1,0 +1,159 @@
+"""The front of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasplug.drawing.style import (
+    CHOSEN,
+    INK,
+    MUTED,
+    PAPER,
+    POSITIVE,
+    Array,
+    error_words,
+    is_wide,
+    new_figure,
+    power_text,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_front"]
+
+MOST_DOTS = 3000  # above this dots are drawn as pixels, also in an SVG
+
+
+def _log_size_axis(axes: Axes, low: float, high: float) -> None:
+    """Edges on a logarithmic axis with room for networks of no edge at all."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("symlog", linthresh=1.0, linscale=0.4)
+    ticks = [0.0] if low <= 0 else []
+    for exponent in range(8):
+        ticks += [m * 10.0**exponent for m in (1, 2, 5)]
+    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if low * 0.8 <= t <= high * 1.25]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    axes.set_xlim(low * 0.85 if low > 0 else -0.25, high * 1.2)
+
+
+def draw_front(
+    frame: pd.DataFrame,
+    front: pd.DataFrame,
+    chosen: str,
+    *,
+    slack: float = 0.0,
+    colour: tuple[str, str] | None = None,
+    baseline: tuple[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """Validation error against edges: every finished replica a dot, the front a step line, the chosen network marked.
+
+    Args:
+        frame: the table of replicas.
+        front: its Pareto set.
+        chosen: name of the chosen replica.
+        slack: how much worse than the best still counts as good (drawn as a band).
+        colour: column that colours the dots, and what to call it.
+        baseline: name and ``(edges, validation error)`` of other models to compare with.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    factor, words = error_words(frame)
+    dots = frame[frame["status"] == "finished"]
+    kept = ["edges", "valid_error", *([colour[0]] if colour else [])]
+    dots = dots[kept].drop_duplicates()  # dots that cover each other exactly are drawn once
+    x, y = dots["edges"].to_numpy(float), factor * dots["valid_error"].to_numpy(float)
+    line_x, line_y = front["edges"].to_numpy(float), factor * front["valid_error"].to_numpy(float)
+    with styled():
+        figure = new_figure(8.2, 4.6)
+        axes = figure.add_subplot()
+        best = float(line_y.min())
+        top = max(float(np.quantile(y, 0.98)), float(line_y[-1]) * 1.2, best + 2 * factor * slack)
+        top = min(max(top, float(np.quantile(line_y, 0.5))), float(y.max()))
+        top += 0.06 * (top - best) or 1e-9
+        bottom = best - 0.08 * (top - best)
+        hidden = int((frame.loc[frame["status"] == "finished", "valid_error"] * factor > top).sum())
+        low, high = float(x.min()), float(x.max())
+        if baseline is not None:
+            inside = [(e, factor * v) for e, v in baseline[1] if factor * v <= top]
+            high = max([high, *(e for e, _ in inside)])
+        if is_wide(x):
+            _log_size_axis(axes, low, high)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlim(low - 0.04 * (high - low) - 0.5, high + 0.04 * (high - low) + 0.5)
+        _scatter(figure, axes, x, y, dots[colour[0]].to_numpy(float) if colour else None, colour[1] if colour else "")
+        right = axes.get_xlim()[1]
+        if slack > 0:
+            label = "as good as the best, within the slack"
+            axes.axhspan(best, best + factor * slack, color=MUTED, alpha=0.10, lw=0, label=label, zorder=1)
+        axes.plot([*line_x, right], [*line_y, line_y[-1]], drawstyle="steps-post", color=INK, lw=1.3, zorder=4, label="front")
+        axes.plot(line_x, line_y, "o", ms=4.0, color=INK, zorder=4.5)
+        if baseline is not None and inside:
+            bx, by = zip(*inside, strict=True)
+            axes.plot(
+                [*bx, right],
+                [*by, by[-1]],
+                drawstyle="steps-post",
+                ls=(0, (3, 2)),
+                lw=1.2,
+                color=POSITIVE,
+                zorder=3,
+                label=baseline[0],
+            )
+        mark = front[front["replica"] == chosen]
+        if len(mark):
+            point = mark.iloc[0]
+            where = ([float(point["edges"])], [factor * float(point["valid_error"])])
+            axes.plot(
+                *where,
+                "D",
+                ms=9,
+                mfc=CHOSEN,
+                mec=PAPER,
+                mew=1.2,
+                ls="none",
+                zorder=6,
+                label=f"chosen: {int(point['edges'])} edges",
+            )
+        axes.set_ylim(bottom, top)
+        axes.set_xlabel("edges (weights on a path from an input to an output)")
+        axes.set_ylabel(f"validation error: {words}" if factor > 1 else f"validation {words}")
+        axes.legend(loc="upper right")
+        if hidden:
+            words = f"not shown, above: {hidden:,} of {int((frame['status'] == 'finished').sum()):,} finished networks"
+            axes.set_title(words, color=MUTED, loc="left", fontsize=8)
+    return figure
+
+
+def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None, label: str) -> None:
+    import matplotlib as mpl
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    many = len(x) > MOST_DOTS
+    style: dict[str, Any] = {"s": 4 if many else 13, "alpha": 0.4 if many else 0.55, "lw": 0, "zorder": 2, "rasterized": many}
+    if value is None or not np.isfinite(value).any() or np.nanmin(value) == np.nanmax(value):
+        axes.scatter(x, y, color=MUTED, **style)
+        return
+    middle = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.22, 0.92, 256)))  # both ends show on white and on black
+    low, high = float(np.nanmin(value)), float(np.nanmax(value))
+    log = low > 0 and high / low >= 5
+    norm = LogNorm(low, high) if log else Normalize(low, high)
+    points = axes.scatter(x, y, c=value, cmap=middle, norm=norm, **style)
+    bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=30)
+    bar.solids.set_alpha(1.0)  # type: ignore[union-attr]
+    bar.outline.set_visible(False)
+    bar.set_label(label)
+    if log:
+        bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low >= 100 else (1.0, 2.0, 5.0)))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: power_text(v)))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,15 @@
+"""MLflow, as an observer of the public hooks. The only module that imports mlflow, and only when a study is tracked.
+
+What a study leaves there: one parent run (config, plugins, data, results), a child run for each network of the front with
+its curves and its model, a child run for each pack that failed, and a registered version of the chosen network.
+Only the driver writes, and always through a client that is told its URI: the caller's own MLflow state stays as it was.
+"""
+
+from __future__ import annotations
+
+from nasplug.tracking.places import default_uri
+from nasplug.tracking.records import flatten, spread
+from nasplug.tracking.runs import STATE_FILE
+from nasplug.tracking.tracker import Registered, Tracker
+
+__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "flatten", "spread"]

@@ -1,0 +1,109 @@
+"""Where MLflow is, and how patiently it is asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from nasplug.config import StudyConfig
+
+__all__ = ["alone", "artifact_root", "as_global", "default_uri", "probe", "quiet", "variables"]
+
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def default_uri(store: Path) -> str:
+    """The tracking URI of a store that was given none: a database beside the studies."""
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+
+
+def _database(uri: str) -> Path | None:
+    """The file of an sqlite URI."""
+    scheme, _, rest = uri.partition(":///")
+    return Path(unquote(rest.partition("?")[0])).absolute() if scheme.startswith("sqlite") and rest else None
+
+
+def artifact_root(uri: str, config: StudyConfig) -> str | None:
+    """Where files go: a server knows for itself; beside an sqlite database; in the store for any other database."""
+    if uri.startswith(("http://", "https://", "databricks")):
+        return None
+    database = _database(uri)
+    home = database.parent if database else Path(config.store).resolve()
+    return (home / "mlartifacts").as_uri()
+
+
+def probe(uri: str) -> None:
+    """Fail at once where MLflow would try a database for two minutes."""
+    database = _database(uri)
+    parts = urlsplit(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(database, timeout=5)) as connection:
+            connection.execute("PRAGMA schema_version")
+    elif parts.scheme.partition("+")[0] in PORTS and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]]), timeout=5).close()
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """One process at a time makes the tables of an sqlite file: MLflow's migrations fail when two do."""
+    database = _database(uri)
+    if database is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with open(f"{database}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash too
+        yield
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while; what the user has set stays."""
+    ours = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def as_global(uri: str) -> Iterator[None]:
+    """MLflow's global tracking URI for a while; its environment variable, which MLflow sets along, is put back too."""
+    if uri.startswith(("http://", "https://")):
+        yield
+        return
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        with _use_tracking_uri(uri):
+            yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No migration logs, retry warnings and hints: errors reach the user in our words."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

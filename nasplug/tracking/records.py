@@ -1,0 +1,176 @@
+"""A study as MLflow's records: plain data, scores, curves, data sets, the environment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from nasplug.config import SWEEPS, scrub
+from nasplug.packs import TABLE
+from nasplug.tasks import Task
+
+__all__ = [
+    "Row",
+    "cleaned",
+    "curves_of",
+    "datasets_of",
+    "environment_report",
+    "example_of",
+    "flatten",
+    "now_ms",
+    "pack_of",
+    "scored_on",
+    "scores_of",
+    "spread",
+    "version_of",
+]
+
+Row = Mapping[str, Any]  # of the table of replicas
+
+DIGEST = 36  # MLflow's limit
+EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
+SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
+VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
+COLUMNS = 256  # features listed by name in a data set's schema
+
+
+def flatten(value: Any, path: str = "") -> dict[str, str]:
+    """Nested plain data as ``a.b.0.c -> text``; sweeps and lists of plain values stay in one piece, as JSON."""
+    found: dict[str, str] = {}
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping) and value and not set(value) <= {*SWEEPS, "points"}:
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
+        items = [(str(position), inner) for position, inner in enumerate(value)]
+    elif value is not None and path:
+        found[path] = value if isinstance(value, str) else json.dumps(value)
+    for key, inner in items:
+        found |= flatten(inner, f"{path}.{key}" if path else key)
+    return found
+
+
+def spread(names: Sequence[str], most: int, needed: str | None) -> list[str]:
+    """At most ``most`` of ``names``, evenly over their order, ends first; ``needed`` is always among them."""
+    if len(names) <= most:
+        return list(names)
+    at = [0] if most == 1 else [round(i * (len(names) - 1) / (most - 1)) for i in range(most)]
+    if needed is not None:
+        place = names.index(needed)
+        nearest = min(range(most), key=lambda i: abs(at[i] - place), default=0)
+        at[nearest : nearest + 1] = [place]
+    return [names[i] for i in sorted(set(at))]
+
+
+def scores_of(row: Row) -> dict[str, float]:
+    """The scores and sizes of a row: whatever is a number, and neither configuration nor label."""
+    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and "." not in key}
+    return {k: float(v) for k, v in numbers.items() if k not in ("seed", "configuration") and math.isfinite(v)}
+
+
+def scored_on(metric: str, task: Task, digest: str) -> tuple[str | None, str | None]:
+    """Name and digest of the split that a score was measured on."""
+    for split in SPLITS:
+        if f"{split}_" in metric:
+            return f"{task.name}/{split}", digest[:DIGEST]
+    return None, None
+
+
+def cleaned(path: Path, beside: Path) -> Path:
+    """The file, or a copy without secrets where it may hold some: the report shows the config, the table plugins' errors."""
+    copy = beside / path.name
+    if path.suffix == ".html":
+        copy.write_text(scrub(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return copy
+    if path.suffix == ".parquet" and "error" in pq.read_schema(path).names:
+        table = pq.read_table(path)
+        errors = pa.array(scrub(table["error"].to_pylist()), pa.string())
+        pq.write_table(table.set_column(table.column_names.index("error"), "error", errors), copy)
+        return copy
+    return path
+
+
+def curves_of(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """The decimated histories of some replicas; only their packs are read."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for pack in sorted({pack_of(name) for name in names}):
+        path = folder / "packs" / pack / TABLE
+        columns = [c for c in pq.read_schema(path).names if c.startswith("history_")]
+        for row in pq.read_table(path, columns=["replica", *columns], filters=[("replica", "in", list(names))]).to_pylist():
+            found[row["replica"]] = {column.removeprefix("history_"): row[column] for column in columns}
+    return found
+
+
+def example_of(task: Task) -> Any:
+    """A few raw rows of the training split, ``(3, I)``."""
+    split = task.train
+    x = split.x[:, torch.arange(EXAMPLE_ROWS) % split.samples]
+    raw = x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
+    return raw.T.float().contiguous().cpu().numpy()
+
+
+def datasets_of(task: Task, digest: str) -> list[Any]:
+    """The splits as MLflow's data sets. One digest (of everything) and a name each: MLflow keys them by both."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.types import ColSpec, DataType, Schema
+
+    source = CodeDatasetSource({"task": task.name, "source": scrub(task.source), "sha256": digest})
+    columns = Schema([ColSpec(DataType.double, feature) for feature in task.features[:COLUMNS]])
+    found = []
+    for part, context in SPLITS.items():
+        profile = {
+            "num_rows": getattr(task, part).samples,
+            "num_features": task.inputs,
+            "kind": task.kind,
+            "targets": list(task.targets[:COLUMNS]),
+        }
+        data = Dataset(
+            name=f"{task.name}/{part}",
+            digest=digest[:DIGEST],
+            source_type="code",
+            source=source.to_json(),
+            schema=json.dumps({"mlflow_colspec": columns.to_dict()}),
+            profile=json.dumps(profile),
+        )
+        found.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+    return found
+
+
+def pack_of(replica: str) -> str:
+    """The pack in a replica's name."""
+    return replica.partition("/")[0]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow dates what it is given."""
+    return int(time.time() * 1000)
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; in words where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def environment_report() -> dict[str, Any]:
+    """What the study ran on. No environment variables, no host name: nothing that is not needed to run it again."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "packages": {package: version_of(package) for package in VERSIONED},
+    }
