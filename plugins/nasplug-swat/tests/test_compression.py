@@ -69,7 +69,8 @@ def test_a_deep_network_becomes_a_shallower_one(raw: dict[str, Any], begin: str)
     done = compress(job, runner="serial", say=told.append)
     record = json.loads((job.folder / "compression.json").read_text())
     assert record == json.loads(json.dumps(done.record))
-    assert (record["before"]["hidden_layers"], record["after"]["hidden_layers"]) == (5, 3)
+    assert record["before"]["hidden_layers"] == 5
+    assert record["after"]["hidden_layers"] <= 3  # less, where a piece is left without neurons
     assert record["after"]["parameters"] < record["before"]["parameters"]
     assert record["polished"]["r2"] >= record["joined"]["r2"] - 0.05  # polish keeps what validation says is better
     assert set(record["joined"]["r2_between"]) == {"3"}
