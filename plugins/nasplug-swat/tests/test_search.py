@@ -179,6 +179,16 @@ def test_a_study_runs_and_names_its_autoencoder(tmp_path: Path) -> None:
         assert json.loads(owners)["method.autoencoder"] == load(None).digest
 
 
+def test_other_tasks_are_searched_where_ends_vary(tmp_path: Path) -> None:
+    method = {"use": "swat", "autoencoder": "ends-7x64", "ends": [4, 3], "depth": 1, "sharpness": None}
+    raw = STUDY | {"store": str(tmp_path), "study": "iris", "task": {"use": "iris"}, "method": method}
+    raw |= {"train": {"steps": 200, "lr": 0.03, "finetune": 100}, "penalties": [{"use": "l1", "level": 1e-3}]}
+    frame = Study.from_dict(raw).run("serial").frame
+    assert frame["test_accuracy"].max() > 0.85
+    with pytest.raises(ConfigError, match=r"Write ends: \[4, 3\]"):
+        Study.from_dict(raw | {"method": {"use": "swat", "autoencoder": "ends-7x64"}}).plan()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
