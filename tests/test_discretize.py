@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Score
-from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, retrain
+from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, refit, retrain
 from nasplug.errors import ContractError
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
 from nasplug.optimizers import Adam
@@ -175,6 +175,20 @@ def test_fine_tuning_never_costs_and_brings_nothing_back(kind: Any, batch: int |
     counts = sizes(tuned)
     for name, wanted in sizes(hard).items():
         assert (counts[name] <= wanted).all(), name
+
+
+@pytest.mark.parametrize("batch", [None, 7, 10**6])
+def test_a_plugin_may_train_hard_networks_without_a_search(batch: int | None) -> None:
+    found = search(batch=None if batch is None else min(batch, search().task.train.samples))
+    hard = discretize(found.task, soft(found), [Cut(0.6)])[0]
+    rates = torch.full_like(RATES, 0.02)
+    with torch.no_grad():  # as in a discretizer
+        tuned = refit(found.task, hard, 30, 0.02, batch=batch, data_seed=found.data_seed)
+    wanted = finetune(found, hard, 30, rates)
+    for part in PARTS:
+        for key, tensor in getattr(wanted, part).items():
+            torch.testing.assert_close(getattr(tuned, part)[key], tensor.detach(), msg=f"{part} {key}")
+    assert refit(found.task, hard, 0, 0.02) is hard
 
 
 def test_rows_that_do_not_gain_keep_their_weights() -> None:
