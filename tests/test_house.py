@@ -32,6 +32,7 @@ PUBLIC = {
     "stems",
     "tasks",
     "testing",
+    "tracking",
 }
 """What a plugin may import of nasplug, besides the names of the package itself."""
 

@@ -12,8 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from nasplug.config import StudyConfig
-
 __all__ = ["alone", "artifact_root", "as_global", "default_uri", "probe", "quiet", "variables"]
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -30,12 +28,12 @@ def _database(uri: str) -> Path | None:
     return Path(unquote(rest.partition("?")[0])).absolute() if scheme.startswith("sqlite") and rest else None
 
 
-def artifact_root(uri: str, config: StudyConfig) -> str | None:
+def artifact_root(uri: str, store: str) -> str | None:
     """Where files go: a server knows for itself; beside an sqlite database; in the store for any other database."""
     if uri.startswith(("http://", "https://", "databricks")):
         return None
     database = _database(uri)
-    home = database.parent if database else Path(config.store).resolve()
+    home = database.parent if database else Path(store).expanduser().resolve()
     return (home / "mlartifacts").as_uri()
 
 

@@ -83,7 +83,7 @@ class Runs:
         name = self.settings.experiment or self.config.study
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            return str(self._client.create_experiment(name, artifact_location=artifact_root(self.uri, self.config)))
+            return str(self._client.create_experiment(name, artifact_location=artifact_root(self.uri, self.config.store)))
         if found.lifecycle_stage == "deleted":
             raise ConfigError(
                 f"mlflow.experiment: {name!r} was deleted at {scrub(self.uri)}; restore it "

@@ -9,6 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from nasplug import results
-from nasplug.compact import CompactNetwork, save
+from nasplug.compact import save
 from nasplug.config import StudyConfig, scrub
 from nasplug.errors import NasplugError
 from nasplug.hookspecs import hookimpl
@@ -24,20 +25,19 @@ from nasplug.packs import HISTORIES, TABLE
 from nasplug.plan import axes, build_task, settle, task_places, task_values
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
-from nasplug.tracking.places import alone, as_global, default_uri, probe
+from nasplug.tracking.models import ensure_registered, log_model, new_version
+from nasplug.tracking.places import alone, default_uri, probe
 from nasplug.tracking.records import (
     Row,
     cleaned,
     curves_of,
     datasets_of,
     environment_report,
-    example_of,
     now_ms,
     pack_of,
     scored_on,
     scores_of,
     spread,
-    version_of,
 )
 from nasplug.tracking.runs import Runs
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Registered", "Tracker"]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s a model
 SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
 ARTIFACTS = (TABLE, "report.html", "front.csv", "choices.csv", "baseline.json")
@@ -306,7 +305,8 @@ class Tracker(Runs):
             save(network, Path(beside))
             results.write_certificate(self._folder, name, Path(beside))
             self._client.log_artifacts(run, beside, "network")
-        model = self._log_model(run, network, task, name, lineage)
+        certified = partial(results.write_certificate, self._folder, name)
+        model = log_model(self._client, self._experiment, run, network, task, name, lineage, certified)
         now = now_ms()
         scores = scores_of(row).items()
         points = [Metric(key, value, now, 0, model, *scored_on(key, task, digest), run) for key, value in scores]
@@ -338,58 +338,6 @@ class Tracker(Runs):
             "nasplug.config_digest": self._config_digest,
         }
 
-    def _log_model(self, run: str, network: CompactNetwork, task: Task, name: str, lineage: Mapping[str, str]) -> str:
-        """The network as a graph (``pt2``) that loads without nasplug; returns the logged model's id.
-
-        What `mlflow.pytorch.log_model` does, with a client that knows its URI instead of MLflow's global state, and without
-        loading the model back to try it.
-        """
-        import mlflow.pytorch
-        import numpy as np
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        example = example_of(task)
-        real = np.dtype("float32")
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(real, (-1, example.shape[1]))]),  # unnamed: a named tensor wants a dict of arrays
-            outputs=Schema([TensorSpec(real, (-1, task.outputs))]),
-        )
-        model = self._client.create_logged_model(
-            self._experiment, name.replace("/", "-"), run, tags=dict(lineage), model_type="nasplug.network"
-        )
-        self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
-        record = Model(
-            artifact_path=model.artifact_location,
-            run_id=run,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
-            metadata={"nasplug": network.record},
-        )
-        with tempfile.TemporaryDirectory() as beside:
-            folder = str(Path(beside) / "model")
-            try:
-                mlflow.pytorch.save_model(
-                    network,
-                    folder,
-                    mlflow_model=record,
-                    signature=signature,
-                    input_example=example,
-                    pip_requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in SERVING],
-                    metadata=record.metadata,
-                    serialization_format="pt2",
-                )
-            except RuntimeError as error:  # what torch.export raises
-                raise NasplugError(
-                    f"network {name} cannot be exported for MLflow: {type(error).__name__}: {str(error)[:500]}. Its functions "
-                    f"must be traceable by torch.export; the results are safe in {self._folder}, and mlflow=null does not track"
-                ) from error
-            results.write_certificate(self._folder, name, Path(folder))
-            self._client.log_model_artifacts(model.model_id, folder)
-        self._client.finalize_logged_model(model.model_id, "READY")
-        return str(model.model_id)
-
     def _log_failures(self, frame: pd.DataFrame, children: Mapping[str, Any]) -> None:
         """A child run a failed pack, with its error; one that works since then is marked."""
         failed = frame[frame["status"] == "failed"]
@@ -414,14 +362,8 @@ class Tracker(Runs):
 
         A version that this run made before is kept, and does not take the alias back from a study that came later.
         """
-        from mlflow.exceptions import MlflowException
-
         client, run = self._client, child.info.run_id
-        try:
-            client.create_registered_model(name, description="Small networks found by nasplug; see the tags of each version.")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        ensure_registered(client, name)
         ours = [v for v in client.search_model_versions(f"run_id = '{run}'") if v.name == name]
         version = str(ours[0].version) if ours else self._new_version(name, child, row)
         if not ours or ours[0].tags.get("nasplug.promoted") != "true":
@@ -436,24 +378,14 @@ class Tracker(Runs):
         return Registered(name, version, CHAMPION)
 
     def _new_version(self, name: str, child: Any, row: Row) -> str:
-        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
-
         model = child.outputs.model_outputs[0].model_id
         lineage = {key: value for key, value in child.data.tags.items() if key.startswith("nasplug.") and key not in STATES}
         scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in scores_of(row).items() if key in SERVED_SCORES}
-        with as_global(self.uri):  # the registry of a database looks the model up through MLflow's global URI
-            made = self._client.create_model_version(
-                name,
-                f"models:/{model}",
-                run_id=child.info.run_id,
-                tags=lineage | scores,
-                description=f"{row['replica']} of study {self.config.study}: {int(row['edges'])} edges, "
-                f"validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}",
-                model_id=model,
-            )
-        link = json.dumps([{"name": name, "version": int(made.version)}])
-        self._client.set_logged_model_tags(model, {MLFLOW_MODEL_VERSIONS: link})  # MLflow's page shows it there
-        return str(made.version)
+        description = (
+            f"{row['replica']} of study {self.config.study}: {int(row['edges'])} edges, "
+            f"validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}"
+        )
+        return new_version(self._client, self.uri, name, model, child.info.run_id, lineage | scores, description)
 
 
 def _rows(frame: pd.DataFrame) -> dict[str, Row]:

@@ -210,4 +210,6 @@ def compress(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "s
     for stage in ("joined", "polished"):
         between = ", ".join(f"layer {cut} {r2:.5f}" for cut, r2 in record[stage]["r2_between"].items())
         click.echo(f"R2 when {stage}: outputs {record[stage]['r2']:.5f}, {between}")
+    if "registered" in record:
+        click.echo(f"registered as {record['registered']}")
     click.echo(f"{job.folder / NETWORK}, {job.folder / PICTURE}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
@@ -23,6 +22,7 @@ from nasplug.discretize import refit
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, alive, forward, sizes
 from nasplug.tasks import Split, Task
+from nasplug.tracking import default_uri, digest_of, publish
 from nasplug_swat.autoencoder import load
 from nasplug_swat.pieces import as_task, cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
 
@@ -60,6 +60,7 @@ class Compression(BaseModel):
     ``network``: the folder of a saved network. ``cuts``: the hidden layers that stay as they are, in order; each piece between
     them becomes one of ``depth`` hidden layers (a number, or one a piece). ``begin``: searches start from the ``encoding`` of
     their piece, or from ``open`` networks. ``search``: sections of a study for the pieces (``method`` takes options of `swat`).
+    ``register``: the name of the registered model in MLflow that gets the result (null: not logged), ``uri`` of the store.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +74,8 @@ class Compression(BaseModel):
     points: Points = Points()
     search: dict[str, Any] = Field(default_factory=dict)
     polish: Polish = Polish()
+    register_: str | None = Field(None, alias="register", pattern=r"^[^/:]+$")
+    uri: str | None = Field(None, min_length=1)
 
     @property
     def folder(self) -> Path:
@@ -172,7 +175,7 @@ def compress(
     made = _module(final, task, module)
     record = {
         "network": str(job.network),
-        "network_digest": _digest(module),
+        "network_digest": digest_of(module),
         "autoencoder": load(studies[0].config.method.options.get("autoencoder")).digest,
         "replicas": [f"{study.config.study}/{row['replica']}" for study, row in zip(studies, rows, strict=True)],
         "pieces_r2": [float(row["test_r2"]) for row in rows],
@@ -185,7 +188,33 @@ def compress(
     save_network(made, job.folder / NETWORK)
     (job.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     _figure(x, stay, nets, final, record).savefig(job.folder / PICTURE, dpi=130)
+    if job.register_ is not None:
+        record |= {"registered": _registered(job, job.register_, made, task, record)}
     return Outcome(made, record)
+
+
+def _registered(job: Compression, name: str, made: CompactNetwork, task: Task, record: Mapping[str, Any]) -> str:
+    """The version's URI: ``models:/NAME/VERSION``."""
+    tags = {
+        "nasplug.method": "swat compress",
+        "nasplug.method.autoencoder": record["autoencoder"],
+        "nasplug.made_from": record["network_digest"],
+        "nasplug.pieces": ", ".join(record["replicas"]),
+    }
+    between = {f"r2_layer_{cut}": r2 for cut, r2 in record["polished"]["r2_between"].items()}
+    version = publish(
+        made,
+        task,
+        name,
+        uri=job.uri or default_uri(Path(job.store).expanduser()),
+        experiment="compressions",
+        store=job.store,
+        run_name=job.name,
+        tags=tags,
+        metrics={"r2": record["polished"]["r2"], **between, **{key: float(n) for key, n in record["after"].items()}},
+        files=[job.folder / RECORD, job.folder / PICTURE],
+    )
+    return f"models:/{name}/{version}"
 
 
 def _raw(task: Task, split: Split) -> Tensor:
@@ -249,13 +278,6 @@ def _module(nets: Networks, task: Task, like: CompactNetwork) -> CompactNetwork:
 def _size(nets: Networks) -> dict[str, int]:
     counted = {name: int(value) for name, value in sizes(alive(nets)).items()}
     return {"hidden_layers": nets.depth - 1, **counted}
-
-
-def _digest(module: CompactNetwork) -> str:
-    h = hashlib.sha256(json.dumps(module.record, sort_keys=True).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        h.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return h.hexdigest()
 
 
 def _figure(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Networks, record: Mapping[str, Any]) -> Figure:

@@ -19,7 +19,7 @@ from nasplug.config import from_yaml, to_yaml
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
 from nasplug.plugins import load_plugins
-from nasplug_swat.autoencoder import SIZES, fresh, save
+from nasplug_swat.autoencoder import SIZES, fresh, read, save
 from nasplug_swat.compression import Compression, compress, planned
 from nasplug_swat.representation import Space
 from nasplug_swat.sampling import Sampling, draw
@@ -92,6 +92,31 @@ def test_a_deep_network_becomes_a_shallower_one(raw: dict[str, Any], begin: str)
     torch.testing.assert_close(found, outputs(done.network, x))
     r2 = 1.0 - (found - wanted).square().mean() / wanted.var(correction=0)
     assert abs(float(r2) - record["polished"]["r2"]) < 0.15
+
+
+def test_the_result_is_registered_with_its_lineage(raw: dict[str, Any], tmp_path: Path) -> None:
+    import mlflow.pytorch
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    job = check(Compression, raw | {"register": "smaller-nets", "uri": uri, "begin": "open"})
+    done = compress(job, runner="serial")
+    assert done.record["registered"] == "models:/smaller-nets/1"
+    client = MlflowClient(uri, uri)
+    version = client.get_model_version("smaller-nets", "1")
+    assert version.tags["nasplug.made_from"] == done.record["network_digest"]
+    assert version.tags["nasplug.method.autoencoder"] == read(tmp_path / "ends.safetensors").digest
+    run = client.get_run(version.run_id)
+    assert run.data.metrics["r2"] == pytest.approx(done.record["polished"]["r2"])
+    assert {file.path for file in client.list_artifacts(version.run_id)} == {"compression.json", "compression.png"}
+    mlflow.set_tracking_uri(uri)
+    try:
+        served = mlflow.pytorch.load_model("models:/smaller-nets/1")
+    finally:
+        mlflow.set_tracking_uri(None)
+    x = torch.rand(5, 2) * 20.0 - 10.0
+    torch.testing.assert_close(outputs(served, x), outputs(done.network, x))
+    assert compress(job, runner="serial").record["registered"] == "models:/smaller-nets/1"  # the same network once
 
 
 def test_it_goes_on_where_it_stopped(raw: dict[str, Any]) -> None:
