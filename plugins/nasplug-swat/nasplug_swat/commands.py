@@ -110,7 +110,7 @@ def _told(autoencoder: Autoencoder) -> str:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(file: Path | None, as_json: bool) -> None:
-    """Say what an autoencoder is for and how well it does: FILE, or the one that comes with the package."""
+    """Say what an autoencoder is for and how well it does: FILE, or the name of one that comes along (default: paper-7x64)."""
     autoencoder = load(None if file is None else str(file))
     if as_json:
         plain = {
@@ -131,7 +131,7 @@ def show(file: Path | None, as_json: bool) -> None:
     "--autoencoder",
     "file",
     type=click.Path(path_type=Path),
-    help="A file that training wrote; default: the one that comes along.",
+    help="A file that training wrote, or the name of one that comes along; default: paper-7x64.",
 )
 @click.option("--depth", default=2, show_default=True, help="Hidden layers of the networks.")
 @click.option("--neighbours", default=200, show_default=True, help="Points around the first network.")
