@@ -41,8 +41,8 @@ Array = npt.NDArray[np.float64]
 
 
 def _start(folder: object) -> str:
-    """A start is the folder of a network, ``<study>/best`` as a rule, or none (which a table has as a missing value)."""
-    path = Path(folder) if isinstance(folder, str) else None
+    """A start is the folder of a network, ``<study>/best`` as a rule, or none (which a table has as the word null)."""
+    path = Path(folder) if isinstance(folder, str) and folder != "null" else None
     return "" if path is None else f", from {path.parent.name if path.name == 'best' else path.name}"
 
 

@@ -332,7 +332,7 @@ def test_labels_tell_starts_autoencoders_and_steps_that_a_study_varies(tmp_path:
         row(function, 0.1, **{"method.mode": mode, "method.start": start, "method.autoencoder": file, "train.steps": steps})
         for function in FUNCTIONS
         for mode in ("direct", "latent")
-        for start in (None, "runs/first/best", "nets/mine")
+        for start in ("null", "runs/first/best", "nets/mine")
         for file in ("paper-7x64", "a/b.safetensors")
         for steps in (100, 1000)
     ]
