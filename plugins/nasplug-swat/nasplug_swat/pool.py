@@ -16,7 +16,6 @@ from torch import Tensor
 from nasplug import Study
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.networks import Networks, take
-from nasplug.packs import load_networks
 from nasplug.replicas import finite, normal, uniform
 from nasplug_swat.representation import Space, pad, reordered
 
@@ -146,7 +145,8 @@ def gather(trained: Trained, space: Space) -> tuple[Pool, Pool]:
         ConfigError: for a folder that is no study with results, a column or value that it does not have, networks that do not
             fit the space, and where none is left to learn from.
     """
-    frames = {folder: Study.open(Path(folder).expanduser()).frame for folder in trained.folders}
+    studies = {folder: Study.open(Path(folder).expanduser()) for folder in trained.folders}
+    frames = {folder: study.frame for folder, study in studies.items()}
     _asked(frames, trained.only, "only")
     _asked(frames, trained.exclude, "exclude")
     learned: dict[Kind, list[Networks]] = {}
@@ -166,7 +166,7 @@ def gather(trained: Trained, space: Space) -> tuple[Pool, Pool]:
             rows = torch.tensor(places[1][here].astype(int).to_numpy())
             back = torch.tensor(out[here].to_numpy())
             try:
-                nets = pad(load_networks(Path(folder).expanduser() / "packs" / pack), space)
+                nets = pad(studies[folder].networks(pack), space)
             except ConfigError as error:
                 raise ConfigError(f"networks.folders: {folder}, pack {pack}: {error}; `only` reads a part of a study") from None
             nets = take(nets, rows).map(lambda t: t.detach().float())

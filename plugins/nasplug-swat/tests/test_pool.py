@@ -17,7 +17,6 @@ from nasplug.checking import check
 from nasplug.cli import main
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward, take
-from nasplug.packs import load_networks
 from nasplug_swat.autoencoder import fresh, latents, load, read
 from nasplug_swat.pool import Pool, Trained, gather
 from nasplug_swat.representation import PAPER, Space, pack, pad
@@ -60,9 +59,10 @@ def learn(folder: Path, **options: Any) -> Training:
 def rows_of(folder: Path) -> list[tuple[str, Networks]]:
     """Function and network of each row of a study, read by other means than the pool's."""
     found = []
+    study = Study.open(folder)
+    frame = study.frame
     for where in sorted((folder / "packs").iterdir()):
-        nets = pad(load_networks(where), PAPER)
-        frame = Study.open(folder).frame
+        nets = pad(study.networks(where.name), PAPER)
         for name, function in zip(frame["replica"], frame["task.function"], strict=True):
             if name.startswith(f"{where.name}/"):
                 found.append((function, take(nets, torch.tensor([int(name.split("/")[1])]))))
