@@ -17,7 +17,8 @@ from nasplug import results
 from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, scrub, to_yaml
 from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
-from nasplug.packs import TABLE
+from nasplug.networks import Networks
+from nasplug.packs import TABLE, load_networks
 from nasplug.plan import TASK, Axis, Pack, axes, build_task, cells, chunk, corners, forget_tasks, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.report import import_libraries, write_report
@@ -354,6 +355,14 @@ class Study:
         """A replica's small network on raw features (default: the chosen one)."""
         name = str(self.best()["replica"]) if replica is None else replica
         return results.network(self.folder, name, self.task_of(name))
+
+    def networks(self, pack: str) -> Networks:
+        """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.
+
+        Raises:
+            ConfigError: when there is no such pack, or it has not finished.
+        """
+        return load_networks(self.folder / "packs" / pack)
 
 
 _MAY_CHANGE = frozenset({"store", "resources", "mlflow"})

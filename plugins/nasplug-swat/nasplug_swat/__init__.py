@@ -8,6 +8,7 @@ from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, f
 from nasplug_swat.commands import commands
 from nasplug_swat.levels import Levels, swat_levels
 from nasplug_swat.pieces import cut_out, joined, networks_in, swat_piece
+from nasplug_swat.pool import Pool, Trained, gather
 from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
 from nasplug_swat.sampling import Sampling, draw
 from nasplug_swat.search import Swat, swat
@@ -20,10 +21,12 @@ __all__ = [
     "Autoencoder",
     "Levels",
     "Matrices",
+    "Pool",
     "Sampling",
     "Size",
     "Space",
     "Swat",
+    "Trained",
     "Training",
     "admm",
     "arrange",
@@ -35,6 +38,7 @@ __all__ = [
     "encode",
     "fresh",
     "functional_error",
+    "gather",
     "joined",
     "load",
     "networks_in",

@@ -77,6 +77,8 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
     for progress in train(job, job.folder):
         if not quiet:
             errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
+            if progress.trained:
+                errors += "  trained " + "  ".join(f"{error:.5f}" for error in progress.trained)
             click.echo(
                 f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {errors}  {progress.seconds:.0f} s", err=True
             )
@@ -98,12 +100,30 @@ def _told(autoencoder: Autoencoder) -> str:
         f"{space.words}; latent {space.rows} x {autoencoder.size.numbers}; version {autoencoder.digest[:12]}",
         "median (90th percentile) of the normalised functional error, by depth (down) and decoder (across):",
     ]
-    found = autoencoder.about.get("soft", {})
+    lines += _cells(autoencoder, "soft")
+    if (networks := autoencoder.about.get("networks")) is not None:
+        learned, held = (
+            ", ".join(f"{count} of depth {depth}" for depth, count in networks[name].items()) or "none"
+            for name in ("learned", "held_back")
+        )
+        folders = ", ".join(autoencoder.about["training"]["networks"]["folders"])
+        lines.append(
+            f"learned from trained networks of {folders}, digest {networks['digest'][:12]}: {learned}; held back: {held}"
+        )
+        for words, kind in (("", "trained"), (", where training began", "trained_before")):
+            lines += [f"the same on those held back{words}:", *_cells(autoencoder, kind)]
+    return "\n".join(lines)
+
+
+def _cells(autoencoder: Autoencoder, kind: str) -> list[str]:
+    """A line a depth, a cell a decoder."""
+    found = autoencoder.about.get(kind, {})
     depths = range(1, autoencoder.space.deepest + 1)
+    lines = []
     for depth in depths:
         cells = [found.get(f"{depth}->{decoder}") for decoder in depths]
         lines.append(f"  {depth}: " + "  ".join(f"{c['median']:.5f} ({c['q90']:.5f})" if c else "-" for c in cells))
-    return "\n".join(lines)
+    return lines
 
 
 @swat.command()

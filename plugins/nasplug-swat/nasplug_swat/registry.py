@@ -14,8 +14,8 @@ def log(folder: Path, name: str, uri: str) -> str:
     """Log the finished training in ``folder`` and register its autoencoder under ``name``; the version's number.
 
     The version's files are the autoencoder and its curve: ``mlflow.artifacts.download_artifacts("models:/NAME/VERSION")``
-    and then ``nasplug_swat.read``. Its tags say digest, space, size and sampling. A version that has this digest is not
-    made twice.
+    and then ``nasplug_swat.read``. Its tags say digest, space, size, sampling, and the digest of the
+    trained networks it learned from. A version that has this digest is not made twice.
     """
     import mlflow
     from mlflow.exceptions import RestException
@@ -39,12 +39,14 @@ def log(folder: Path, name: str, uri: str) -> str:
         "nasplug.swat.size": autoencoder.size.model_dump_json(),
         "nasplug.swat.sampling": autoencoder.sampling.model_dump_json(),
     }
+    if "networks" in autoencoder.about:
+        told["nasplug.swat.networks"] = autoencoder.about["networks"]["digest"]
     for key, value in autoencoder.about["training"].items():
         client.log_param(run.info.run_id, key, value)
     for key, value in told.items():
         client.set_tag(run.info.run_id, key, value)
-    for kind in ("soft", "hard"):
-        for pair, values in autoencoder.about[kind].items():
+    for kind in ("soft", "hard", "trained"):
+        for pair, values in autoencoder.about.get(kind, {}).items():
             for word, value in values.items():
                 client.log_metric(run.info.run_id, f"{kind}_{pair.replace('->', '_in_')}_{word}", value)
     for file in (RESULT, CURVE, PICTURE):

@@ -19,7 +19,7 @@ from torch import Tensor
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, activation, alive, harden
 
-__all__ = ["PAPER", "Layout", "Matrices", "Space", "arrange", "deepen", "layout", "pack", "pad", "unpack", "used"]
+__all__ = ["PAPER", "Layout", "Matrices", "Space", "arrange", "deepen", "layout", "pack", "pad", "reordered", "unpack", "used"]
 
 
 class Space(BaseModel):
@@ -211,7 +211,7 @@ def pad(nets: Networks, space: Space) -> Networks:
     Added neurons have gate 0 and weights 0. Edge gates are folded into the weights, candidates are renamed to the space's.
 
     Raises:
-        ConfigError: for networks that do not fit: too wide, too deep, other ends, skip blocks, foreign activations.
+        ConfigError: for networks that do not fit: too wide, too deep, other ends, skip blocks, a stem, foreign activations.
     """
     depth = nets.depth - 1
     hidden = nets.widths[1:-1]
@@ -225,6 +225,8 @@ def pad(nets: Networks, space: Space) -> Networks:
         problems.append(f"its hidden layers have {list(hidden)} neurons")
     if skips := [edge for edge in nets.blocks if edge[0] - edge[1] > 1]:
         problems.append(f"it has skip blocks {skips}")
+    if nets.stem is not None:
+        problems.append("it has a stem of convolutions")
     if foreign := [name for name in nets.candidates if name not in space.candidates]:
         problems.append(f"it may use the activations {', '.join(foreign)}")
     if problems:
@@ -322,22 +324,34 @@ def arrange(nets: Networks, space: Space) -> Networks:
     biases are ordered by the sums of squares of their incoming and outgoing weights, and stay where those agree too.
     """
     nets = pad(alive(harden(pad(nets, space))), space)
-    blocks, biases, gates, choices = dict(nets.blocks), dict(nets.biases), dict(nets.gates), dict(nets.choices)
     for layer in range(1, nets.depth):
-        into, out = (layer, layer - 1), (layer + 1, layer)
-        on = gates[layer].unsqueeze(-1) > 0
-        neutral = torch.zeros_like(choices[layer])
+        on = nets.gates[layer].unsqueeze(-1) > 0
+        neutral = torch.zeros_like(nets.choices[layer])
         neutral[..., 0] = 1.0
-        choices[layer] = torch.where(on, choices[layer], neutral)
+        nets = replace(nets, choices={**nets.choices, layer: torch.where(on, nets.choices[layer], neutral)})
         order = torch.arange(space.width, device=on.device).expand(nets.replicas, -1)
-        keys = (blocks[out].square().sum(1), blocks[into].square().sum(2), -biases[layer], -gates[layer])
-        for key in keys:  # the last one counts most: each sort is stable
+        out, into = nets.blocks[layer + 1, layer].square().sum(1), nets.blocks[layer, layer - 1].square().sum(2)
+        for key in (out, into, -nets.biases[layer], -nets.gates[layer]):  # the last one counts most: each sort is stable
             order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
-        blocks[into] = blocks[into].gather(1, order.unsqueeze(-1).expand_as(blocks[into]))
-        blocks[out] = blocks[out].gather(2, order.unsqueeze(1).expand_as(blocks[out]))
-        biases[layer], gates[layer] = biases[layer].gather(1, order), gates[layer].gather(1, order)
-        choices[layer] = choices[layer].gather(1, order.unsqueeze(-1).expand_as(choices[layer]))
-    return replace(nets, blocks=blocks, biases=biases, gates=gates, choices=choices)
+        nets = reordered(nets, layer, order)
+    return nets
+
+
+def reordered(nets: Networks, layer: int, order: Tensor) -> Networks:
+    """The same functions with the neurons of one hidden layer in another order: ``order`` long ``(K, H)``, a permutation a row.
+
+    For networks as `pad` makes them: without skip blocks, with gates and choices for all.
+    """
+    into, out = (layer, layer - 1), (layer + 1, layer)
+    w, v, choice = nets.blocks[into], nets.blocks[out], nets.choices[layer]
+    moved = {into: w.gather(1, order.unsqueeze(-1).expand_as(w)), out: v.gather(2, order.unsqueeze(1).expand_as(v))}
+    return replace(
+        nets,
+        blocks={**nets.blocks, **moved},
+        biases={**nets.biases, layer: nets.biases[layer].gather(1, order)},
+        gates={**nets.gates, layer: nets.gates[layer].gather(1, order)},
+        choices={**nets.choices, layer: choice.gather(1, order.unsqueeze(-1).expand_as(choice))},
+    )
 
 
 def _identity(candidates: tuple[str, ...]) -> tuple[str, float]:

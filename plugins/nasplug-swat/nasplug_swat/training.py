@@ -1,7 +1,8 @@
 """Training an autoencoder: a generator of progress that can stop anywhere and goes on exactly where it stood.
 
 A training's folder holds ``checkpoint.safetensors`` while it runs, ``curve.csv`` and ``curve.png``, and in the end
-``autoencoder.safetensors``. Networks, probes and noise are functions of (seed, step): there is no generator to save.
+``autoencoder.safetensors``. Networks, probes and noise are functions of (seed, step), and of the files of trained networks
+where there are some, whose digest belongs to the training: there is no generator to save.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, forward, harden
+from nasplug.networks import Networks, forward, harden, where
 from nasplug.replicas import normal, seeds_of, uniform
 from nasplug_swat.autoencoder import (
     GAIN,
@@ -42,8 +43,10 @@ from nasplug_swat.autoencoder import (
     normalised,
     read,
     save,
+    shipped,
 )
 from nasplug_swat.pictures import curve
+from nasplug_swat.pool import Pool, Trained, gather
 from nasplug_swat.representation import Matrices, Space, deepen, kinds, layout, pack, used
 from nasplug_swat.sampling import Sampling, draw, draw_ends
 
@@ -58,7 +61,8 @@ class Training(BaseModel):
 
     ``batch`` networks of each depth a step, compared on ``probes`` points of [-1, 1]^I. ``matrix`` weighs the reconstruction of
     the matrix, ``across`` is the share of each batch that deeper decoders must express too. ``noise`` is added to latents.
-    ``start`` is a file of an autoencoder of the same space, size and sampling to go on from; null starts near the identity.
+    ``start`` is an autoencoder of the same space, size and sampling to go on from, a file or the name of one that comes along;
+    null starts near the identity. ``networks``: see `nasplug_swat.pool.Trained`; null is random networks alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -66,6 +70,7 @@ class Training(BaseModel):
     space: Space = Space()
     size: Literal["tiny", "small", "medium", "gpt2"] | Size = "small"
     sampling: Sampling = Sampling()
+    networks: Trained | None = None
     steps: int = Field(4000, ge=1)
     batch: int = Field(64, ge=1)
     probes: int = Field(32, ge=1)
@@ -84,6 +89,15 @@ class Training(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int = Field(1, ge=1)
 
+    @model_validator(mode="after")
+    def _has_room(self) -> Training:
+        if self.networks is not None and not bool(self.networks.rows(self.batch).any()):
+            raise ValueError(
+                f"networks.share {self.networks.share:g} of a batch of {self.batch} is no network; needed: one or more. "
+                "Take a larger share or batch"
+            )
+        return self
+
     @property
     def dimensions(self) -> Size:
         """The size, by its name or as given."""
@@ -93,23 +107,29 @@ class Training(BaseModel):
     def plain(self) -> dict[str, Any]:
         """What decides the result, as plain data; where and how often it is saved plays no part."""
         names = set(Training.model_fields) - {"checkpoint_seconds", "device", "threads"}
+        if self.networks is None:  # trainings on random networks alone are what they were before there was a choice
+            names.remove("networks")
         return self.model_dump(mode="json", include=names) | {"size": self.dimensions.model_dump()}
 
-    @property
-    def identity(self) -> str:
-        """What a checkpoint must have been made for."""
-        return hashlib.sha256(json.dumps(self.plain, sort_keys=True).encode()).hexdigest()
+    def identity(self, pools: tuple[Pool, Pool] | None = None) -> str:
+        """What a checkpoint must have been made for: the settings, and the trained networks that were found."""
+        plain = self.plain if pools is None else self.plain | {"pools": [pool.digest for pool in pools]}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a training stands: errors are medians of validation networks, own-depth decoder, one a depth."""
+    """Where a training stands: errors are medians of validation networks, own-depth decoder, one a depth.
+
+    ``trained``: the same on trained networks that were held back, nan for depths without one; empty for a training without.
+    """
 
     step: int
     steps: int
     loss: float
     errors: tuple[float, ...]
     seconds: float
+    trained: tuple[float, ...] = ()
 
 
 def functional_error(nets: Networks, x: Tensor, y: Tensor) -> Tensor:
@@ -145,14 +165,18 @@ def _matrix_error(decoded: Decoded, target: Matrices) -> Tensor:
     return squares + masks + activations
 
 
-def losses(autoencoder: Autoencoder, training: Training, step: int, device: str = "cpu") -> Tensor:
-    """The training loss of a step: a number, a function of weights, training and step alone.
+def losses(autoencoder: Autoencoder, training: Training, step: int, device: str = "cpu", pool: Pool | None = None) -> Tensor:
+    """The training loss of a step: a number, a function of weights, training and step (and what its folders hold) alone.
+
+    ``pool``: the networks of ``training.networks`` to learn from, on the device; None reads them.
 
     Per network and decoder ``log1p(functional error) + matrix * reconstruction error``: the decoder of the network's own depth,
     and for a share of them every deeper one, whose target is the network with identity layers in front. Where ends vary, the
     networks of a step share theirs.
     """
-    sampling = training.sampling
+    sampling, trained = training.sampling, training.networks
+    if trained is not None:
+        pool = pool or gather(trained, training.space)[0].to(device)
     one = torch.tensor([training.seed], device=device)
     space = training.space.at(*draw_ends(training.space, one, f"swat/train {step}"))
     x = uniform(one, f"swat/probes {step}", (space.inputs, training.probes), -1.0, 1.0)[0].float()
@@ -161,6 +185,8 @@ def losses(autoencoder: Autoencoder, training: Training, step: int, device: str 
     for depth in range(1, space.deepest + 1):
         seeds = seeds_of(base, f"swat/train {step} {depth}")
         nets = draw(space, depth, seeds, sampling)
+        if trained is not None and pool is not None and (real := pool.draw(space, depth, seeds, trained.noise)) is not None:
+            nets = where(trained.rows(training.batch).to(device), real, nets)
         z = latents(autoencoder, pack(nets, space))
         if training.noise:
             z = z + training.noise * normal(seeds, "swat/noise", tuple(z.shape[1:])).to(z)
@@ -191,12 +217,19 @@ def _passes(space: Space) -> bool:
 
 @torch.no_grad()
 def scores(
-    autoencoder: Autoencoder, networks: int, seed: int = 0, *, stream: str = "swat/fresh", hard: bool = False, probes: int = 256
+    autoencoder: Autoencoder,
+    networks: int,
+    seed: int = 0,
+    *,
+    stream: str = "swat/fresh",
+    hard: bool = False,
+    probes: int = 256,
+    pool: Pool | None = None,
 ) -> dict[tuple[int, int], Tensor]:
     """Functional errors of ``networks`` fresh networks a depth through every decoder: ``(depth, decoder) -> (K,)``.
 
     Where ends vary, each 32 networks share theirs. ``hard``: masks and activations are rounded first. Fresh: seeds that
-    training never draws.
+    training never draws. With a ``pool`` they are drawn from its networks; depths that it does not have are left out.
     """
     space, device = autoencoder.space, autoencoder.weights["encoder/values"].device
     one = torch.tensor([seed], device=device)
@@ -205,9 +238,11 @@ def scores(
     for depth in range(1, space.deepest + 1):
         seeds = seeds_of(torch.arange(networks, device=device) + seed * 2**20, f"{stream} {depth}")
         rows: dict[int, list[Tensor]] = {}
-        for number, part in enumerate(torch.split(seeds, 32 if space.vary else 256)):
-            here = space.at(*draw_ends(space, one, f"{stream} {depth} {number}"))
-            nets, x = draw(here, depth, part, autoencoder.sampling), points[: here.inputs]
+        ends = None if pool is None else pool.ends(depth)
+        for number, part in enumerate(torch.split(seeds, 32 if space.vary else 256) if ends != [] else ()):
+            here = space.at(*(ends[number % len(ends)] if ends else draw_ends(space, one, f"{stream} {depth} {number}")))
+            real = None if pool is None else pool.draw(here, depth, part)
+            nets, x = real or draw(here, depth, part, autoencoder.sampling), points[: here.inputs]
             z, y = latents(autoencoder, pack(nets, here)), forward(nets, x)
             for decoder in range(1, space.deepest + 1):
                 made = networks_of(decode(autoencoder, z, decoder, here))
@@ -244,7 +279,7 @@ def _started(training: Training) -> Autoencoder:
     """
     if training.start is None:
         return fresh(training.space, training.dimensions, training.sampling, training.seed)
-    found = read(Path(training.start).expanduser())
+    found = read(shipped().get(training.start, Path(training.start).expanduser()))
     if (found.space, found.size, found.sampling) != (training.space, training.dimensions, training.sampling):
         raise ConfigError(
             f"start: {training.start} is of {found.space!r}, {found.size!r}, {found.sampling!r}; needed: those of this "
@@ -258,7 +293,7 @@ CHECKPOINT, CURVE, PICTURE, RESULT = "checkpoint.safetensors", "curve.csv", "cur
 
 def _save_checkpoint(
     folder: Path,
-    training: Training,
+    identity: str,
     optimizer: torch.optim.Optimizer,
     weights: dict[str, Tensor],
     rows: list[dict[str, float]],
@@ -269,13 +304,13 @@ def _save_checkpoint(
         state = optimizer.state[w]
         tensors |= {f"first/{name}": state["exp_avg"], f"second/{name}": state["exp_avg_sq"]}
     beside = folder / (CHECKPOINT + ".tmp")
-    told = {"identity": training.identity, "step": str(step), "rows": json.dumps(rows)}
+    told = {"identity": identity, "step": str(step), "rows": json.dumps(rows)}
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, beside, metadata=told)
     beside.replace(folder / CHECKPOINT)
 
 
 def _load_checkpoint(
-    folder: Path, training: Training, device: str
+    folder: Path, identity: str, device: str
 ) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, float]], int] | None:
     path = folder / CHECKPOINT
     if not path.exists():
@@ -286,8 +321,11 @@ def _load_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); remove it to start anew") from error
-    if told.get("identity") != training.identity:
-        raise ConfigError(f"{path}: belongs to a training with other settings; give another folder, or remove it to start anew")
+    if told.get("identity") != identity:
+        raise ConfigError(
+            f"{path}: belongs to a training with other settings or other trained networks; give another folder, or remove it "
+            "to start anew"
+        )
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "first": {}, "second": {}}
     for name, tensor in tensors.items():
         group, leaf = name.split("/", 1)
@@ -315,14 +353,18 @@ def train(training: Training, folder: Path) -> Iterator[Progress]:
     """Train, validate, save; yields at each validation. Goes on from the folder's checkpoint; a finished one is left alone.
 
     Raises:
-        ConfigError: for a folder that holds another training, or a device that is not there.
+        ConfigError: for a folder that holds another training, a device that is not there, or trained networks that cannot be
+            learned from.
     """
+    pools = None if training.networks is None else gather(training.networks, training.space)
     if (folder / RESULT).exists():
-        if read(folder / RESULT).about.get("identity") != training.identity:
-            raise ConfigError(f"{folder / RESULT}: was trained with other settings; give another folder")
+        if read(folder / RESULT).about.get("identity") != training.identity(pools):
+            raise ConfigError(
+                f"{folder / RESULT}: was trained with other settings or on other trained networks; give another folder"
+            )
         return
     with _arithmetic(training.threads):
-        yield from _train(training, folder, _device(training.device))
+        yield from _train(training, folder, _device(training.device), pools)
 
 
 @contextmanager
@@ -339,14 +381,21 @@ def _arithmetic(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _train(training: Training, folder: Path, device: str) -> Iterator[Progress]:
+def _by_depth(found: Mapping[tuple[int, int], Tensor], deepest: int, share: float) -> list[float]:
+    """A quantile of errors through the own decoder, one a depth; nan where there is none."""
+    return [float(found[d, d].quantile(share)) if (d, d) in found else math.nan for d in range(1, deepest + 1)]
+
+
+def _train(training: Training, folder: Path, device: str, pools: tuple[Pool, Pool] | None) -> Iterator[Progress]:
     folder.mkdir(parents=True, exist_ok=True)
+    identity, deepest = training.identity(pools), training.space.deepest
+    learned, held = (None, None) if pools is None else (pool.to(device) for pool in pools)
     start = _started(training)
     weights = {name: w.to(device).requires_grad_() for name, w in start.weights.items()}
     optimizer = torch.optim.Adam(list(weights.values()), training.lr, betas=(0.9, 0.98))
     rows: list[dict[str, float]] = []
     first = 0
-    if (found := _load_checkpoint(folder, training, device)) is not None:
+    if (found := _load_checkpoint(folder, identity, device)) is not None:
         groups, rows, first = found
         with torch.no_grad():
             for name, w in weights.items():
@@ -361,7 +410,7 @@ def _train(training: Training, folder: Path, device: str) -> Iterator[Progress]:
         for group in optimizer.param_groups:
             group["lr"] = _rate(training, step)
         with _precision(device):
-            loss = losses(model, training, step, device)
+            loss = losses(model, training, step, device, learned)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights.values(), training.clip)
@@ -370,8 +419,8 @@ def _train(training: Training, folder: Path, device: str) -> Iterator[Progress]:
         done = step + 1
         if done % training.every == 0 or done == training.steps:
             errors = scores(model, training.validate_on, training.seed, stream="swat/valid")
-            medians = tuple(float(errors[depth, depth].median()) for depth in range(1, training.space.deepest + 1))
-            tails = [float(errors[depth, depth].quantile(0.9)) for depth in range(1, training.space.deepest + 1)]
+            medians = tuple(float(errors[depth, depth].median()) for depth in range(1, deepest + 1))
+            tails = [float(errors[depth, depth].quantile(0.9)) for depth in range(1, deepest + 1)]
             deeper = [float(e.median()) for (depth, decoder), e in errors.items() if decoder > depth]
             row = {
                 "step": float(done),
@@ -381,21 +430,34 @@ def _train(training: Training, folder: Path, device: str) -> Iterator[Progress]:
             row |= {f"median_{d}": value for d, value in enumerate(medians, 1)}
             row |= {f"q90_{d}": value for d, value in enumerate(tails, 1)}
             row["deeper"] = max(deeper, default=math.nan)
+            trained: tuple[float, ...] = ()
+            if held is not None:
+                real = scores(model, training.validate_on, training.seed, stream="swat/valid", pool=held)
+                trained = tuple(_by_depth(real, deepest, 0.5))
+                row |= {f"trained_median_{d}": value for d, value in enumerate(trained, 1)}
+                row |= {f"trained_q90_{d}": value for d, value in enumerate(_by_depth(real, deepest, 0.9), 1)}
             rows, since = [*rows, row], []
             _write_curve(folder, rows)
-            yield Progress(done, training.steps, row["loss"], medians, row["seconds"])
+            yield Progress(done, training.steps, row["loss"], medians, row["seconds"], trained)
         if done == training.steps or (time.perf_counter() - saved > training.checkpoint_seconds and not since):
-            _save_checkpoint(folder, training, optimizer, weights, rows, done)
+            _save_checkpoint(folder, identity, optimizer, weights, rows, done)
             saved = time.perf_counter()
     finished = replace(model, weights={name: w.detach() for name, w in weights.items()})
     about = {
-        "identity": training.identity,
+        "identity": identity,
         "training": training.plain,
         "seconds": rows[-1]["seconds"],
         "torch": torch.__version__,
         "soft": _summary(scores(finished, training.test_on, training.seed)),
         "hard": _summary(scores(finished, training.test_on, training.seed, hard=True)),
     }
+    if learned is not None and held is not None:
+        before = _started(training)
+        before = replace(before, weights={name: w.to(device) for name, w in before.weights.items()})
+        about["networks"] = {"learned": learned.counts, "held_back": held.counts, "digest": learned.digest}
+        about["trained"] = _summary(scores(finished, training.test_on, training.seed, pool=held))
+        about["trained_hard"] = _summary(scores(finished, training.test_on, training.seed, hard=True, pool=held))
+        about["trained_before"] = _summary(scores(before, training.test_on, training.seed, pool=held))
     figure = curve(rows)
     figure.savefig(folder / PICTURE, dpi=120)
     save(made(finished.weights, training.space, training.dimensions, training.sampling, about), folder / RESULT)

@@ -13,6 +13,7 @@ from torch import Tensor
 from nasplug.errors import ConfigError
 from nasplug.networks import ACTIVATIONS, Networks, forward, sizes, take
 from nasplug.replicas import uniform
+from nasplug.stems import Convolution, Stem
 from nasplug_swat.representation import PAPER, Space, arrange, deepen, kinds, pack, pad, unpack, used
 from nasplug_swat.sampling import Sampling, draw, draw_ends
 
@@ -225,6 +226,7 @@ def network(widths: tuple[int, ...] = (2, 3, 1), candidates: tuple[str, ...] = (
         (network((2, 1)), "0 hidden layers"),
         (network(candidates=("sin",)), "activations sin"),
         (network(skip=True), "skip blocks"),
+        (replace(network(), stem=Stem(image=(1, 1, 2), layers=(Convolution(channels=2, kernel=1),))), "a stem of convolutions"),
     ],
 )
 def test_what_does_not_fit_is_told(nets: Networks, told: str) -> None:
