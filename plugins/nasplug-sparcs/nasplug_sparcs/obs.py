@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
-from nasplug.discretize import refit as trained_on
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, alive, features, harden, mixed, product, where
+from nasplug.networks import Edge, Networks, alive, features, forward, harden, mixed, product, where
 from nasplug.tasks import Task
 
 __all__ = ["Obs", "left", "obs"]
@@ -140,6 +139,29 @@ def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
     return alive(replace(nets, blocks=blocks, biases=biases, gates=gates, edge_gates={}))
 
 
+def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> Networks:
+    """All weights that are left after ``steps`` of Adam on the training loss, learning rate to 0 by cosine; row by row."""
+    # Blocks without an edge in any row add nothing: a layer that is off everywhere costs nothing.
+    used = {edge: w.detach().clone().requires_grad_() for edge, w in nets.blocks.items() if bool(nets.edge_gates[edge].any())}
+    biases = {layer: b.detach().clone().requires_grad_() for layer, b in nets.biases.items()}
+    leaves = [*used.values(), *biases.values()]
+    moved = replace(nets, blocks=used, biases=biases, edge_gates={edge: nets.edge_gates[edge] for edge in used})
+    optimizer = torch.optim.Adam(leaves, lr)
+    split, size = task.train, min(batch, task.train.samples)
+    order = torch.randperm(split.samples, generator=torch.Generator().manual_seed(0)).to(split.x.device)
+    with torch.enable_grad():
+        for step in range(steps if used else 0):
+            optimizer.param_groups[0]["lr"] = lr * (1.0 + math.cos(math.pi * step / steps)) / 2.0
+            part = split.columns(order.roll(-step * size)[:size]) if size < split.samples else split
+            x = part.x.to(leaves[0])
+            y = part.y if part.y.dtype == torch.long else part.y.to(leaves[0])
+            optimizer.zero_grad()
+            torch.autograd.backward(task.losses(forward(moved, x), y).sum())
+            optimizer.step()
+    found = replace(nets, blocks={**nets.blocks, **used}, biases=biases)
+    return alive(found.map(torch.Tensor.detach))
+
+
 @dataclass(frozen=True, slots=True)
 class Obs:
     """See `obs`."""
@@ -158,10 +180,10 @@ class Obs:
             return hard
         start = score(hard)  # (K,)
         limit = torch.where(_was_cut(nets), torch.nan, self.limit(start, score.task))
-        for steps in (0, self.refit) if self.refit else (0,):
+        for refit in (0, self.refit) if self.refit else (0,):
             for layer in range(1, hard.depth):
                 share = start + layer / (hard.depth - 1) * (limit - start)
-                hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, steps)
+                hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, refit)
         return hard
 
     def limit(self, loss: Tensor, task: Task) -> Tensor:
@@ -173,7 +195,7 @@ class Obs:
             limit = loss + self.tolerance * torch.maximum(loss, FLOOR * trivial)
         return torch.where(torch.isfinite(loss), limit, torch.nan)
 
-    def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, steps: int) -> Networks:
+    def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, refit: int) -> Networks:
         """The layer with the fewest neurons within the limit, by bisection of all rows at once."""
         task, best = score.task, nets
         x = task.train.x.to(next(iter(nets.blocks.values())))
@@ -182,8 +204,8 @@ class Obs:
         while bool((good - bad > 1).any()):
             middle = torch.where(good - bad > 1, (good + bad) // 2, good)
             candidate = _thinned(best, layer, middle, x)
-            if steps:
-                candidate = alive(trained_on(task, candidate, steps, self.lr, batch=self.batch))
+            if refit:
+                candidate = _refitted(candidate, task, refit, self.lr, self.batch)
             within = (score(candidate) <= limit) & (middle < good)
             best = where(within, candidate, best)
             bad = torch.where(~within & (middle < good), middle, bad)
