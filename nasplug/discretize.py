@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Certifying, Discretizer, Params, Score
-from nasplug.errors import ContractError
+from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks, alive, forward, harden, where
 from nasplug.optimizers import Adam
 from nasplug.replicas import seeds_of, uniform
@@ -162,22 +163,33 @@ def retrain(search: Search, nets: Networks, steps: int, lr: Tensor) -> Networks:
 
 
 def refit(task: Task, nets: Networks, steps: int, lr: float, *, batch: int | None = None, data_seed: int = 0) -> Networks:
-    """`finetune` for a plugin that has networks and a task, and no search.
+    """`finetune` for a plugin that has networks and a task, and no search: weights that are 0 stay 0, biases are all trained.
 
     Args:
         task: with splits on the networks' device and in their type.
-        nets: hard networks; weights that are 0 behind an edge gate of 0 stay 0.
+        nets: hard networks.
         steps: of Adam; 0 returns ``nets``.
         lr: > 0, where the cosine starts, for all rows.
         batch: samples a step; None: all of the training split.
         data_seed: the order of minibatches.
+
+    Raises:
+        ConfigError: for numbers out of range.
     """
+    if steps < 0 or not (math.isfinite(lr) and lr > 0.0) or (batch is not None and batch < 1):
+        raise ConfigError(
+            f"refit: steps={steps}, lr={lr}, batch={batch}; needed: steps >= 0, a finite lr > 0, batch >= 1 or None"
+        )
+    if steps == 0:
+        return nets
     like = next(iter(nets.blocks.values()))
     rates = torch.full((nets.replicas,), lr, dtype=like.dtype, device=like.device)
-    still = Track(tabulate([lambda progress: 1.0], max(steps, 1)).to(rates), torch.zeros_like(rates, dtype=torch.long), rates)
+    still = Track(tabulate([lambda progress: 1.0], steps).to(rates), torch.zeros_like(rates, dtype=torch.long), rates)
+    kept = {edge: (nets.block(edge) != 0).to(w) for edge, w in nets.blocks.items()}
+    held = replace(nets, blocks={edge: nets.block(edge) for edge in nets.blocks}, edge_gates=kept)
     search = Search(
         task=task,
-        method=Frozen(nets),
+        method=Frozen(held),
         penalties=(),
         optimizer=Adam(),
         seeds=torch.zeros_like(rates, dtype=torch.long),
@@ -189,7 +201,7 @@ def refit(task: Task, nets: Networks, steps: int, lr: float, *, batch: int | Non
         data_seed=data_seed,
     )
     with torch.enable_grad():
-        return finetune(search, nets, steps, rates)
+        return replace(finetune(search, held, steps, rates), edge_gates=nets.edge_gates)
 
 
 def better(task: Task, new: Networks, old: Networks) -> Networks:

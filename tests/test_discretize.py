@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nasplug.contracts import Score
 from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, refit, retrain
-from nasplug.errors import ContractError
+from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
 from nasplug.optimizers import Adam
 from nasplug.study import Study
@@ -189,6 +189,20 @@ def test_a_plugin_may_train_hard_networks_without_a_search(batch: int | None) ->
         for key, tensor in getattr(wanted, part).items():
             torch.testing.assert_close(getattr(tuned, part)[key], tensor.detach(), msg=f"{part} {key}")
     assert refit(found.task, hard, 0, 0.02) is hard
+
+
+def test_a_refit_keeps_zeros_where_there_are_no_gates_and_refuses_numbers_out_of_range() -> None:
+    found = search()
+    nets = discretize(found.task, soft(found), [Cut(0.6)])[0]
+    bare = replace(nets, edge_gates={})
+    tuned = refit(found.task, bare, 20, 0.05)
+    assert not tuned.edge_gates
+    for edge, w in bare.blocks.items():
+        assert bool((tuned.blocks[edge][w == 0] == 0).all())
+    assert any(not torch.equal(tuned.blocks[edge], w) for edge, w in bare.blocks.items())
+    for steps, lr, batch in ((-1, 0.1, None), (5, 0.0, None), (5, float("nan"), None), (5, 0.1, 0)):
+        with pytest.raises(ConfigError, match="refit: steps="):
+            refit(found.task, bare, steps, lr, batch=batch)
 
 
 def test_rows_that_do_not_gain_keep_their_weights() -> None:

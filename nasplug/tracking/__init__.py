@@ -7,10 +7,10 @@ Only the driver writes, and always through a client that is told its URI: the ca
 
 from __future__ import annotations
 
-from nasplug.tracking.models import digest_of, publish
+from nasplug.tracking.models import digest_of, publish, reach
 from nasplug.tracking.places import default_uri
 from nasplug.tracking.records import flatten, spread
 from nasplug.tracking.runs import STATE_FILE
 from nasplug.tracking.tracker import Registered, Tracker
 
-__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "digest_of", "flatten", "publish", "spread"]
+__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "digest_of", "flatten", "publish", "reach", "spread"]

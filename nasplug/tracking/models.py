@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nasplug.compact import CompactNetwork
-from nasplug.config import scrub
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import NasplugError
 from nasplug.tasks import Task
-from nasplug.tracking.places import alone, artifact_root, as_global, probe, quiet
+from nasplug.tracking.places import alone, artifact_root, as_global, probe, talking
 from nasplug.tracking.records import example_of, version_of
 
-__all__ = ["digest_of", "ensure_registered", "log_model", "new_version", "publish"]
+__all__ = ["digest_of", "ensure_registered", "log_model", "new_version", "publish", "reach"]
 
 SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s a model
 
@@ -136,17 +135,14 @@ def publish(
     MLflow is no server, artifacts go beside its database, or into the folder ``store``.
 
     Raises:
-        ConfigError: for a place that cannot be reached.
-        NasplugError: for a network that cannot be exported.
+        NasplugError: for a place that cannot be reached or refuses, or a network that cannot be exported.
     """
-    try:
-        probe(uri)
-    except OSError as error:
-        raise ConfigError(f"MLflow at {scrub(uri)} cannot be reached ({error}); give the URI of one that runs") from None
-    from mlflow import MlflowClient
-
     told = {**tags, "nasplug.digest": digest_of(network)}
-    with quiet(), alone(uri):
+    safe = f"The network itself is safe on disk, and not a version of {name!r}; run the same command again"
+    with talking(uri, retries=1, seconds=30, told=safe), alone(uri):
+        probe(uri)
+        from mlflow import MlflowClient
+
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         ensure_registered(client, name)
         for version in client.search_model_versions(f"name = '{name}'"):
@@ -155,10 +151,27 @@ def publish(
         found = client.get_experiment_by_name(experiment)
         where = client.create_experiment(experiment, artifact_root(uri, store)) if found is None else found.experiment_id
         run = client.create_run(where, run_name=run_name, tags=told).info.run_id
-        for key, value in metrics.items():
-            client.log_metric(run, key, value)
-        for file in files:
-            client.log_artifact(run, str(file))
-        model = log_model(client, str(where), run, network, task, run_name, told)
-        client.set_terminated(run)
+        status = "FAILED"
+        try:
+            for key, value in metrics.items():
+                client.log_metric(run, key, value)
+            for file in files:
+                client.log_artifact(run, str(file))
+            model = log_model(client, str(where), run, network, task, run_name, told)
+            status = "FINISHED"
+        finally:
+            client.set_terminated(run, status)
         return new_version(client, uri, name, model, run, told, f"{run_name}: see its tags for where it came from")
+
+
+def reach(uri: str) -> None:
+    """Ask MLflow for something small: for callers whose work takes long and ends there.
+
+    Raises:
+        NasplugError: where it does not answer.
+    """
+    with talking(uri, retries=1, seconds=5, told="Give the URI of a store that is there, or register nothing"), alone(uri):
+        probe(uri)
+        from mlflow import MlflowClient
+
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_registered_models(max_results=1)

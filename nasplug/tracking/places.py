@@ -12,7 +12,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["alone", "artifact_root", "as_global", "default_uri", "probe", "quiet", "variables"]
+from nasplug.config import scrub
+from nasplug.errors import NasplugError
+
+__all__ = ["alone", "artifact_root", "as_global", "default_uri", "probe", "quiet", "talking", "variables"]
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -91,6 +94,39 @@ def as_global(uri: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@contextmanager
+def talking(uri: str, *, retries: int, seconds: int, told: str) -> Iterator[None]:
+    """MLflow calls: without chatter, with bounded patience, and with their failures in our words.
+
+    Raises:
+        NasplugError: for a place that cannot be reached, or refuses; ``told`` says what is safe and what to do.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported; nothing leaves unasked
+    import mlflow  # noqa: F401 - sets its loggers' levels, so it comes before quiet
+
+    with quiet():
+        from alembic.util import CommandError
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        patience = {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }
+        troubles = (MlflowException, RequestException, SQLAlchemyError, CommandError, ImportError, OSError, sqlite3.Error)
+        try:
+            with variables(patience):
+                yield
+        except troubles as error:
+            reason = str(scrub(" ".join(str(error).split())))
+            # `from None`: the original may hold the URI with its password, and tracebacks travel
+            text = f"MLflow at {scrub(uri)} failed: {type(error).__name__}: {reason[:1000]}"
+            raise NasplugError(f"{text}. {told}" if told else text) from None
 
 
 @contextmanager

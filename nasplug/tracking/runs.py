@@ -5,17 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import math
-import os
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nasplug.config import MLflow, StudyConfig, scrub
-from nasplug.errors import ConfigError, NasplugError
-from nasplug.tracking.places import artifact_root, default_uri, quiet, variables
+from nasplug.errors import ConfigError
+from nasplug.tracking.places import artifact_root, default_uri
 from nasplug.tracking.records import flatten, now_ms
 
 __all__ = ["STATE_FILE", "Runs"]
@@ -36,34 +33,6 @@ class Runs:
         self._client: Any = None
         self._experiment = ""
         self._folder = config.folder.resolve()
-
-    @contextmanager
-    def _talking(self, *, retries: int, seconds: int, told: str) -> Iterator[None]:
-        """MLflow calls: without chatter, with bounded patience, and with their failures in our words."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported; nothing leaves unasked
-        import mlflow  # noqa: F401 - sets its loggers' levels, so it comes before quiet
-
-        with quiet():
-            from alembic.util import CommandError
-            from mlflow.exceptions import MlflowException
-            from requests import RequestException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            patience = {
-                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
-                "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-                "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
-                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-            }
-            troubles = (MlflowException, RequestException, SQLAlchemyError, CommandError, ImportError, OSError, sqlite3.Error)
-            try:
-                with variables(patience):
-                    yield
-            except troubles as error:
-                reason = str(scrub(" ".join(str(error).split())))
-                # `from None`: the original may hold the URI with its password, and tracebacks travel
-                text = f"MLflow at {scrub(self.uri)} failed: {type(error).__name__}: {reason[:1000]}"
-                raise NasplugError(f"{text}. {told}" if told else text) from None
 
     def _connect(self) -> Any:
         """A client whose tables exist when it is returned."""

@@ -26,7 +26,7 @@ from nasplug.plan import axes, build_task, settle, task_places, task_values
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
 from nasplug.tracking.models import ensure_registered, log_model, new_version
-from nasplug.tracking.places import alone, default_uri, probe
+from nasplug.tracking.places import alone, default_uri, probe, talking
 from nasplug.tracking.records import (
     Row,
     cleaned,
@@ -100,7 +100,7 @@ class Tracker(Runs):
         self._folder = folder.resolve()
         store = default_uri(Path(self.config.store))
         told = f"Start that server or correct the URI; mlflow.uri=null tracks into {store}, mlflow=null does not track"
-        with self._talking(retries=1, seconds=5, told=told):
+        with talking(self.uri, retries=1, seconds=5, told=told):
             probe(self.uri)
             with alone(self.uri):
                 self._client = self._connect()
@@ -117,7 +117,7 @@ class Tracker(Runs):
         if self._behind or self._client is None:
             return
         try:
-            with self._talking(retries=1, seconds=5, told=""):
+            with talking(self.uri, retries=1, seconds=5, told=""):
                 self._progress()
         except NasplugError as error:
             self._behind = True  # do not let every pack wait for a server that is down; study_finished tries again
@@ -133,7 +133,7 @@ class Tracker(Runs):
         if self._client is None:
             self.study_started(study, folder)
         told = f"The study's results are safe in {self._folder}; run the same command again to track them, nothing is redone"
-        with self._talking(retries=3, seconds=60, told=told):
+        with talking(self.uri, retries=3, seconds=60, told=told):
             frame = results.read(self._folder)
             self._count()
             best = str(results.choose(frame, lambda name: self._task(name)[0])["replica"])
@@ -158,7 +158,7 @@ class Tracker(Runs):
         if self._client is None or not self.run:
             return
         try:
-            with self._talking(retries=0, seconds=5, told=""):
+            with talking(self.uri, retries=0, seconds=5, told=""):
                 self._tag(self.run, {"nasplug.stopped": scrub(reason)})
                 self._client.set_terminated(self.run, "FAILED")
         except NasplugError as error:
