@@ -48,7 +48,8 @@ def read_job(path: Path, model: type[Model], overrides: tuple[str, ...] = ()) ->
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: holds {raw!r}; needed: a mapping of keys ({', '.join(model.model_fields)})")
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        raise ConfigError(f"{path}: holds {raw!r}; needed: a mapping of keys ({', '.join(keys)})")
     for text in overrides:
         override(raw, text)
     return check(model, raw)
@@ -160,6 +161,8 @@ def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, se
     """Draw how a network's function changes around a point of the latent space, to PICTURE (.png, .svg or .pdf)."""
     from nasplug_swat.pictures import plane
 
+    if picture.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"{picture}: a picture of kind {picture.suffix!r}; needed: .png, .svg or .pdf")
     figure, told = plane(load(None if file is None else str(file)), depth, neighbours, seed)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=150)
@@ -225,7 +228,7 @@ def compress(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "s
     before, after = record["before"], record["after"]
     click.echo(
         f"{before['hidden_layers']} hidden layers, {before['parameters']} parameters -> {after['hidden_layers']}, "
-        f"{after['parameters']}; {record['seconds']:.0f} s"
+        f"{after['parameters']}"
     )
     for stage in ("joined", "polished"):
         between = ", ".join(f"layer {cut} {r2:.5f}" for cut, r2 in record[stage]["r2_between"].items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,16 +21,25 @@ from nasplug.discretize import refit
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, alive, forward, sizes
 from nasplug.tasks import Split, Task
-from nasplug.tracking import default_uri, digest_of, publish
-from nasplug_swat.autoencoder import load
-from nasplug_swat.pieces import as_task, cut_out, in_raw_units, joined, rescaled, swat_piece, values_at
+from nasplug.tracking import default_uri, digest_of, publish, reach
+from nasplug_swat.pieces import (
+    Activations,
+    activations_at,
+    as_task,
+    cut_out,
+    in_raw_units,
+    joined,
+    rescaled,
+    swat_piece,
+    values_at,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Compression", "Outcome", "Points", "compress", "planned"]
 
-RECORD, PICTURE, NETWORK = "compression.json", "compression.png", "network"
+RECORD, PICTURE, NETWORK, BEGUN = "compression.json", "compression.png", "network", "begun.json"
 
 
 class Points(BaseModel):
@@ -131,7 +139,8 @@ def planned(job: Compression) -> list[Study]:
             "method": {"use": "swat", **method, **shape, **start},
         }
         study = Study.from_dict(raw)
-        study.check()
+        if not (job.folder / BEGUN).exists():  # a folder that was begun says itself what is different
+            study.check()
         studies.append(study)
     return studies
 
@@ -151,9 +160,11 @@ def compress(
     Source: SWAT-NN, section F.5 (9 hidden layers to 5 through two latents). We differ: pieces keep the sizes of their ends,
     whatever they are; each is fitted to its piece's outputs; and then polished.
     """
-    began = time.perf_counter()
     studies = planned(job)
     module = load_network(Path(job.network).expanduser())
+    if job.register_ is not None:
+        reach(_uri(job))
+    _claim(job, module)
     nets = in_raw_units(module)
     small, rows = [], []
     for study in studies:
@@ -164,7 +175,7 @@ def compress(
         rows.append(best)
         small.append(in_raw_units(study.network(str(best["replica"]))))
         say(f"  R2 {best['test_r2']:.5f} with {int(best['parameters'])} parameters, of {len(frame)} networks")
-    stays = [cut_out(nets, cut - 1, cut + 1) for cut in job.cuts]
+    stays = [activations_at(nets, cut) for cut in job.cuts]
     whole = joined(small, stays)
     task = swat_piece(network=job.network, **job.points.model_dump())
     x, places = _raw(task, task.test), list(itertools.accumulate(piece.depth for piece in small[:-1]))
@@ -176,28 +187,55 @@ def compress(
     record = {
         "network": str(job.network),
         "network_digest": digest_of(module),
-        "autoencoder": load(studies[0].config.method.options.get("autoencoder")).digest,
+        "autoencoders": [json.loads(row["owners"])["method.autoencoder"] for row in rows],
         "replicas": [f"{study.config.study}/{row['replica']}" for study, row in zip(studies, rows, strict=True)],
         "pieces_r2": [float(row["test_r2"]) for row in rows],
         "joined": before,
         "polished": after,
         "before": _size(nets),
         "after": _size(final),
-        "seconds": time.perf_counter() - began,
     }
     save_network(made, job.folder / NETWORK)
     (job.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     _figure(x, stay, nets, final, record).savefig(job.folder / PICTURE, dpi=130)
     if job.register_ is not None:
         record |= {"registered": _registered(job, job.register_, made, task, record)}
+        (job.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return Outcome(made, record)
+
+
+def _uri(job: Compression) -> str:
+    return job.uri or default_uri(Path(job.store).expanduser())
+
+
+def _claim(job: Compression, module: CompactNetwork) -> None:
+    """Write down what the pieces are of; pieces of something else are not gone on with.
+
+    Raises:
+        ConfigError: for a folder that was begun with another network or other settings.
+    """
+    settings = job.model_dump(mode="json", include={"network", "cuts", "depth", "begin", "points", "search"})
+    settings |= {"the network in that folder": digest_of(module)}
+    path = job.folder / BEGUN
+    if path.exists():
+        before = json.loads(path.read_text())
+        if changed := [key for key, value in json.loads(json.dumps(settings)).items() if before.get(key) != value]:
+            raise ConfigError(
+                f"{job.folder} was begun with something else (different: {', '.join(changed)}); give this one another name "
+                "(name: ...), or remove that folder"
+            )
+        return
+    job.folder.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(settings, indent=1) + "\n")
+    beside.replace(path)
 
 
 def _registered(job: Compression, name: str, made: CompactNetwork, task: Task, record: Mapping[str, Any]) -> str:
     """The version's URI: ``models:/NAME/VERSION``."""
     tags = {
         "nasplug.method": "swat compress",
-        "nasplug.method.autoencoder": record["autoencoder"],
+        "nasplug.method.autoencoder": ", ".join(dict.fromkeys(record["autoencoders"])),
         "nasplug.made_from": record["network_digest"],
         "nasplug.pieces": ", ".join(record["replicas"]),
     }
@@ -206,7 +244,7 @@ def _registered(job: Compression, name: str, made: CompactNetwork, task: Task, r
         made,
         task,
         name,
-        uri=job.uri or default_uri(Path(job.store).expanduser()),
+        uri=_uri(job),
         experiment="compressions",
         store=job.store,
         run_name=job.name,
@@ -235,7 +273,7 @@ def _agreement(x: Tensor, stay: Mapping[int, int], nets: Networks, made: Network
 
 
 def _polished(
-    job: Compression, task: Task, nets: Networks, small: Sequence[Networks], stays: Sequence[Networks]
+    job: Compression, task: Task, nets: Networks, small: Sequence[Networks], stays: Sequence[Activations]
 ) -> list[Networks]:
     """Each piece trained to correct the ones before it: on the values that these really give, towards the original's sums.
 
@@ -252,8 +290,7 @@ def _polished(
             pairs = [(values_at(so_far, x, place)[0], forward(cut_out(nets, 0, end), x)[0]) for x in xs]
             here = as_task("polish", pairs)
             inputs, outputs = _units(here)
-            kept = {edge: (piece.block(edge) != 0).double() for edge in piece.blocks}
-            scaled = replace(rescaled(piece, inputs, outputs), edge_gates=kept)
+            scaled = rescaled(piece, inputs, outputs)
             tuned = refit(here.to("cpu", torch.float64), scaled, job.polish.steps, job.polish.lr, batch=256)
             back = ((-shift / scale, 1.0 / scale) for shift, scale in (inputs, outputs))
             piece = rescaled(tuned.map(torch.Tensor.detach), *back)
@@ -267,8 +304,13 @@ def _units(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def _module(nets: Networks, task: Task, like: CompactNetwork) -> CompactNetwork:
-    """The joined network on raw features, with the names and the link of the one it came from."""
-    made = compact(rescaled(nets, *_units(task)), 0, task)
+    """The joined network on raw features, with the names and the link of the one it came from.
+
+    Outputs stay in raw units: a link comes before a module's own scaling of outputs, which is there for targets.
+    """
+    none = torch.zeros_like(task.output_shift), torch.ones_like(task.output_scale)
+    plain = replace(task, output_shift=none[0], output_scale=none[1])
+    made = compact(rescaled(nets, *_units(plain)), 0, plain)
     state = made.state_dict()
     module = CompactNetwork({**made.record, **{key: like.record[key] for key in ("link", "targets")}})
     module.load_state_dict(state)

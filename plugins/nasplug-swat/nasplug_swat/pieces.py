@@ -17,7 +17,18 @@ from nasplug.networks import Edge, Networks, forward, mixed
 from nasplug.replicas import uniform
 from nasplug.tasks import Split, Task, unscaled
 
-__all__ = ["as_task", "cut_out", "in_raw_units", "joined", "networks_in", "rescaled", "swat_piece", "values_at"]
+__all__ = [
+    "Activations",
+    "activations_at",
+    "as_task",
+    "cut_out",
+    "in_raw_units",
+    "joined",
+    "networks_in",
+    "rescaled",
+    "swat_piece",
+    "values_at",
+]
 
 
 def networks_in(module: CompactNetwork) -> Networks:
@@ -121,19 +132,31 @@ def values_at(nets: Networks, x: Tensor, layer: int) -> Tensor:
     return values * nets.gates[layer].unsqueeze(-1) if layer in nets.gates else values
 
 
-def joined(pieces: Sequence[Networks], between: Sequence[Networks]) -> Networks:
+Activations = tuple[tuple[str, ...], Tensor | None]
+"""Of one layer: the candidates, and the choice among them, ``(K, H or 1, A)``, or None for the only one."""
+
+
+def activations_at(nets: Networks, layer: int) -> Activations:
+    """What a hidden layer applies to its sums."""
+    return nets.candidates, nets.choices.get(layer)
+
+
+def joined(pieces: Sequence[Networks], between: Sequence[Activations]) -> Networks:
     """Pieces one after the other, each one's outputs being the sums of a layer that stays: what `cut_out` took apart.
 
     Args:
         pieces: P networks, K rows each; the outputs of one are as many as the inputs of the next.
-        between: P - 1 networks of one hidden layer each: the layers that stay, for their activations.
+        between: of the P - 1 layers that stay, see `activations_at`.
     """
-    names = tuple(dict.fromkeys(name for nets in (*pieces, *between) for name in nets.candidates))
+    names = tuple(dict.fromkeys(name for candidates, _ in between for name in candidates))
+    names = tuple(dict.fromkeys((*names, *(name for nets in pieces for name in nets.candidates))))
+    like = next(iter(pieces[0].blocks.values()))
 
-    def choice(nets: Networks, layer: int) -> Tensor:
-        whole = torch.zeros(nets.replicas, nets.widths[layer], len(names), dtype=next(iter(nets.blocks.values())).dtype)
-        place = [names.index(name) for name in nets.candidates]
-        whole[..., place] = nets.choices[layer].to(whole) if layer in nets.choices else torch.ones(1, dtype=whole.dtype)
+    def choice(activations: Activations, width: int) -> Tensor:
+        candidates, chosen = activations
+        whole = like.new_zeros(len(like), width, len(names))
+        place = [names.index(name) for name in candidates]
+        whole[..., place] = like.new_ones(1) if chosen is None else chosen.to(whole)
         return whole
 
     widths: list[int] = [pieces[0].widths[0]]
@@ -146,10 +169,10 @@ def joined(pieces: Sequence[Networks], between: Sequence[Networks]) -> Networks:
         blocks |= {(to + at, source + at): nets.block((to, source)) for to, source in nets.blocks}
         biases |= {layer + at: b for layer, b in nets.biases.items()}
         gates |= {layer + at: g for layer, g in nets.gates.items()}
-        choices |= {layer + at: choice(nets, layer) for layer in range(1, nets.depth)}
+        choices |= {layer + at: choice(activations_at(nets, layer), nets.widths[layer]) for layer in range(1, nets.depth)}
         widths += nets.widths[1:]
         if number < len(between):
-            choices[len(widths) - 1] = choice(between[number], 1)
+            choices[len(widths) - 1] = choice(between[number], widths[-1])
     return Networks(tuple(widths), blocks, biases, gates, choices=choices, candidates=names)
 
 

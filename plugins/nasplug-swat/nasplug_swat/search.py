@@ -17,7 +17,7 @@ from nasplug.networks import Networks, forward
 from nasplug.replicas import normal
 from nasplug.tasks import Task
 from nasplug_swat.autoencoder import Autoencoder, Decoded, decode, fresh, latents, load, networks_of, normalised
-from nasplug_swat.pieces import cut_out, networks_in
+from nasplug_swat.pieces import cut_out, in_raw_units, networks_in, rescaled
 from nasplug_swat.representation import Space, arrange, deepen, layout, pack
 from nasplug_swat.sampling import Sampling, draw
 
@@ -53,7 +53,7 @@ class Swat:
     begin: Begin
     share: float
     sharpness: float | None
-    start: Tensor | None
+    start: _Start | None
     spread: float
     architecture: ClassVar[frozenset[str]] = frozenset()
 
@@ -82,13 +82,13 @@ class Swat:
         if self.mode == "direct":
             if self.start is not None:
                 noise = normal(seeds, "swat/matrix", self._matrix_shape)
-                params["matrix"] = self.start.to(noise) + self.spread * noise
+                params["matrix"] = self.start.begin(self, task).to(noise) + self.spread * noise
             else:
                 params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
             return params
         z = normal(seeds, "swat/latent", (self.space.rows, self.autoencoder.size.numbers))
         if self.start is not None:
-            z = self.start.to(z) + self.spread * z
+            z = self.start.begin(self, task).to(z) + self.spread * z
         elif self.begin == "open":
             z = self._open(seeds)[0]
         params["latent"] = z
@@ -158,21 +158,41 @@ class Swat:
         return nets
 
 
-def _started(
-    autoencoder: Autoencoder, space: Space, folder: str, piece: tuple[int, int] | None, depth: int, mode: Mode
-) -> Tensor:
-    """A saved network, or a piece of it: its latent ``(T, d)``, or for ``direct`` its matrix ``(T, C)`` as numbers.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """The network that a search begins with, in the units of its own task or, where it is a piece, in raw ones."""
 
-    A network with more hidden layers than ``depth`` is encoded as it is: the decoder of ``depth`` makes of it what it can.
+    nets: Networks
+    raw: bool
+
+    def begin(self, method: Swat, task: Task) -> Tensor:
+        """Its latent ``(T, d)``, or for mode ``direct`` its matrix ``(T, C)`` as numbers.
+
+        A network with more hidden layers than the method's is encoded as it is: the decoder makes of it what it can.
+        """
+        nets = self.nets
+        if self.raw:
+            units = [t.double().cpu() for t in (task.input_shift, task.input_scale, task.output_shift, task.output_scale)]
+            nets = rescaled(nets, (units[0], units[1]), (units[2], units[3])).map(torch.Tensor.float)
+        nets = arrange(nets, method.space)
+        if method.mode == "direct" or nets.depth - 1 < method.depth:
+            nets = deepen(nets, method.depth, method.space)
+        matrices, model = pack(nets, method.space), method.autoencoder
+        return (normalised(matrices, model.sampling) if method.mode == "direct" else latents(model, matrices))[0]
+
+
+def _started(space: Space, folder: str, piece: tuple[int, int] | None, depth: int, mode: Mode) -> _Start:
+    """A saved network or a piece of it, which fits the space and the depth.
+
+    Raises:
+        ConfigError: where it does not.
     """
-    nets = networks_in(load_network(Path(folder).expanduser()))
-    if piece is not None:
-        nets = cut_out(nets, *piece)
-    nets = arrange(nets, space)
-    if mode == "direct" or nets.depth - 1 < depth:
-        nets = deepen(nets, depth, space)
-    matrices = pack(nets, space)
-    return (normalised(matrices, autoencoder.sampling) if mode == "direct" else latents(autoencoder, matrices))[0]
+    module = load_network(Path(folder).expanduser())
+    nets = networks_in(module) if piece is None else cut_out(in_raw_units(module), *piece)
+    fitting = arrange(nets, space)
+    if mode == "direct":
+        deepen(fitting, depth, space)
+    return _Start(nets, piece is not None)
 
 
 def swat(
@@ -215,7 +235,8 @@ def swat(
     - ``start``: the folder of a saved network (``best`` of a study): z starts from its encoding plus ``spread`` (0.1) times a
       normal draw; for ``direct`` the matrix from the network itself, likewise. Not for ``untrained``. A network with more
       hidden layers than ``depth`` is read by the decoder of ``depth``, not exactly; `direct` cannot start from one.
-    - ``piece``: ``[a, b]``, start from the part of that network from layer a's values to what layer b sums (0: inputs).
+    - ``piece``: ``[a, b]``, start from the part of that network from layer a's values to what layer b sums (0: inputs), in the
+      units of the task (`swat_piece`); without it the network is taken in the units that it was trained in.
 
     Fails: with gates as steep as SWAT-NN's (200) a neuron that starts off stays off, or nearly. The decoder keeps to the
     networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
@@ -246,5 +267,5 @@ def swat(
     if mode == "untrained":
         model = fresh(model.space, model.size, model.sampling)
     space = model.space.at(*(ends or model.space.ends))
-    begins = None if start is None else _started(model, space, start, piece, depth, mode)
+    begins = None if start is None else _started(space, start, piece, depth, mode)
     return Swat(model, space, mode, depth, begin, when, sharpness, begins, 0.1 if spread is None else spread)

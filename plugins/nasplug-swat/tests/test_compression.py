@@ -16,10 +16,10 @@ from nasplug.compact import CompactNetwork, compact
 from nasplug.compact import load as load_network
 from nasplug.compact import save as save_network
 from nasplug.config import from_yaml, to_yaml
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, NasplugError
 from nasplug.networks import Networks
 from nasplug.plugins import load_plugins
-from nasplug_swat.autoencoder import SIZES, fresh, read, save
+from nasplug_swat.autoencoder import SIZES, fresh, load, read, save
 from nasplug_swat.compression import Compression, compress, planned
 from nasplug_swat.representation import Space
 from nasplug_swat.sampling import Sampling, draw
@@ -77,6 +77,7 @@ def test_a_deep_network_becomes_a_shallower_one(raw: dict[str, Any], begin: str)
     assert len(record["pieces_r2"]) == len(record["replicas"]) == 2
     assert len(told) == 4
     assert sorted(p.name for p in job.folder.iterdir()) == [
+        "begun.json",
         "compression.json",
         "compression.png",
         "network",
@@ -127,9 +128,69 @@ def test_it_goes_on_where_it_stopped(raw: dict[str, Any]) -> None:
     (job.folder / "compression.json").unlink()
     second = compress(job, runner="serial")
     assert table.stat().st_mtime_ns == before
-    assert {k: v for k, v in first.record.items() if k != "seconds"} == {
-        k: v for k, v in second.record.items() if k != "seconds"
-    }
+    assert first.record == second.record
+    (job.folder / "piece-2" / "packs" / "p0000" / "replicas.parquet").unlink()  # stopped in the second piece
+    (job.folder / "piece-2" / "replicas.parquet").unlink()
+    third = compress(job, runner="serial")
+    assert third.record == first.record
+    with pytest.raises(ConfigError, match=r"begun with something else \(different: search\).*name: ..."):
+        compress(check(Compression, raw | {"search": raw["search"] | {"seeds": 1}}), runner="serial")
+    save_network(compact(deep(5), 0), Path(job.network))  # another network in the same folder
+    with pytest.raises(ConfigError, match="the network in that folder"):
+        compress(job, runner="serial")
+
+
+def test_a_search_begins_with_the_piece_itself(raw: dict[str, Any]) -> None:
+    """With as many hidden layers, no decoder and no training, the pieces are the network."""
+    search = raw["search"] | {"method": raw["search"]["method"] | {"mode": "direct", "spread": 0.0}, "seeds": 1}
+    search["train"] = {"steps": 1, "lr": 1e-9, "finetune": 0}
+    job = check(Compression, raw | {"depth": 2, "points": {"train": 100, "test": 50, "reach": 1.5}, "search": search})
+    record = compress(job, runner="serial").record
+    assert min(record["pieces_r2"]) > 0.999
+    assert record["polished"]["r2"] > 0.999
+
+
+def test_several_cuts_and_a_network_with_a_link(raw: dict[str, Any], tmp_path: Path) -> None:
+    iris = load_plugins().build("task", "iris", {})
+    space = Space(width=4, deepest=6, inputs=4, outputs=3)
+    source = compact(draw(space, 6, torch.tensor([2]), DENSE), 0, iris)
+    save_network(source, tmp_path / "iris")
+    search = raw["search"] | {"method": raw["search"]["method"] | {"mode": "direct", "spread": 0.0}, "seeds": 1}
+    search["train"] = {"steps": 1, "lr": 1e-9, "finetune": 0}
+    given = {"network": str(tmp_path / "iris"), "cuts": [2, 4], "depth": [1, 1, 2], "search": search}
+    done = compress(check(Compression, raw | given), runner="serial")
+    assert set(done.record["polished"]["r2_between"]) == {"2", "4"}
+    x = iris.train.x.T * iris.input_scale + iris.input_shift
+    found, wanted = outputs(done.network, x.float()), outputs(source, x.float())
+    torch.testing.assert_close(found.sum(1), torch.ones(len(x)))
+    assert float((found - wanted).abs().max()) < 0.05
+
+
+def test_a_skip_block_beside_a_cut_is_no_hindrance(raw: dict[str, Any], tmp_path: Path) -> None:
+    nets = deep()
+    skipping = Networks(nets.widths, dict(nets.blocks) | {(5, 3): torch.ones(1, 4, 4)}, nets.biases, candidates=("tanh",))
+    save_network(compact(skipping, 0), tmp_path / "skip")
+    job = check(Compression, raw | {"network": str(tmp_path / "skip"), "begin": "open"})
+    assert compress(job, runner="serial").record["before"]["hidden_layers"] == 5
+    passing = Networks(nets.widths, dict(nets.blocks) | {(4, 2): torch.ones(1, 4, 4)}, nets.biases, candidates=("tanh",))
+    save_network(compact(passing, 0), tmp_path / "passing")
+    with pytest.raises(ConfigError, match="which pass one of them by"):
+        planned(check(Compression, raw | {"network": str(tmp_path / "passing"), "begin": "open"}))
+
+
+def test_autoencoders_may_vary_and_the_one_of_each_piece_is_told(raw: dict[str, Any], tmp_path: Path) -> None:
+    files = {"choice": ["ends-7x64", str(tmp_path / "ends.safetensors")]}
+    search = raw["search"] | {"method": {"autoencoder": files, "sharpness": None}, "seeds": 1}
+    record = compress(check(Compression, raw | {"search": search, "begin": "open"}), runner="serial").record
+    known = {read(tmp_path / "ends.safetensors").digest, load("ends-7x64").digest}
+    assert set(record["autoencoders"]) <= known
+
+
+def test_a_registry_that_does_not_answer_is_told_before_anything_runs(raw: dict[str, Any]) -> None:
+    job = check(Compression, raw | {"register": "x", "uri": "sqlite:////proc/nowhere/mlflow.db"})
+    with pytest.raises(NasplugError, match="MLflow at sqlite:.* failed"):
+        compress(job, runner="serial")
+    assert not job.folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from nasplug.networks import Networks, alive, forward
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
-from nasplug_swat.pieces import cut_out, in_raw_units, joined, networks_in, rescaled, swat_piece, values_at
+from nasplug_swat.pieces import activations_at, cut_out, in_raw_units, joined, networks_in, rescaled, swat_piece, values_at
 from nasplug_swat.representation import Space
 from nasplug_swat.sampling import Sampling, draw
 
@@ -43,8 +43,7 @@ def test_what_was_cut_and_joined_is_the_same_function(depth: int, inputs: int, o
     cuts = sorted(data.draw(st.sets(st.integers(1, depth), min_size=1, max_size=3)))
     ends = [0, *cuts, depth + 1]
     pieces = [cut_out(nets, a, b) for a, b in itertools.pairwise(ends)]
-    kept = [cut_out(nets, cut - 1, cut + 1) for cut in cuts]
-    again = joined(pieces, [replace(k, gates={}) for k in kept])
+    again = joined(pieces, [activations_at(nets, cut) for cut in cuts])
     again = replace(again, gates=again.gates | {cut: nets.gates[cut] for cut in cuts})
     again.check()
     x = points(inputs)
