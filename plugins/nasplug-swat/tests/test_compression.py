@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from nasplug import Study
 from nasplug.checking import check
 from nasplug.cli import main
 from nasplug.compact import CompactNetwork, compact
@@ -188,7 +189,7 @@ def test_autoencoders_may_vary_and_the_one_of_each_piece_is_told(raw: dict[str, 
 
 def test_a_registry_that_does_not_answer_is_told_before_anything_runs(raw: dict[str, Any]) -> None:
     job = check(Compression, raw | {"register": "x", "uri": "sqlite:////proc/nowhere/mlflow.db"})
-    with pytest.raises(NasplugError, match="MLflow at sqlite:.* failed"):
+    with pytest.raises(NasplugError, match=r"MLflow at sqlite:.* failed"):
         compress(job, runner="serial")
     assert not job.folder.exists()
 
@@ -242,3 +243,16 @@ def test_the_papers_compression_plans(tmp_path: Path) -> None:
     given = from_yaml(CONFIG.read_text(), str(CONFIG)) | {"store": str(tmp_path / "runs"), "network": str(tmp_path / "deep")}
     first, second = planned(check(Compression, given))
     assert (first.task.inputs, first.task.outputs, second.task.inputs, second.task.outputs) == (2, 7, 7, 1)
+
+
+@pytest.mark.slow
+def test_the_papers_nine_layers_become_five(tmp_path: Path) -> None:
+    """Figure 11: both agree with the original to R2 0.99 or more."""
+    study = Study.from_yaml(CONFIG.parent / "swat_deep.yaml", [f"store={tmp_path}", "mlflow=null"]).run("serial")
+    assert study.best()["test_r2"] > 0.99
+    given = from_yaml(CONFIG.read_text(), str(CONFIG)) | {"store": str(tmp_path), "network": str(study.folder / "best")}
+    record = compress(check(Compression, given), runner="serial").record
+    assert (record["before"]["hidden_layers"], record["after"]["hidden_layers"]) == (9, 5)
+    assert record["polished"]["r2"] >= 0.99
+    assert record["polished"]["r2_between"]["5"] >= 0.99
+    assert record["after"]["parameters"] < 0.6 * record["before"]["parameters"]
