@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,11 +14,13 @@ from pydantic import BaseModel, Field
 from nasplug.checking import check
 from nasplug.config import from_yaml, override
 from nasplug.errors import ConfigError
+from nasplug.hookspecs import hookimpl
 from nasplug_swat.autoencoder import Autoencoder, load, read
 from nasplug_swat.training import RESULT, Training, train
 
 __all__ = ["Job", "commands", "read_job"]
 
+LINE_SECONDS = 5.0
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -207,6 +211,20 @@ def compare(folders: tuple[Path, ...], against: str, rows: Path | None, drawn: P
         click.echo(str(path), err=as_json)
 
 
+class _Told:
+    """A line of progress now and then."""
+
+    def __init__(self) -> None:
+        self.said = time.monotonic()
+
+    @hookimpl
+    def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
+        """See `nasplug.hookspecs.pack_reported`."""
+        if time.monotonic() - self.said > LINE_SECONDS:
+            self.said = time.monotonic()
+            click.echo(f"  pack {pack}: {100.0 * metrics['progress']:.0f} % of {metrics['networks']:.0f} networks", err=True)
+
+
 @swat.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)
@@ -221,7 +239,7 @@ def compress(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "s
     from nasplug_swat.compression import compress as compressed
 
     job = read_job(config, Compression, overrides)
-    record = compressed(job, runner=runner, say=lambda text: click.echo(text, err=True)).record
+    record = compressed(job, runner=runner, say=lambda text: click.echo(text, err=True), observers=[_Told()]).record
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return

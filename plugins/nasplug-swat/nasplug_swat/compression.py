@@ -146,7 +146,11 @@ def planned(job: Compression) -> list[Study]:
 
 
 def compress(
-    job: Compression, *, runner: Literal["ray", "serial"] = "ray", say: Callable[[str], None] = lambda text: None
+    job: Compression,
+    *,
+    runner: Literal["ray", "serial"] = "ray",
+    say: Callable[[str], None] = lambda text: None,
+    observers: Sequence[object] = (),
 ) -> Outcome:
     """Split, search each piece, join the pieces that fit best on validation data, polish, save.
 
@@ -154,8 +158,15 @@ def compress(
     Run again it goes on where it stopped. R2 is on fresh points, pooled over neurons: of the outputs, and of what each layer
     that stays puts out.
 
+    Args:
+        job: what to do.
+        runner: of the pieces' studies.
+        say: gets a line before and after each piece.
+        observers: of the pieces' studies, objects with any of the observer hooks.
+
     Raises:
-        ConfigError: as `planned`.
+        ConfigError: as `planned`, and for a folder that was begun with something else.
+        NasplugError: where MLflow shall get the result and does not answer, or no network of a piece finished.
 
     Source: SWAT-NN, section F.5 (9 hidden layers to 5 through two latents). We differ: pieces keep the sizes of their ends,
     whatever they are; each is fitted to its piece's outputs; and then polished.
@@ -169,7 +180,7 @@ def compress(
     small, rows = [], []
     for study in studies:
         say(f"{study.config.study}: layers {study.task.name.removeprefix('piece ')}")
-        frame = study.run(runner).frame
+        frame = study.run(runner, observers=observers).frame
         finished = frame[frame["status"] == "finished"]
         best = finished.sort_values("valid_error").iloc[0]
         rows.append(best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -225,12 +226,14 @@ def test_a_network_with_other_activations_is_told(raw: dict[str, Any], tmp_path:
         planned(check(Compression, raw | {"network": str(tmp_path / "sines")}))
 
 
-def test_the_command_says_what_came_out(raw: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command_says_what_came_out(raw: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("nasplug_swat.commands"), "LINE_SECONDS", 0.0)
     (tmp_path / "job.yaml").write_text(to_yaml(raw))
     command = ["swat", "compress", str(tmp_path / "job.yaml"), "--runner", "serial"]
     done = CliRunner().invoke(main, [*command, "search.train.steps=10", "polish.steps=0"])
     assert done.exit_code == 0, done.output
     assert "5 hidden layers, " in done.output
+    assert "pack p0000: 100 % of 2 networks" in done.output
     assert "R2 when polished: outputs" in done.output
     assert str(Path(raw["store"]) / "smaller" / "network") in done.output
     refused = CliRunner().invoke(main, [*command, "cuts=[9]"])
