@@ -79,6 +79,12 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
     OVERRIDES are path=value, for example: steps=500 size=tiny
     """
     job = read_job(config, Job, overrides)
+    uri = ""
+    if job.register_ is not None:
+        from nasplug.tracking import default_uri, reach
+
+        uri = job.uri or default_uri(Path(job.store).expanduser())
+        reach(uri)  # before the training, which takes long
     for progress in train(job, job.folder):
         if not quiet:
             errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
@@ -91,9 +97,7 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
     if job.register_ is not None:
         from nasplug_swat.registry import log
 
-        version = log(
-            job.folder, job.register_, job.uri or f"sqlite:///{(Path(job.store).expanduser() / 'mlflow.db').resolve()}"
-        )
+        version = log(job.folder, job.register_, uri)
         click.echo(f"registered as models:/{job.register_}/{version}")
     click.echo(_told(read(file)))
     click.echo(f"{file}: use it as method: {{use: swat, autoencoder: {file}}}")

@@ -148,8 +148,8 @@ def joined(pieces: Sequence[Networks], between: Sequence[Activations]) -> Networ
         pieces: P networks, K rows each; the outputs of one are as many as the inputs of the next.
         between: of the P - 1 layers that stay, see `activations_at`.
     """
-    names = tuple(dict.fromkeys(name for candidates, _ in between for name in candidates))
-    names = tuple(dict.fromkeys((*names, *(name for nets in pieces for name in nets.candidates))))
+    offered = [*(candidates for candidates, _ in between), *(nets.candidates for nets in pieces)]
+    names = tuple(dict.fromkeys(name for candidates in offered for name in candidates))
     like = next(iter(pieces[0].blocks.values()))
 
     def choice(activations: Activations, width: int) -> Tensor:

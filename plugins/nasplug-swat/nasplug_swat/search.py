@@ -169,9 +169,17 @@ class _Start:
         """Its latent ``(T, d)``, or for mode ``direct`` its matrix ``(T, C)`` as numbers.
 
         A network with more hidden layers than the method's is encoded as it is: the decoder makes of it what it can.
+
+        Raises:
+            ConfigError: for a piece, and a task whose rows have units of their own.
         """
         nets = self.nets
         if self.raw:
+            if task.stacked:
+                raise ConfigError(
+                    "swat: a start from a piece with data sets that share a pack, each in units of its own; needed: one data "
+                    "set a study. Write one value for each option of the task"
+                )
             units = [t.double().cpu() for t in (task.input_shift, task.input_scale, task.output_shift, task.output_scale)]
             nets = rescaled(nets, (units[0], units[1]), (units[2], units[3])).map(torch.Tensor.float)
         nets = arrange(nets, method.space)

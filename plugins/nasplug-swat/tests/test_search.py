@@ -123,6 +123,29 @@ def test_a_start_without_a_decoder_is_the_network_itself(tmp_path: Path) -> None
         swat(depth=1, mode="direct", start=str(tmp_path))
 
 
+def test_the_study_of_warm_starts_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("booth", "ackley"):
+        save_network(compact(draw(PAPER, 2, torch.tensor([3])), 0), tmp_path / "runs" / f"swat_{name}" / "best")
+    packs = Study.from_yaml(Path(__file__).parents[1] / "configs" / "swat_warm.yaml").plan()
+    assert sum(pack.rows for pack in packs) == 36 * 3 * 3 * 3 * 2
+
+
+def test_a_piece_is_not_started_from_in_several_units_at_once(tmp_path: Path) -> None:
+    save_network(compact(draw(PAPER, 3, torch.tensor([3]), Sampling(sparsity=(0.0,), keep=1.0)), 0), tmp_path / "deep")
+    task = {
+        "use": "swat_piece",
+        "network": str(tmp_path / "deep"),
+        "last": 4,
+        "seed": {"choice": [0, 1]},
+        "train": 40,
+        "test": 9,
+    }
+    method = {"use": "swat", "depth": 2, "start": str(tmp_path / "deep"), "piece": [0, 4]}
+    with pytest.raises(ConfigError, match="one data set a study"):
+        Study.from_dict(STUDY | {"store": str(tmp_path), "task": task, "method": method}).plan()
+
+
 def test_a_search_where_ends_vary_starts_from_a_piece(tmp_path: Path) -> None:
     space = Space(width=4, deepest=3, inputs=4, outputs=4, vary=True)
     file = str(tmp_path / "a.safetensors")

@@ -198,6 +198,19 @@ def test_what_is_no_training_is_told(tmp_path: Path, text: str, told: str) -> No
         read_job(tmp_path / "job.yaml", Job)
 
 
+def test_a_registry_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"name: x\nstore: {tmp_path}\nregister: nets\nuri: sqlite:////proc/nowhere/mlflow.db\n")
+    done = ask("train-autoencoder", str(tmp_path / "job.yaml"), status=1)
+    assert "MLflow at sqlite:////proc/nowhere/mlflow.db failed" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_prior_that_comes_along_is_a_training() -> None:
+    job = read_job(Path(__file__).parents[1] / "configs" / "prior-7x64.yaml", Job)
+    assert job.networks is not None
+    assert len(job.networks.exclude["task.function"]) == 27
+
+
 def test_smoothness_is_drawn(tmp_path: Path) -> None:
     done = ask("smoothness", str(tmp_path / "deep" / "plane.png"), "--neighbours", "20")
     told = json.loads(done.stdout.splitlines()[0])
