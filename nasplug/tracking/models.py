@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,14 @@ def new_version(client: Any, uri: str, name: str, model: str, run: str, tags: Ma
     return str(made.version)
 
 
+@contextmanager
+def probed(uri: str) -> Iterator[None]:
+    """`probe`, which makes the folder of a database, and then `alone`, whose lock lies in it."""
+    probe(uri)
+    with alone(uri):
+        yield
+
+
 def digest_of(network: CompactNetwork) -> str:
     """SHA-256 of a network's record and weights, hexadecimal."""
     h = hashlib.sha256(json.dumps(network.record, sort_keys=True).encode())
@@ -139,8 +148,7 @@ def publish(
     """
     told = {**tags, "nasplug.digest": digest_of(network)}
     safe = f"The network itself is safe on disk, and not a version of {name!r}; run the same command again"
-    with talking(uri, retries=1, seconds=30, told=safe), alone(uri):
-        probe(uri)
+    with talking(uri, retries=1, seconds=30, told=safe), probed(uri):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -170,8 +178,7 @@ def reach(uri: str) -> None:
     Raises:
         NasplugError: where it does not answer.
     """
-    with talking(uri, retries=1, seconds=5, told="Give the URI of a store that is there, or register nothing"), alone(uri):
-        probe(uri)
+    with talking(uri, retries=1, seconds=5, told="Give the URI of a store that is there, or register nothing"), probed(uri):
         from mlflow import MlflowClient
 
         MlflowClient(tracking_uri=uri, registry_uri=uri).search_registered_models(max_results=1)
