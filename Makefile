@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 STAMP  := $(VENV)/.installed
+# Two test processes; the tests of one file stay together, for they share what is trained.
+TWO    := -n 2 --dist loadfile
 
 .PHONY: demo test check format lock clean
 
@@ -14,14 +16,14 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy nasplug $(wildcard plugins/*/nasplug_*)
-	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest -m slow --durations=15
+	$(BIN)/pytest -m "not slow" $(TWO)
+	$(BIN)/pytest -m slow $(TWO) --durations=15
 
 # The quick half of `make test`.
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy nasplug $(wildcard plugins/*/nasplug_*)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(TWO)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

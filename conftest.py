@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -11,6 +14,7 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 SLOW_LAWS = ("test_rebuild_in_a_fresh_process", "test_export_law_in_other_runtimes")
+MOST_SLOW_LAWS = 2
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,8 +23,55 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Laws that start a process or export are slow here; the kit itself leaves strangers' marks alone."""
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept in the user's cache folder is the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+NO_REPORT = frozenset(
+    {
+        "test_compression", "test_pool", "test_training", "test_search", "test_rounding", "test_observers", "test_identity",
+        "test_folds", "test_runner", "test_linear", "test_stack", "test_discretize", "test_tracking", "test_damage",
+        "test_imbalance", "test_activations",
+    }
+)  # fmt: skip
+"""Modules whose studies write no report (it takes seconds), but for tests marked `reports` or `slow`, and shared fixtures."""
+
+
+@pytest.fixture(autouse=True)
+def _no_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = request.module.__name__.rpartition(".")[2]
+    if named in NO_REPORT and not any(request.node.get_closest_marker(mark) for mark in ("reports", "slow")):
+        from nasplug import Study
+
+        monkeypatch.setitem(Study.run.__kwdefaults__, "report", False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option of ours."""
+    parser.addoption("--every-law", action="store_true", help=f"run {' and '.join(SLOW_LAWS)} for every class of a file")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Laws that start a process or export are slow here; the kit itself leaves strangers' marks alone.
+
+    Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` classes per file have them, unless all are asked for.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
-        if item.name.partition("[")[0] in SLOW_LAWS:
-            item.add_marker(pytest.mark.slow)
+        law = item.name.partition("[")[0]
+        if law not in SLOW_LAWS:
+            kept.append(item)
+            continue
+        item.add_marker(pytest.mark.slow)
+        seen[str(item.path), law] += 1
+        enough = seen[str(item.path), law] > MOST_SLOW_LAWS and not config.getoption("--every-law")
+        (left if enough else kept).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept

@@ -53,7 +53,7 @@ def chosen(frame: Any, stage: str = "") -> float:
 
 
 def table(search: Study, fixed: Study) -> dict[str, dict[str, Any]]:
-    """A row a function."""
+    """One row per function."""
     found, controls = search.frame, fixed.frame
     rows: dict[str, dict[str, Any]] = {}
     for function, group in found.groupby("task.function"):
@@ -87,7 +87,7 @@ def draw(rows: dict[str, dict[str, Any]], file: Path) -> None:
         "relu": ("x", "#8c8c8c"),
     }
     labels = {
-        "search": "search, a neuron each (mean of 7)",
+        "search": "search, per neuron (mean of 7)",
         "best of 7": "the best of 7 searches",
         "best fixed": "best of seven fixed",
         "relu": "relu (plain MLP)",

@@ -5,8 +5,8 @@
 1. First-order bilevel search for the activation of one layer of 8 (seven candidates) on data of a random teacher with noise,
    half of the training samples held for the choices; weights by Adam 0.01 in all. DARTS: softmax, Adam (betas .5, .999) at
    three rates, the paper's among them. GAEA: exponentiated gradient at three rates, the paper's among them. For each: the
-   steps until the mixture's entropy stays below 0.1 nats, and the test loss of the mixture, of its argmax and of its closest
-   candidate, without any training in between.
+   steps until the mixture's entropy stays below 0.1 nats, and the test loss of the mixture, of its argmax, of its closest
+   candidate and of argmin L (the least training loss), without any training in between.
 2. The same search, 256 networks as one pack, eager and compiled, against plain modules one at a time.
 
 One thread; the last line is one JSON object.
@@ -25,13 +25,13 @@ from rounds import measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasplug.activations import function_of
 from nasplug.config import parse
-from nasplug.discretize import ValidationLoss
-from nasplug.networks import Networks, activation, forward, harden
+from nasplug.networks import Networks, forward, harden
 from nasplug.plan import Components, Pack, assemble, components
 from nasplug.plugins import load_plugins
-from nasplug.train import Search, alternate, compile_step, evaluate, halves, start, train
-from nasplug_mixture import USUAL, closest
+from nasplug.train import Search, ValidationLoss, alternate, compile_step, evaluate, halves, start, train
+from nasplug_mixture import USUAL, closest, least
 
 SEARCHES = {
     "DARTS": ("softmax", {"use": "adam", "beta1": 0.5}, (3e-4, 3e-3, 3e-2)),
@@ -88,6 +88,7 @@ def duel(name: str, seeds: int, steps: int) -> list[dict[str, float]]:
         "soft": tested(nets),
         "argmax": tested(harden(nets)),
         "closest": tested(closest()(nets, ValidationLoss(parts.task))),
+        "argmin_l": tested(least()(nets, ValidationLoss(parts.task))),
     }
     found = []
     for rate in dict.fromkeys(lr):
@@ -111,7 +112,7 @@ class Single(nn.Module):
         super().__init__()
         self.first, self.last = nn.Linear(inputs, HIDDEN), nn.Linear(HIDDEN, 1)
         self.logits = nn.Parameter(torch.zeros(len(USUAL)))
-        self.functions = [activation(name) for name in USUAL]
+        self.functions = [function_of(name) for name in USUAL]
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.first(x)
@@ -152,7 +153,7 @@ def packed(search: Search, compiled: bool) -> Callable[[], None]:
 
 
 def race(rounds: int) -> dict[str, float]:
-    """Milliseconds a network and step, sides in turn, medians."""
+    """Milliseconds per network and step, sides in turn, medians."""
     search = pack("DARTS", -(-PACKED // 3), 1)[1].take(torch.arange(PACKED))
     sides = {
         "single": (single(search), 1),
@@ -176,7 +177,8 @@ def main() -> None:
             print(
                 f"{name} at {found['rate']:<6g}: entropy < {SURE} for good after {found['steps']:>5g} steps (median; "
                 f"{100 * found['sure']:3.0f} % of {seeds} within {steps}), at the end {found['entropy']:.3f}; test loss soft "
-                f"{found['soft']:.4f}, argmax {found['argmax']:.4f}, closest {found['closest']:.4f}",
+                f"{found['soft']:.4f}, argmax {found['argmax']:.4f}, closest {found['closest']:.4f}, "
+                f"argmin L {found['argmin_l']:.4f}",
                 flush=True,
             )
             figures |= {f"{name.lower()}_{found['rate']:g}_{key}": value for key, value in found.items() if key != "rate"}
@@ -184,7 +186,7 @@ def main() -> None:
     for side in ("eager", "compiled"):
         figures[f"bilevel_{side}_vs_loop"] = times["single"] / times[side]
     print(
-        f"bilevel step, {PACKED} networks: one at a time {times['single']:.3f} ms; packed {times['eager']:.4f} ms a network: "
+        f"bilevel step, {PACKED} networks: one at a time {times['single']:.3f} ms; packed {times['eager']:.4f} ms per network: "
         f"{figures['bilevel_eager_vs_loop']:.1f}x; compiled {times['compiled']:.4f} ms: "
         f"{figures['bilevel_compiled_vs_loop']:.1f}x"
     )

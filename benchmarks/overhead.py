@@ -21,13 +21,15 @@ from typing import Any
 
 CANCER: dict[str, Any] = {
     "study": "cancer",
-    "task": {"use": "breast_cancer"},
+    "task": {"use": "breast_cancer", "validation": "holdout"},
     "method": {"use": "edges", "mode": "annealed", "hidden": [32]},
     "penalties": [{"use": "l1", "level": {"log": [1e-5, 1e-1], "points": 25}, "ramp": {"use": "linear", "until": 0.3}}],
     "temperature": {"use": "geometric", "start": {"choice": [1.0, 3.0]}, "end": 0.05},
     "discretizers": [{"use": "threshold", "tolerance": 0.02}],
     "train": {"steps": 1500, "batch": 64, "lr": {"choice": [0.003, 0.01]}, "finetune": 200},
     "seeds": 20,
+    "linear": False,
+    "reach": None,
 }
 XOR: dict[str, Any] = {
     "study": "xor",
@@ -36,6 +38,7 @@ XOR: dict[str, Any] = {
     "penalties": [{"use": "l1", "level": {"log": [1e-4, 1e-1], "points": 10}}],
     "discretizers": [{"use": "threshold", "eps": 0.01}],
     "train": {"steps": 20, "lr": 0.01},
+    "reach": None,
     "mlflow": None,
 }
 
@@ -71,7 +74,7 @@ def inside(config: Mapping[str, Any]) -> None:
     """The child process: run one study and print its figures."""
     began = time.perf_counter()
     from nasplug import tracking
-    from nasplug.hookspecs import hookimpl
+    from nasplug.hookspecs import Progress, hookimpl
     from nasplug.study import Study
 
     clock = Clock()
@@ -80,9 +83,9 @@ def inside(config: Mapping[str, Any]) -> None:
 
     class Watch:
         @hookimpl
-        def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
+        def pack_reported(self, pack: str, progress: Progress) -> None:
             now = time.perf_counter()
-            spans.setdefault(pack, [now - metrics["seconds"], now])[1] = now
+            spans.setdefault(pack, [now - progress.seconds, now])[1] = now
 
     study = Study.from_dict(config).run("ray", observers=[Watch()])
     total = time.perf_counter() - began
@@ -135,7 +138,7 @@ def main() -> None:
             f"{found['replicas']:.0f} breast-cancer networks, {steps} steps: {found['total']:.1f} s in all, "
             f"{outside:.1f} s outside the "
             f"training loop ({100 * outside / found['total']:.0f} %), of which MLflow {found['mlflow']:.1f} s, "
-            f"{each:.2f} ms a replica"
+            f"{each:.2f} ms per replica"
         )
         figures[f"cancer_{steps}_steps"] = {
             **found, "outside_share": outside / found["total"], "mlflow_ms_a_replica": each,

@@ -1,4 +1,4 @@
-"""How much faster is a pack? Packed training against a plain loop, one network a Ray trial, and `modelbatch`.
+"""How much faster is a pack? Packed training against a plain loop, one network per Ray trial, and `modelbatch`.
 
     python benchmarks/packing.py [--quick]
 
@@ -20,103 +20,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from workloads import LEVEL, MIXTURE, WORKLOADS, Workload, data, search
 
-from nasplug.contracts import Params
-from nasplug.networks import Networks, activation, forward
-from nasplug.optimizers import Adam
-from nasplug.packs import arithmetic
+from nasplug.activations import function_of
+from nasplug.machine import arithmetic
 from nasplug.plugins import load_plugins
-from nasplug.replicas import uniform
-from nasplug.tasks import Split, Task, unscaled
-from nasplug.train import Search, train
+from nasplug.train import train
 
-LEVEL = 1e-3
-MIXTURE = ("sigmoid", "tanh", "leaky_relu")
+PACKS = {"xor": (4096,), "breast_cancer": (128, 512), "mixture": (32, 128), "wide": (16, 64)}
+"""Sizes to try: a quick run takes the first."""
 
-
-@dataclass(frozen=True)
-class Workload:
-    """One shape of network and data, the pack sizes to try, and the published limit of this kind of machine."""
-
-    name: str
-    words: str
-    widths: tuple[int, ...]
-    samples: int
-    packs: tuple[int, ...]
-    limit_us: float
-    mixture: bool = False
-
-
-WORKLOADS = (
-    Workload("xor", "XOR [2,4,1], 4 samples", (2, 4, 1), 4, (4096,), 0.021),
-    Workload("breast_cancer", "[30,32,2], batch 64", (30, 32, 2), 64, (128, 512), 4.3),
-    Workload(
-        "mixture",
-        "four layers of 7, three-way activation mixture, 1000 samples",
-        (2, 7, 7, 7, 7, 1),
-        1000,
-        (32, 128),
-        87.0,
-        True,
-    ),
-    Workload("wide", "[3,300,1], batch 100", (3, 300, 1), 100, (16, 64), 12.9),
-)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """The stand-in search method: plain weights as torch.nn.Linear makes them, with or without mixed activations."""
-
-    widths: tuple[int, ...]
-    mixture: bool
-    architecture: ClassVar[frozenset[str]] = frozenset()
-
-    def init(self, task: Task, seeds: Tensor) -> Params:
-        params: Params = {}
-        for layer, (source, to) in enumerate(zip(self.widths, self.widths[1:], strict=False), start=1):
-            bound = source**-0.5
-            params[f"weight {layer}"] = uniform(seeds, f"weight {layer}", (to, source), -bound, bound)  # (K, to, from)
-            params[f"bias {layer}"] = uniform(seeds, f"bias {layer}", (to,), -bound, bound)  # (K, to)
-            if self.mixture and layer < len(self.widths) - 1:
-                params[f"logits {layer}"] = torch.zeros(len(seeds), to, len(MIXTURE), dtype=torch.float64)  # (K, to, A)
-        return params
-
-    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        layers = range(1, len(self.widths))
-        choices = (
-            {layer: torch.softmax(params[f"logits {layer}"] / tau.view(-1, 1, 1), -1) for layer in layers[:-1]}
-            if self.mixture
-            else {}
-        )
-        return Networks(
-            self.widths,
-            {(layer, layer - 1): params[f"weight {layer}"] for layer in layers},
-            {layer: params[f"bias {layer}"] for layer in layers},
-            choices=choices,
-            candidates=MIXTURE if self.mixture else ("relu",),
-        )
-
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        return nets
-
-
-class L1:
-    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
-
-    def __call__(self, nets: Networks) -> Tensor:
-        total = torch.zeros(())
-        for edge in nets.blocks:
-            total = total + nets.block(edge).abs().sum((1, 2))
-        return total  # (K,)
+LIMIT_US = {"xor": 0.021, "breast_cancer": 4.3, "mixture": 87.0, "wide": 12.9}
+"""Microseconds per network and step of a hand-fused C kernel, on another machine of this kind."""
 
 
 class Module(nn.Module):
@@ -136,19 +56,11 @@ class Module(nn.Module):
                 x = torch.relu(x)
             else:
                 choice = torch.softmax(self.logits[i], -1)
-                x = sum(choice[:, c] * activation(name)(x) for c, name in enumerate(MIXTURE))  # type: ignore[assignment]
+                x = sum(choice[:, c] * function_of(name)(x) for c, name in enumerate(MIXTURE))  # type: ignore[assignment]
         return x
 
     def penalty(self) -> Tensor:
         return torch.stack([layer.weight.abs().sum() for layer in self.layers]).sum()  # type: ignore[union-attr,operator]
-
-
-def data(work: Workload) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return (
-        torch.randn(work.samples, work.widths[0], generator=generator),
-        torch.randn(work.samples, work.widths[-1], generator=generator),
-    )
 
 
 def plain_steps(work: Workload) -> Callable[[int], None]:
@@ -169,26 +81,8 @@ def plain_steps(work: Workload) -> Callable[[int], None]:
 
 def packed_steps(work: Workload, k: int) -> Callable[[int], None]:
     """nasplug's own loop (`nasplug.train.train`), compiled, a number of steps at a time."""
-    x, y = data(work)
-    split = Split(x.T.contiguous(), y.T.contiguous())
-    task = unscaled("benchmark", (split, split, split))
-    total = 10**9
-
-    class Endless:
-        """A track of one value for any number of steps."""
-
-        def __init__(self, value: float) -> None:
-            self.values = torch.full((k,), value)
-
-        def at(self, step: int) -> Tensor:
-            return self.values
-
-    search = Search(
-        task, Dense(work.widths, work.mixture), (L1(),), Adam(), torch.arange(k), total,
-        Endless(1e-3), Endless(1.0), (Endless(LEVEL),),  # type: ignore[arg-type]
-    )  # fmt: skip
     every = 50
-    reports: Iterator[Any] = train(search, every=every, compiled=True)
+    reports: Iterator[Any] = train(search(work, torch.arange(k)), every=every, compiled=True)
     next(reports)  # compilation is not part of a step; it is measured and printed apart
 
     def run(steps: int) -> None:
@@ -230,14 +124,14 @@ def seconds_a_step(run: Callable[[int], None], budget: float, chunk: int) -> flo
     return (time.perf_counter() - began) / steps
 
 
-def training(work: Workload, rounds: int, budget: float) -> dict[str, float]:
-    """Packed, plain and modelbatch in turn, `rounds` times; medians, in microseconds a network-step."""
+def training(work: Workload, packs: tuple[int, ...], rounds: int, budget: float) -> dict[str, float]:
+    """Packed, plain and modelbatch in turn, `rounds` times; medians, in microseconds per network-step."""
     began = time.perf_counter()
     runs: dict[str, tuple[Callable[[int], None], int, int]] = {"plain": (plain_steps(work), 1, 20)}
-    for k in work.packs:
+    for k in packs:
         runs[f"packed {k}"] = (packed_steps(work, k), k, 50)
     warm = time.perf_counter() - began
-    for k in work.packs:
+    for k in packs:
         peer = modelbatch_steps(work, k)
         if peer is not None:
             peer(1)
@@ -252,11 +146,12 @@ def training(work: Workload, rounds: int, budget: float) -> dict[str, float]:
         return min((value for name, value in median.items() if name.startswith(kind)), default=None)
 
     packed, plain, peer_us = best("packed") or 0.0, median["plain"], best("modelbatch")
-    print(f"{work.words}: plain loop {plain:.1f} us, packed {packed:.3f} us a network-step: {plain / packed:.0f}x", end="")
+    print(f"{work.words}: plain loop {plain:.1f} us, packed {packed:.3f} us per network-step: {plain / packed:.0f}x", end="")
     print(
         f"; modelbatch {peer_us:.3f} us ({peer_us / packed:.1f}x ours)" if peer_us else "; modelbatch is not installed", end=""
     )
-    print(f"; {100 * work.limit_us / packed:.0f} % of the hand-fused limit; start-up and compilation {warm:.0f} s, not counted")
+    share = LIMIT_US[work.name] / packed
+    print(f"; {100 * share:.0f} % of the hand-fused limit; start-up and compilation {warm:.0f} s, not counted")
     return {"plain_us": plain, "packed_us": packed, "packed_vs_loop": plain / packed} | (
         {"modelbatch_us": peer_us, "packed_vs_modelbatch": peer_us / packed} if peer_us else {}
     )
@@ -271,18 +166,22 @@ penalties: [{{use: l1, level: {{log: [1.0e-4, 1.0e-1], points: 16}}}}]
 discretizers: [{{use: threshold, eps: 0.01}}]
 train: {{steps: {steps}, batch: full, lr: 0.01}}
 seeds: {seeds}
+linear: false
+reach: null
 mlflow: null
 """
 
 CANCER_STUDY = """
 study: cancer
 store: {store}
-task: {{use: breast_cancer}}
+task: {{use: breast_cancer, validation: holdout}}
 method: {{use: edges, mode: l1, hidden: [32]}}
 penalties: [{{use: l1, level: {{log: [1.0e-5, 1.0e-1], points: 16}}}}]
 discretizers: [{{use: threshold, tolerance: 0.02}}]
 train: {{steps: {steps}, batch: 64, lr: 0.003}}
 seeds: {seeds}
+linear: false
+reach: null
 mlflow: null
 """
 
@@ -340,10 +239,10 @@ def _one_network(config: dict[str, Any]) -> None:
 
 
 def trial_seconds(widths: tuple[int, ...], samples: int, batch: int, steps: int, few: int, many: int, bare: bool) -> float:
-    """Seconds a trial when each network is a trial: the slope between two sweeps, so that start-up is not charged to it."""
+    """Seconds per trial when each network is a trial: the slope between two sweeps, so that start-up is not charged to it."""
     from ray import tune
 
-    x, y = data(Workload("", "", widths, samples, (1,), 0.0))
+    x, y = data(Workload("", "", widths, samples))
 
     def sweep(count: int) -> float:
         space = {
@@ -365,7 +264,7 @@ def trial_seconds(widths: tuple[int, ...], samples: int, batch: int, steps: int,
 
 
 def end_to_end(quick: bool) -> dict[str, float]:
-    """Whole studies against one network a trial."""
+    """Whole studies against one network per trial."""
     steps_xor, steps_cancer = 1000, 1500
     studies = [("xor", 4096, study_seconds(XOR_STUDY, steps_xor, 256))]
     if not quick:
@@ -389,9 +288,9 @@ def end_to_end(quick: bool) -> dict[str, float]:
         full, bare = (each[name.removesuffix("_40960"), bare] for bare in (False, True))
         print(
             f"{name}, {networks} networks end to end: nasplug {whole:.1f} s (start-up and report included; neither side has "
-            f"MLflow). One network a trial, 2 cpus, reuse_actors, same deliverables: {full:.3f} s each ({many - few} trials "
+            f"MLflow). One network per trial, 2 cpus, reuse_actors, same deliverables: {full:.3f} s each ({many - few} trials "
             f"measured, start-up not counted), extrapolated {full * networks:.0f} s: {full * networks / whole:.0f}x. "
-            f"Bare trials (one report, nothing saved): {bare:.3f} s each, {bare * networks / whole:.0f}x"
+            f"Bare trials (one report, nothing saved): {bare:.3f} s per trial, {bare * networks / whole:.0f}x"
         )
         figures |= {
             f"{name}_study_seconds": whole,
@@ -412,9 +311,9 @@ def main() -> None:
     load_plugins()
     figures: dict[str, Any] = {"quick": quick, "torch": torch.__version__, "cpus": os.cpu_count()}
     for work in WORKLOADS:
-        shorter = Workload(work.name, work.words, work.widths, work.samples, work.packs[:1], work.limit_us, work.mixture)
+        packs = PACKS[work.name][:1] if quick else PACKS[work.name]
         with arithmetic(threads=1):  # as packs compute: one thread, and no side pays for numbers below 1e-38
-            figures[work.name] = training(shorter if quick else work, 2 if quick else 5, 0.3 if quick else 1.0)
+            figures[work.name] = training(work, packs, 2 if quick else 5, 0.3 if quick else 1.0)
     figures["packed_vs_loop"] = {work.name: figures[work.name]["packed_vs_loop"] for work in WORKLOADS}
     if not given.skip_studies:
         figures |= end_to_end(quick)

@@ -10,7 +10,7 @@ __all__ = ["measure"]
 
 
 def measure(sides: Mapping[str, tuple[Callable[[], None], int]], rounds: int, warm: int = 2) -> dict[str, float]:
-    """Median milliseconds a network and step, sides interleaved, after ``warm`` rounds; ``name -> (step, networks)``."""
+    """Median milliseconds per network and step, sides interleaved, after ``warm`` rounds; ``name -> (step, networks)``."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warm + rounds):
         for name, (once, networks) in sides.items():

@@ -19,8 +19,8 @@ import torch
 from rounds import measure
 from torch import Tensor, nn
 
+from nasplug.machine import arithmetic
 from nasplug.optimizers import Adam
-from nasplug.packs import arithmetic
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.schedules import constant, track
@@ -127,14 +127,14 @@ def report(rounds: int) -> None:
         found = measure({"peer": (peer(widths, samples), 1), "nasplug": (ours, k)}, rounds)
         figures[key] = found["peer"] / found["nasplug"]
         words = f"{len(widths)} layers, widest {max(widths)}, batch {samples}, pack of {k}{', compiled' if compiled else ''}"
-        print(f"{words}: peer {found['peer']:.3f} ms, nasplug {found['nasplug']:.3f} ms a network-step, {figures[key]:.1f}x")
+        print(f"{words}: peer {found['peer']:.3f} ms, nasplug {found['nasplug']:.3f} ms per network-step, {figures[key]:.1f}x")
     depths = [2, 4, 8, 16, 32]
     sides = {str(d): (pack((50,) * (d + 1), 256, 1, "recursive"), 1) for d in depths}
     times = list(measure(sides, rounds).values())
     figures["depth_slope_ms"], figures["depth_r2"] = fit(depths, times)
     shown = ", ".join(f"{d}: {t:.2f}" for d, t in zip(depths, times, strict=True))
-    print(f"recursive, width 50, batch 256, ms a step by blocks: {shown}")
-    print(f"a straight line: {figures['depth_slope_ms']:.3f} ms a block, R2 {figures['depth_r2']:.4f}")
+    print(f"recursive, width 50, batch 256, ms per step by blocks: {shown}")
+    print(f"a straight line: {figures['depth_slope_ms']:.3f} ms per block, R2 {figures['depth_r2']:.4f}")
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 

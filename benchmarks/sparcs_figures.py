@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from nasplug.discretize import ValidationLoss
 from nasplug.drawing import draw_network
 from nasplug.networks import Networks, take
 from nasplug.packs import load_networks
 from nasplug.plan import build_task
 from nasplug.study import Study
+from nasplug.train import ValidationLoss
 from nasplug_sparcs import curve, gamma, paths, spectrum, transition
 
 ROOT = Path(__file__).parents[1]

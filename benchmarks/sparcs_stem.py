@@ -2,11 +2,11 @@
 
     python benchmarks/sparcs_stem.py [--quick]
 
-Runs `configs/papers/sparcs_digits.yaml`, `sparcs_mnist1d.yaml` and their controls, each in a process of its own on one
-thread, and prints a table: of each head the learning rate is the one with the smallest mean validation error, the test error is
-shown. Seconds are
-of the processor, a network, training and hardening; memory is how much the process grew, for a pack of 15. The last line is one
-JSON object.
+Runs `configs/papers/sparcs_digits.yaml`, `sparcs_mnist1d.yaml` and their controls, each study in one process on one thread.
+Prints a table. For each head the learning rate with the smallest mean validation error is taken, and its test error is shown.
+Seconds are processor seconds per network, training and hardening included; memory is how much the process grew, for
+a pack of 15.
+The last line is one JSON object.
 """
 
 from __future__ import annotations

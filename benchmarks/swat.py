@@ -3,8 +3,8 @@
     python benchmarks/swat.py [--quick]
 
 One thread, whole training steps (decoder, forward, loss, L1, backward, Adam), 2 hidden layers, 128 samples; medians of
-interleaved rounds. The error is the functional error over the network's mean square, median over 1,000 fresh networks a depth,
-through the decoder of their own depth. The last line is JSON.
+interleaved rounds. The error is the functional error over the network's mean square, median over 1,000 fresh networks per
+depth, through the decoder of their own depth. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     sides = {f"{mode} {k}": (pack(k, mode), k) for mode in ("latent", "direct") for k in PACKS}
     found = measure(sides, 5 if quick else 40)
     for mode in ("latent", "direct"):
-        print(f"{mode}: " + ", ".join(f"K = {k}: {found[f'{mode} {k}']:.3f}" for k in PACKS) + " ms a network and step")
+        print(f"{mode}: " + ", ".join(f"K = {k}: {found[f'{mode} {k}']:.3f}" for k in PACKS) + " ms per network and step")
     errors = scores(load(None), 100 if quick else 1000, seed=1)
     depths = range(1, load(None).space.deepest + 1)
     medians = {str(depth): float(errors[depth, depth].median()) for depth in depths}

@@ -13,19 +13,14 @@ if TYPE_CHECKING:
     from nasplug.compact import CompactNetwork as CompactNetwork
     from nasplug.compact import load as load
     from nasplug.contracts import Certifying as Certifying
-    from nasplug.contracts import Choosy as Choosy
     from nasplug.contracts import Discretizer as Discretizer
-    from nasplug.contracts import Holding as Holding
-    from nasplug.contracts import OnSimplex as OnSimplex
     from nasplug.contracts import Params as Params
-    from nasplug.contracts import Projected as Projected
     from nasplug.contracts import Proximal as Proximal
     from nasplug.contracts import Regularizer as Regularizer
     from nasplug.contracts import Schedule as Schedule
     from nasplug.contracts import Score as Score
     from nasplug.contracts import SearchMethod as SearchMethod
-    from nasplug.contracts import Stochastic as Stochastic
-    from nasplug.contracts import Traced as Traced
+    from nasplug.contracts import Traits as Traits
     from nasplug.errors import ConfigError as ConfigError
     from nasplug.errors import ContractError as ContractError
     from nasplug.errors import NasplugError as NasplugError
@@ -34,6 +29,8 @@ if TYPE_CHECKING:
     from nasplug.networks import Edge as Edge
     from nasplug.networks import Networks as Networks
     from nasplug.study import Study as Study
+    from nasplug.tasks import Loss as Loss
+    from nasplug.tasks import Metric as Metric
     from nasplug.tasks import Split as Split
     from nasplug.tasks import Task as Task
 
@@ -41,25 +38,20 @@ _HOMES = {
     "compact": ("CompactNetwork", "load"),
     "contracts": (
         "Certifying",
-        "Choosy",
         "Discretizer",
-        "Holding",
-        "OnSimplex",
         "Params",
-        "Projected",
         "Proximal",
         "Regularizer",
         "Schedule",
         "Score",
         "SearchMethod",
-        "Stochastic",
-        "Traced",
+        "Traits",
     ),
     "errors": ("ConfigError", "ContractError", "NasplugError", "PluginError"),
     "hookspecs": ("hookimpl",),
     "networks": ("Edge", "Networks"),
     "study": ("Study",),
-    "tasks": ("Split", "Task"),
+    "tasks": ("Loss", "Metric", "Split", "Task"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -6,53 +6,57 @@ knows no K and no nasplug; beside it stands a JSON record from which it is rebui
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nasplug import files, notebook
+from nasplug.activations import FUNCTIONS, Function, non_decreasing
+from nasplug.data.encoder import Encoder
+from nasplug.data.transforms import Transform, undone
 from nasplug.errors import ConfigError
-from nasplug.networks import ACTIVATIONS, Networks, activation, alive, harden, sizes, take
+from nasplug.monotone import certified
+from nasplug.networks import Networks, alive, harden, sizes, take
+from nasplug.records import FORMAT, answers, check_record
 from nasplug.stems import Stem
-from nasplug.tasks import Task
+from nasplug.tasks import FURTHEST, Facts, Task
 
-__all__ = ["CompactNetwork", "compact", "export", "load", "save"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-FORMAT = "nasplug.network/1"
-Link = Literal["identity", "sigmoid", "softmax"]
+__all__ = ["CompactNetwork", "compact", "digest_of", "export", "load", "save"]
+
+RECORD, WEIGHTS = "network.json", "weights.safetensors"
+DIGEST = "digest"  # of record and weights together, written into both files
 
 
 class CompactNetwork(nn.Module):
-    """``x (N, I)`` -> ``(N, O)``, rows are samples as everywhere outside nasplug.
+    """``x (N, I)`` -> ``(N, O)``, rows are samples as everywhere outside nasplug; outputs are float64.
 
-    ``h_0 = (x[:, kept] - shift) / scale``; ``h_l = f_l(sum_m h_m W_lm^T + b_l)``; the output is ``link(z) * scale + shift``.
+    Raw inputs are centred and scaled in float64 and only then cast to the type of the weights: what is large beside its spread,
+    as times in milliseconds, keeps its digits.
+
+    ``h_0 = (x[:, kept] - shift) / scale``; ``h_l = f_l(sum_m h_m W_lm^T + b_l)``; the output is ``link(z) * scale + shift``,
+    of which a transform of the target is undone.
     With a stem, ``h_0 = stem((x - shift) / scale)[:, kept]``: x is the image, row after row, channel after channel.
-    Neurons of a layer are ordered by activation, so that each function is called once a layer.
-    Built from its record alone; weights come by ``load_state_dict``.
+    Neurons of a layer are ordered by activation, so that each function is called once per layer.
+    Built from its record and what its activations mean; weights come by ``load_state_dict``.
     """
 
-    def __init__(self, record: dict[str, Any]) -> None:
+    def __init__(self, record: dict[str, Any], functions: Mapping[str, Function] = FUNCTIONS) -> None:
         super().__init__()
-        if record.get("format") != FORMAT:
-            raise ConfigError(f"network record has format {record.get('format')!r}; this version reads {FORMAT!r}")
+        check_record(record)
         self.record = record
         self.widths: list[int] = record["widths"]
         self.activations: list[list[tuple[str, int]]] = [[(n, c) for n, c in layer] for layer in record["activations"]]
         self.edges: list[tuple[int, int]] = [(to, source) for to, source in record["blocks"]]
-        for name in (name for layer in self.activations for name, _ in layer):
-            if name not in ACTIVATIONS:
-                raise ConfigError(
-                    f"network record has activation {name!r}; known here: {', '.join(sorted(ACTIVATIONS))}. If a plugin offers "
-                    "it, install that and call nasplug.plugins.load_plugins() first"
-                )
-        if [sum(count for _, count in layer) for layer in self.activations] != self.widths[1:-1]:
-            raise ConfigError(f"network record has activations {self.activations} for hidden layers of {self.widths[1:-1]}")
-        if record["link"] not in get_args(Link):
-            raise ConfigError(f"network record has link {record['link']!r}; known: {', '.join(get_args(Link))}")
         self.stem: Stem | None = None
         if "stem" in record:
             self.stem = Stem(**{key: record["stem"][key] for key in ("image", "layers")})
@@ -60,12 +64,21 @@ class CompactNetwork(nn.Module):
                 kernel = torch.zeros(1, part.channels, shape[0], *part.window)
                 self.register_parameter(f"kernel_{number}", nn.Parameter(kernel))
                 self.register_parameter(f"kernel_bias_{number}", nn.Parameter(torch.zeros(1, part.channels)))
+        self.functions = dict(functions)
+        for name in self.names:
+            if name not in functions:
+                raise ConfigError(
+                    f"network record has activation {name!r}; known here: {', '.join(sorted(functions))}. If a plugin offers "
+                    "it, install that and load with functions=nasplug.plugins.load_plugins().functions"
+                )
         read = self.widths[0] if self.stem is None else self.stem.inputs
         self.register_buffer("kept", torch.tensor(record["kept_inputs"], dtype=torch.long))
-        self.register_buffer("input_shift", torch.zeros(read))
-        self.register_buffer("input_scale", torch.ones(read))
-        self.register_buffer("output_shift", torch.zeros(self.widths[-1]))
-        self.register_buffer("output_scale", torch.ones(self.widths[-1]))
+        for end, width in (("input", read), ("output", self.widths[-1])):
+            self.register_buffer(f"{end}_shift", torch.zeros(width, dtype=torch.float64))
+            self.register_buffer(f"{end}_scale", torch.ones(width, dtype=torch.float64))
+        self.transform = Transform.from_plain(record["transform"]) if "transform" in record else None
+        for place, knots in enumerate(self.transform.knots() if self.transform else []):
+            self.register_buffer(f"knots_{place}", knots, persistent=False)  # they are in the record
         for to, source in self.edges:
             self.register_parameter(f"weight_{to}_{source}", nn.Parameter(torch.zeros(self.widths[to], self.widths[source])))
         for layer in range(1, len(self.widths)):
@@ -82,7 +95,7 @@ class CompactNetwork(nn.Module):
             if layer < len(self.widths) - 1:
                 groups, first = [], 0
                 for name, count in self.activations[layer - 1]:
-                    groups.append(activation(name)(z[:, first : first + count]))
+                    groups.append(self.functions[name](z[:, first : first + count]))
                     first += count
                 z = torch.cat(groups, 1) if len(groups) > 1 else groups[0]
             values.append(z)
@@ -91,21 +104,89 @@ class CompactNetwork(nn.Module):
             out = torch.sigmoid(out)
         elif self.record["link"] == "softmax":
             out = torch.softmax(out, 1)
-        return out * self.get_buffer("output_scale") + self.get_buffer("output_shift")
+        elif self.record["link"] == "exp":
+            out = out.clamp(max=FURTHEST).exp()
+        out = out.double() * self.get_buffer("output_scale") + self.get_buffer("output_shift")
+        if self.transform is None:
+            return out
+        return undone(out, [self.get_buffer(f"knots_{place}") for place in range(len(self.transform.values))])
+
+    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the user's table -> named answers, one row each, with the table's index.
+
+        A regression has a column per target, in its units. Labels have the column ``label`` and ``P(LABEL)`` for each label,
+        or, of a network without probabilities, ``score of LABEL``. The table needs the columns that the network reads, by
+        name: in any order, beside others; words and gaps are taken as in training.
+
+        Raises:
+            ConfigError: for a column that is missing, or a value that cannot be read.
+        """
+        with torch.no_grad():
+            outputs = self(torch.from_numpy(self.features(table)))
+        return answers(self.record, outputs.double().numpy(), table.index)
+
+    def features(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """What `forward` takes, ``(N, I)``, of rows of the user's table; columns that the network does not read are 0.
+
+        Raises:
+            ConfigError: as `predict`.
+        """
+        if self.stem is None and self.record.get("encoder"):
+            encoder = Encoder.from_plain(self.record["encoder"])
+            groups = encoder.groups  # made anew each time it is asked for
+            read = {groups[feature] for feature in self.record["kept_inputs"]}
+        else:
+            encoder = Encoder.of_numbers(self.record["features"])
+            read = set(range(self.record["inputs"]) if self.stem else self.record["kept_inputs"])
+        return encoder.features(table, read=read)
 
     def _first(self, x: Tensor) -> Tensor:
         """Layer 0, ``(N, H_0)``."""
         kept, shift, scale = (self.get_buffer(name) for name in ("kept", "input_shift", "input_scale"))
+        dtype = self.get_parameter("bias_1").dtype
         if self.stem is None:
-            return (x.index_select(1, kept) - shift) / scale
+            return ((x.index_select(1, kept).double() - shift) / scale).to(dtype)
         layers = range(1, len(self.stem.layers) + 1)
         kernels = {n: self.get_parameter(f"kernel_{n}") for n in layers}
         biases = {n: self.get_parameter(f"kernel_bias_{n}") for n in layers}
-        return self.stem(kernels, biases, ((x - shift) / scale).T)[0].index_select(0, kept).T
+        return self.stem(kernels, biases, ((x.double() - shift) / scale).to(dtype).T, self.functions)[0].index_select(0, kept).T
+
+    @property
+    def names(self) -> list[str]:
+        """All activations."""
+        stem = [part.activation for part in self.stem.layers] if self.stem is not None else []
+        return list(dict.fromkeys([*stem, *(name for layer in self.activations for name, _ in layer)]))
+
+    @property
+    def proven(self) -> bool:
+        """Whether the weights prove what the record says of ``monotone`` features: feature -> +1 or -1 of every output."""
+        told: dict[str, int] = self.record.get("monotone", {})
+        if not told or not self.edges:
+            return True
+        if not all(non_decreasing(name, self.functions) for name in self.names):
+            return False
+        weights = {edge: self.get_parameter(f"weight_{edge[0]}_{edge[1]}").detach().unsqueeze(0) for edge in self.edges}
+        return bool(certified(weights, self.widths, [told.get(name, 0) for name in self.first_names]).all())
+
+    @property
+    def columns(self) -> list[tuple[str, list[int]]]:
+        """Columns of the user's table that are read, and where in layer 0 their numbers are; with a stem, its features.
+
+        A column of which one number is left bears that number's name.
+        """
+        names = self.first_names
+        if self.stem is not None or "groups" not in self.record:
+            return [(name, [place]) for place, name in enumerate(names)]
+        found: dict[int, list[int]] = {}
+        for place, feature in enumerate(self.record["kept_inputs"]):
+            found.setdefault(self.record["groups"][feature], []).append(place)
+        return [
+            (str(self.record["columns"][column]) if len(at) > 1 else names[at[0]], at) for column, at in sorted(found.items())
+        ]
 
     @property
     def first_names(self) -> list[str]:
-        """A name a neuron of layer 0: the features that are read, or those of the stem."""
+        """One name per neuron of layer 0: the features that are read, or those of the stem."""
         names = self.record["features"] if self.stem is None else self.record["stem"]["names"]
         return [str(names[i]) for i in self.record["kept_inputs"]]
 
@@ -115,16 +196,33 @@ class CompactNetwork(nn.Module):
         shown = ", ".join(features[:6]) + (", ..." if len(features) > 6 else "")
         return f"widths={self.widths}, edges={size['edges']}, parameters={size['parameters']}, inputs: {shown}"
 
+    def _repr_html_(self) -> str:
+        size, names = self.record["sizes"], [name for name, _ in self.columns]
+        told = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        layers = [" + ".join(f"{count} {name}" for name, count in layer) for layer in self.activations]
+        return notebook.facts(
+            "Compact network",
+            {
+                "predicts": ", ".join(map(str, self.record["targets"][:20])),
+                "reads": told or "nothing: it always says the same",
+                "parameters": self.parameter_count,
+                "edges": size["edges"],
+                "hidden layers": "; ".join(layers) or "none: it is linear",
+            },
+        )
+
     @property
     def parameter_count(self) -> int:
         """Non-zero weights and biases: what the network is made of (the matrices may hold zeros between them)."""
         return sum(int((p != 0).sum()) for p in self.parameters())
 
 
-def _link(task: Task | None) -> Link:
-    if task is None or task.loss == "mse":
-        return "identity"
-    return "sigmoid" if task.loss == "logistic" else "softmax"
+class Recorded(Protocol):
+    """A module with a record of plain data."""
+
+    record: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]: ...
 
 
 def _thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
@@ -147,27 +245,16 @@ def _thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[st
     return thin.model_dump() | {"names": thin.names}, state, places
 
 
-@torch.no_grad()
-def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
-    """Row ``k`` of ``nets`` (in direct space) as a small module.
-
-    With a ``task`` the module takes raw features and puts out what a user asks for: scaling, units and probabilities are
-    inside. Without one it is the bare function of scaled inputs. Soft gates are rounded first (`nasplug.networks.harden`).
-    """
-    device = next(iter(nets.blocks.values())).device
-    one = alive(harden(take(nets, torch.tensor([k], device=device))).map(lambda t: t.detach().cpu().float()))
-    masks = {0: torch.zeros(one.widths[0], dtype=torch.bool)}
+def _kept(one: Networks) -> tuple[dict[int, Tensor], dict[int, list[tuple[str, int]]]]:
+    """Of each layer the neurons that are left, in the module's order, and of each hidden one their activations with counts."""
+    reads = torch.zeros(one.widths[0], dtype=torch.bool)
     for (_, source), gate in one.edge_gates.items():
         if source == 0:
-            masks[0] |= (gate[0] > 0).any(0)
-    for layer in range(1, one.depth):
-        masks[layer] = one.gates[layer][0] > 0
-    masks[one.depth] = torch.ones(one.widths[-1], dtype=torch.bool)
-
-    keep: dict[int, Tensor] = {0: masks[0].nonzero().squeeze(1)}  # layer -> indices of kept neurons, in module order
+            reads |= (gate[0] > 0).any(0)
+    keep = {0: reads.nonzero().squeeze(1), one.depth: torch.arange(one.widths[-1])}
     groups: dict[int, list[tuple[str, int]]] = {}
     for layer in range(1, one.depth):
-        index = masks[layer].nonzero().squeeze(1)
+        index = (one.gates[layer][0] > 0).nonzero().squeeze(1)
         if layer in one.choices:
             chosen = one.choices[layer][0].argmax(-1).expand(one.widths[layer])[index]
             order = torch.argsort(chosen, stable=True)
@@ -176,12 +263,14 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
             chosen = torch.zeros(len(index), dtype=torch.long)
         keep[layer] = index
         groups[layer] = [(one.candidates[c], int((chosen == c).sum())) for c in sorted(set(chosen.tolist()))]
-    keep[one.depth] = torch.arange(one.widths[-1])
-    layers = [0, *(layer for layer in range(1, one.depth) if len(keep[layer])), one.depth]
-    place = {layer: position for position, layer in enumerate(layers)}
+    return keep, groups
 
-    state: dict[str, Tensor] = {}
+
+def _small(one: Networks, keep: Mapping[int, Tensor], layers: Sequence[int]) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
+    """The blocks between kept neurons that are not all 0, as edges of the module; their weights, and the biases."""
+    place = {layer: position for position, layer in enumerate(layers)}
     blocks: list[tuple[int, int]] = []
+    state: dict[str, Tensor] = {}
     for (to, source), w in one.blocks.items():
         if to in place and source in place and len(keep[source]):
             small = w[0][keep[to]][:, keep[source]]
@@ -191,21 +280,44 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
     for layer in layers[1:]:
         bias = one.biases[layer][0] if layer in one.biases else torch.zeros(one.widths[layer])
         state[f"bias_{place[layer]}"] = bias[keep[layer]].contiguous()
+    return blocks, state
+
+
+@torch.no_grad()
+def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> CompactNetwork:
+    """Row ``k`` of ``nets`` (in direct space) as a small module.
+
+    With a ``task`` the module takes raw features and returns predictions in the target's units, or probabilities: scaling
+    is inside. Without one it is the bare function of scaled inputs. Soft gates are rounded first (`nasplug.networks.harden`).
+    """
+    device = next(iter(nets.blocks.values())).device
+    one = alive(harden(take(nets, torch.tensor([k], device=device))).map(lambda t: t.detach().cpu().float()))
+    keep, groups = _kept(one)
+    layers = [0, *(layer for layer in range(1, one.depth) if len(keep[layer])), one.depth]
+    blocks, state = _small(one, keep, layers)
     before: dict[str, Any] = {}
     read = keep[0]  # indices of x
     if one.stem is not None and len(read):
-        before["stem"], kernels, keep[0] = _thin_stem(one, masks[0])
+        features = torch.zeros(one.widths[0], dtype=torch.bool)
+        features[read] = True
+        before["stem"], kernels, keep[0] = _thin_stem(one, features)
         state |= kernels
         read = torch.arange(one.stem.inputs)
     state["kept"] = keep[0]
     ones = {"input": len(read), "output": one.widths[-1]}
     for end, width in ones.items():
-        state[f"{end}_shift"], state[f"{end}_scale"] = torch.zeros(width), torch.ones(width)
+        state[f"{end}_shift"], state[f"{end}_scale"] = torch.zeros(width).double(), torch.ones(width).double()
     if task is not None:
-        state["input_shift"] = task.input_shift.float()[read]
-        state["input_scale"] = task.input_scale.float()[read]
+        state["input_shift"] = task.input_shift.double()[read]
+        state["input_scale"] = task.input_scale.double()[read]
         if task.kind == "regression":
-            state["output_shift"], state["output_scale"] = task.output_shift.float(), task.output_scale.float()
+            state["output_shift"], state["output_scale"] = task.output_shift.double(), task.output_scale.double()
+        if task.columns != task.features:
+            before |= {"columns": list(task.columns), "groups": list(task.groups)}
+        if task.transform is not None:
+            before["transform"] = dict(task.transform)
+        if task.encoder is not None:
+            before["encoder"] = dict(task.encoder)
     size = {name: int(value) for name, value in sizes(one).items()}
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -215,14 +327,24 @@ def compact(nets: Networks, k: int, task: Task | None = None) -> CompactNetwork:
         "widths": [len(keep[layer]) for layer in layers],
         "activations": [groups[layer] for layer in layers[1:-1]],
         "blocks": blocks,
-        "link": _link(task),
+        "link": "identity" if task is None else task.link,
         "targets": list(task.targets) if task else [f"y{i}" for i in range(one.widths[-1])],
         "sizes": size,
         **before,
     }
-    module = CompactNetwork(json.loads(json.dumps(record)))
+    if one.monotone:
+        record["monotone"] = {name: way for name, way in zip(record["features"], one.monotone, strict=True) if way}
+    module = CompactNetwork(json.loads(json.dumps(record)), nets.functions)
     module.load_state_dict(state)
     return module.eval()
+
+
+def digest_of(network: Recorded) -> str:
+    """SHA-256 of a network's record and weights, hexadecimal."""
+    h = hashlib.sha256(json.dumps(network.record, sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        h.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()
 
 
 def export(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -230,25 +352,43 @@ def export(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("samples", min=1)},))
 
 
-def save(network: CompactNetwork, folder: Path) -> None:
-    """Write ``network.json`` and ``weights.safetensors``: all that is needed, and no code in it."""
+def save(network: CompactNetwork, folder: str | Path) -> None:
+    """Write ``network.json`` and ``weights.safetensors``: all that is needed, and no code in it.
+
+    Both are sealed (`nasplug.files`), and say which record and which weights belong together.
+    """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "network.json").write_text(json.dumps(network.record, indent=1) + "\n")
-    save_file({name: t.contiguous() for name, t in network.state_dict().items()}, folder / "weights.safetensors")
+    digest = digest_of(network)
+    files.write_json(folder / RECORD, {**network.record, DIGEST: digest})
+    files.write_tensors(folder / WEIGHTS, network.state_dict(), {DIGEST: digest})
 
 
-def load(folder: Path) -> CompactNetwork:
+def load(folder: str | Path, functions: Mapping[str, Function] = FUNCTIONS) -> CompactNetwork:
     """Rebuild a network that `save` wrote.
 
+    ``functions``: name -> activation; those of plugins are in `nasplug.plugins.Plugins.functions`.
+
     Raises:
-        ConfigError: when the folder does not hold one, or its record and weights do not fit.
+        ConfigError: if the folder holds no network, if it was damaged, or if record and weights do not belong together.
     """
+    folder = Path(folder)
     try:
-        record = json.loads((folder / "network.json").read_text())
-        if not isinstance(record, dict):
-            raise ConfigError(f"{folder / 'network.json'} does not hold a network's record")
-        network = CompactNetwork(record)
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        record = files.read_json(folder / RECORD)
+        weights, told = files.read_tensors(folder / WEIGHTS)
+        if record.pop(DIGEST, None) != told.get(DIGEST):
+            raise ConfigError(f"{RECORD} and {WEIGHTS} are not of one network")
+        network = CompactNetwork(record, functions)
+        for name, own in network.state_dict().items():
+            if name in weights and weights[name].dtype != own.dtype:
+                raise ConfigError(f"{WEIGHTS}: {name} is of {weights[name].dtype}; needed: {own.dtype}")
+            if name in weights and not bool(torch.isfinite(weights[name]).all()):
+                raise ConfigError(f"{WEIGHTS}: {name} has values that are not finite")
+        network.load_state_dict(weights)
+        if network.get_buffer("kept").tolist() != record["kept_inputs"]:
+            raise ConfigError(f"{WEIGHTS} and {RECORD} read different inputs")
+        if not network.proven:
+            raise ConfigError(f"{RECORD} says that it is monotone in {', '.join(record['monotone'])}; its weights are not")
+    except (ConfigError, RuntimeError) as error:
         raise ConfigError(f"{folder} does not hold a network saved by nasplug: {error}") from error
     return network.eval()

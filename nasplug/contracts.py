@@ -1,30 +1,33 @@
-"""What a plugin implements. Each contract is small; laws that cannot be typed are checked by `nasplug.testing`."""
+"""What a plugin implements. A component inherits its contract, so that nasplug can refuse a misspelt name.
+
+Type checkers check the signatures; `nasplug.testing` checks the laws, which types cannot express.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field, fields
+from difflib import SequenceMatcher
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from nasplug.networks import Networks
-from nasplug.tasks import Task
+from nasplug.errors import ContractError
+from nasplug.networks import PARTS, Networks, forward
+from nasplug.tasks import Loss, Metric, Task
 
 __all__ = [
     "Certifying",
-    "Choosy",
     "Discretizer",
-    "Holding",
-    "OnSimplex",
     "Params",
-    "Projected",
     "Proximal",
     "Regularizer",
     "Schedule",
     "Score",
     "SearchMethod",
-    "Stochastic",
-    "Traced",
+    "Traits",
+    "check_component",
 ]
 
 Params = dict[str, Tensor]
@@ -34,172 +37,283 @@ Schedule = Callable[[float], float]
 """Progress in [0, 1] -> value. Its author never sees K: a pack tabulates schedules to ``(T, K)``."""
 
 
-@runtime_checkable
-class SearchMethod(Protocol):
-    """How weights and architecture are parametrised. Holds what sets shapes; owns no tensors, keeps no state.
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Optional abilities of a search method.
+
+    Attributes:
+        architecture: leaves that are architecture and not weights. They can have their own optimizer, and a bilevel search
+            trains them on other samples than the weights.
+        simplex: leaves of ``architecture`` whose last axis is >= 0 and sums to 1. Only an optimizer that keeps them on the
+            simplex may change them.
+        holds: parts of `Networks` that are themselves parameters, so that `Proximal` penalties can change them; see
+            `SearchMethod.hold`.
+        stochastic: `SearchMethod.relax` draws noise; the loop passes one fresh seed per row and step.
+        convex: the loss is convex in its parameters. Where a monotone network may not have a weight's sign, the weight then
+            becomes 0; other methods get its sign changed, so that it is not lost to training.
+        capturable: a step may be captured as one program and replayed; False makes it run eagerly everywhere.
+        origin: name -> version of what the method was made from; part of the lineage of each network.
+
+    Raises:
+        ContractError: for a value of another type, a part that does not exist, or a point of the simplex that is a weight.
+    """
+
+    architecture: frozenset[str] = frozenset()
+    simplex: frozenset[str] = frozenset()
+    holds: frozenset[str] = frozenset()
+    stochastic: bool = False
+    convex: bool = False
+    capturable: bool = True
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("architecture", "simplex", "holds"):
+            value = getattr(self, name)
+            if not isinstance(value, frozenset) or not all(isinstance(one, str) for one in value):
+                raise ContractError(f"Traits({name}={value!r}): write a frozenset of names: frozenset({{'logits'}})")
+        for name in ("stochastic", "convex", "capturable"):
+            if not isinstance(getattr(self, name), bool):
+                raise ContractError(f"Traits({name}={getattr(self, name)!r}): needed: True or False")
+        if not isinstance(self.origin, Mapping) or not all(
+            isinstance(one, str) for pair in self.origin.items() for one in pair
+        ):
+            raise ContractError(f"Traits(origin={self.origin!r}): needed: a mapping of texts, name -> version")
+        if strange := sorted(self.holds - set(PARTS)):
+            raise ContractError(f"Traits(holds=...): {', '.join(strange)} are not parts of Networks; parts: {', '.join(PARTS)}")
+        if weights := sorted(self.simplex - self.architecture):
+            raise ContractError(f"Traits(simplex=...): {', '.join(weights)} are not in architecture; add them there")
+
+
+PLAIN = Traits()
+
+
+class SearchMethod(ABC):
+    """How weights and architecture are parametrised. It holds the options that set shapes, but no tensors and no state.
 
     Laws: row k of `init` depends on ``seeds[k]`` alone; nothing reduces over K; control flow does not read data.
     """
 
-    @property
-    def architecture(self) -> frozenset[str]:
-        """Names in `Params` that are architecture rather than weights (bilevel loops split on it)."""
-        ...
+    __slots__ = ()
 
+    @property
+    def traits(self) -> Traits:
+        """Its optional abilities: a class attribute ``traits = Traits(...)``, or a property."""
+        return PLAIN
+
+    @abstractmethod
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Fresh parameters: ``seeds`` long ``(K,)`` -> leaves ``(K, ...)`` on the device of ``seeds``."""
-        ...
 
+    @abstractmethod
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """The soft networks at temperature ``tau (K,)``; small tau is nearly hard.
+        """The soft networks at temperature ``tau (K,)``; the smaller tau, the nearer they are to hard ones.
 
-        ``noise``: a seed a row, long ``(K,)``, for methods that are `Stochastic`; None for the others.
+        ``noise``: one seed per row, long ``(K,)``, for methods that are ``stochastic``; None for the others.
         """
-        ...
 
     def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """``x (I, B)`` or ``(K, I, B)`` -> ``(K, O, B)``; `nasplug.networks.forward` unless a faster form exists."""
-        ...
+        """Outputs: ``x (I, B)`` or ``(K, I, B)`` -> ``(K, O, B)``. Override it only if the method has a faster form."""
+        return forward(nets, x)
 
     def direct(self, nets: Networks) -> Networks:
-        """The same functions with ``blocks`` as plain weights (direct space); identity for most methods."""
-        ...
-
-
-@runtime_checkable
-class Traced(Protocol):
-    """A method made from something that has a version of its own, as trained weights: all its networks name it."""
-
-    @property
-    def origin(self) -> Mapping[str, str]:
-        """What -> which version of it; part of the lineage of each network."""
-        ...
-
-
-@runtime_checkable
-class Projected(Protocol):
-    """A method that also moves parameters outside the gradient, after each optimizer step (rounding, proximal maps)."""
+        """The same functions with ``blocks`` as plain weights (direct space). The default returns ``nets`` unchanged."""
+        return nets
 
     def project(self, params: Params, step: int, steps: int) -> Params:
-        """Parameters after step ``step`` (1-based) of ``steps``; row by row, may return ``params`` itself."""
-        ...
+        """Parameters after step ``step`` (1-based) of ``steps``, changed without a gradient: rounded, or kept in a range.
 
-
-@runtime_checkable
-class Stochastic(Protocol):
-    """A method whose `SearchMethod.relax` draws noise: the loop then passes a fresh seed a row and step."""
-
-    stochastic: ClassVar[bool]
-
-
-@runtime_checkable
-class Holding(Protocol):
-    """A method whose parameters hold parts of its soft networks as they are: `Proximal` penalties may move those."""
-
-    holds: ClassVar[frozenset[str]]
-    """Parts of `Networks`."""
+        It works row by row. The default returns ``params`` unchanged.
+        """
+        return params
 
     def hold(self, nets: Networks) -> Params:
-        """The leaves that hold these parts, and no others: ``relax(params | hold(nets))`` has the parts of ``nets``."""
-        ...
+        """The leaves of the parts in ``traits.holds`` alone: ``relax(params | hold(nets))`` has these parts of ``nets``.
+
+        Raises:
+            ContractError: for a method that holds none.
+        """
+        raise ContractError(f"{type(self).__name__} holds no parts of its networks; a proximal penalty has nothing to move")
+
+    def accept(self, task: Task) -> None:  # noqa: B027 - most have nothing to refuse
+        """Check the task when a study is planned; return nothing if the method can learn it.
+
+        Raises:
+            ConfigError: if its options do not fit the task.
+        """
 
 
-@runtime_checkable
-class OnSimplex(Protocol):
-    """A method with leaves that are points of the simplex themselves: only an optimizer that stays there may move them."""
+class Regularizer(ABC):
+    """A penalty on soft networks, unscaled: nasplug multiplies it by its level, so that levels can be swept."""
+
+    __slots__ = ()
 
     @property
-    def simplex(self) -> frozenset[str]:
-        """Names in `Params` whose last axis is >= 0 and sums to 1; all of them architecture."""
-        ...
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """Parts of `Networks` it reads (names in `nasplug.networks.PARTS`); checked when the study is planned."""
 
-
-@runtime_checkable
-class Regularizer(Protocol):
-    """A penalty on soft networks. Unscaled: its level belongs to the core, so that sweeps over levels compare."""
-
-    needs: ClassVar[frozenset[str]]
-    """Parts of `Networks` it reads (names in `nasplug.networks.PARTS`); checked when the study is planned."""
-
+    @abstractmethod
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``, >= 0, with finite gradients."""
-        ...
+
+    def accept(self, nets: Networks) -> None:  # noqa: B027 - most have nothing to refuse
+        """Check one network (K = 1) when a study is planned; return nothing if the options fit.
+
+        Raises:
+            ConfigError: if they do not.
+        """
 
 
-@runtime_checkable
-class Proximal(Regularizer, Protocol):
-    """A penalty that moves networks in a step of its own, after the optimizer's: what it drives to 0 is exactly 0.
+class Proximal(Regularizer):
+    """A penalty with its own step after the optimizer's; the step makes values exactly 0.
 
-    Its value is reported, its gradient is not used. It needs a method that is `Holding` the parts it needs. Once its level has
-    come back to 0 for good, what is exactly 0 stays 0 and the rest trains on without it (debiasing on a fixed support).
+    Its value is reported, its gradient is not used. The method must hold the parts that it needs (`Traits`). When its level
+    has gone back to 0 for good, values that are exactly 0 stay 0, and the others are trained further without it (debiasing on
+    a fixed support).
     """
 
-    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
-        """``argmin_q |q - p|^2 / 2 + amount penalty(q)`` over the parts it needs; the others as they are.
+    __slots__ = ()
 
-        ``amount (K,)``, >= 0: learning rate times level. Row by row; control flow does not read data.
+    @abstractmethod
+    def shrink(self, nets: Networks, amount: Tensor) -> Networks:
+        """``argmin_q |q - p|^2 / 2 + amount penalty(q)`` over the parts it needs; the others are unchanged.
+
+        ``amount (K,)``, >= 0, is the learning rate times the level. It works row by row; control flow does not read data.
         """
-        ...
 
 
 class Score(Protocol):
-    """How good networks are, and the data they were made for."""
+    """Scores networks, and holds their data."""
 
     @property
     def task(self) -> Task:
-        """What is fitted is fitted on ``task.train``; choosing goes by the score, and ``task.test`` is nobody's to read.
+        """Their data. Fit on ``task.train``, choose by the score, and do not read ``task.test``.
 
-        Data are shared, ``x (I, N)``, or each network's own, ``(K, I, N)``.
+        Inputs are shared, ``x (I, N)``, or each network has its own, ``(K, I, N)``.
         """
         ...
 
     def __call__(self, nets: Networks) -> Tensor:
-        """Validation loss of each network, ``(K,)``; not finite where a network is broken. As many as were given, in order."""
+        """Validation loss, one per network in their order, ``(K,)``; not finite for a broken network."""
         ...
 
     def take(self, index: Tensor) -> Score:
-        """The score of the networks at ``index`` (long, ``(k,)``) alone: networks may have data of their own."""
+        """The score for the networks at ``index`` (long, ``(k,)``) alone; it is needed as networks may have their own data."""
         ...
 
 
-@runtime_checkable
-class Discretizer(Protocol):
-    """Makes soft networks hard. Gates it touches become 0 or 1, choices one-hot; running it twice changes nothing more."""
+class Discretizer(ABC):
+    """Discretizes soft networks: its gates become 0 or 1, its choices one-hot. A second call changes nothing more."""
 
-    needs: ClassVar[frozenset[str]]
-    """Parts of `Networks` it reads; checked when the study is planned."""
+    __slots__ = ()
 
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """Parts of `Networks` it reads; checked when the study is planned."""
+
+    @abstractmethod
     def __call__(self, nets: Networks, score: Score) -> Networks:
-        """Networks in direct space, and a way to score candidates on validation data -> harder networks."""
-        ...
+        """Networks in direct space -> harder networks; ``score`` gives the validation loss of candidates."""
 
-
-@runtime_checkable
-class Choosy(Discretizer, Protocol):
-    """A discretizer whose options must fit the networks: asked when the study is planned."""
-
-    def accept(self, nets: Networks) -> None:
-        """Nothing, for one network of those to come.
+    def accept(self, nets: Networks) -> None:  # noqa: B027 - most have nothing to refuse
+        """Check one network (K = 1, direct space) when a study is planned; return nothing if the options fit.
 
         Raises:
-            ConfigError: where its options do not fit.
+            ConfigError: if they do not.
         """
-        ...
 
 
-@runtime_checkable
-class Certifying(Discretizer, Protocol):
-    """A discretizer that can also say, of each network, how far its decision is proven."""
+class Certifying(Discretizer):
+    """A discretizer that can also say how far its decision is proven, for each network."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
-        """What calling it gives, and what it found in the networks on the way: K mappings of plain data.
+        """The same networks as a call gives, and one certificate per network: K mappings of plain data.
 
-        One call for both: what a decision and its certificate share is computed once. Each mapping holds ``verdict`` (text:
-        what is certain, and within which scope), ``sites`` (a list of plain mappings, one a decision) and any numbers: those
-        become columns of the study.
+        Both come from one call, so that shared results are computed once. Each mapping has ``verdict`` (text: what is certain,
+        and within which scope), ``sites`` (a list of plain mappings, one per decision) and any numbers, which become columns
+        of the study.
         """
-        ...
 
 
-Factory = Callable[..., object]
-"""Makes a component; its keyword-only parameters are the component's config schema."""
+CONTRACTS: Mapping[str, tuple[type, tuple[type, ...]]] = {
+    "method": (SearchMethod, ()),
+    "regularizer": (Regularizer, (Proximal,)),
+    "discretizer": (Discretizer, (Certifying,)),
+    "task": (Task, ()),
+    "loss": (Loss, ()),
+    "metric": (Metric, ()),
+}
+"""Plugin kind -> its contract, and the contracts that extend it."""
+
+NEAR = 0.8
+"""Names more alike than this are taken for one name and a misspelling of it."""
+
+
+def check_component(kind: str, component: object, whom: str) -> None:
+    """Refuse a component that does not inherit its contract, or has names that nasplug would not read. Also used by the kit.
+
+    ``whom`` names the component in the error. A name with a leading underscore is its author's own.
+
+    Raises:
+        ContractError: with what to write instead.
+    """
+    if kind not in CONTRACTS:
+        if not callable(component):
+            raise ContractError(f"{whom}: the plugin returned {type(component).__name__}; needed: a function")
+        return
+    contract, more = CONTRACTS[kind]
+    if not isinstance(component, contract):
+        name = type(component).__name__
+        raise ContractError(
+            f"{whom}: the plugin returned {name}; a nasplug.{contract.__name__} is needed"
+            + ("" if contract is Task else f": write class {name}({contract.__name__}), from nasplug")
+        )
+    if contract is not Task:
+        _refuse_unread(component, [contract, *more], whom)
+    if isinstance(component, SearchMethod):
+        _check_traits(component, whom)
+    if isinstance(component, Regularizer | Discretizer):
+        _check_needs(component, whom)
+
+
+def _refuse_unread(component: object, contracts: Sequence[type], whom: str) -> None:
+    """Names of another contract, of a trait, and near misses of both."""
+    read = {name for one in contracts if isinstance(component, one) for name in _public(one)}
+    others = {name: f"inherit nasplug.{one.__name__}" for one in contracts for name in _public(one) if name not in read}
+    if isinstance(component, SearchMethod):
+        others |= {f.name: f"write traits = Traits({f.name}=...), from nasplug" for f in fields(Traits)}
+    required = {name for one in contracts for name in getattr(one, "__abstractmethods__", ())}
+    meant = {name: f"write {name}" for name in read - required} | others
+    for name in sorted(_public(component) - read):
+        near = max(meant, key=lambda one: SequenceMatcher(None, name, one).ratio())
+        if SequenceMatcher(None, name, near).ratio() > NEAR:
+            raise ContractError(
+                f"{whom}: {type(component).__name__} has {name!r}, which nasplug does not read; {meant[near]}, or give it "
+                "another name (a leading underscore will do)"
+            )
+
+
+def _public(of: object) -> set[str]:
+    return {name for name in dir(of) if not name.startswith("_")}
+
+
+def _check_needs(component: Regularizer | Discretizer, whom: str) -> None:
+    needs = component.needs
+    if not isinstance(needs, frozenset):
+        raise ContractError(f"{whom}: needs is {needs!r}; write a frozenset of parts: needs = frozenset({{'blocks'}})")
+    if strange := sorted(needs - set(PARTS)):
+        raise ContractError(f"{whom}: needs: {', '.join(strange)} are not parts of Networks; parts: {', '.join(PARTS)}")
+
+
+def _check_traits(method: SearchMethod, whom: str) -> None:
+    traits = method.traits
+    if not isinstance(traits, Traits):
+        raise ContractError(f"{whom}: traits is {type(traits).__name__}; write traits = Traits(...), from nasplug")
+    has = type(method).hold is not SearchMethod.hold
+    if bool(traits.holds) != has:
+        found = "hold, and traits.holds is empty" if has else "traits.holds, and no hold"
+        raise ContractError(f"{whom}: {type(method).__name__} has {found}; needed: both, or neither")

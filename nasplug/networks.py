@@ -1,4 +1,4 @@
-"""`Networks`: the record of K feed-forward networks, and what can be done with it without knowing where it came from.
+"""`Networks`: the record of K feed-forward networks, and the operations on it.
 
 Searching, discretizing, scoring and exporting all use this one record. A hard network is a soft one whose gates are
 0 or 1 and whose choices are one-hot.
@@ -8,116 +8,87 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.errors import ConfigError, ContractError, did_you_mean
-from nasplug.hookspecs import Register, hookimpl
-
-if TYPE_CHECKING:
-    from nasplug.stems import Stem
+from nasplug.activations import FUNCTIONS, Function, function_of
+from nasplug.errors import ConfigError, ContractError
+from nasplug.groups import gathered
+from nasplug.replicas import column
+from nasplug.signs import held
+from nasplug.stems import Stem
 
 __all__ = [
-    "ACTIVATIONS",
     "PARTS",
     "Edge",
     "Networks",
-    "activation",
     "alive",
+    "check_hidden",
     "features",
     "forward",
     "harden",
+    "join",
     "mixed",
     "product",
     "sizes",
+    "sums",
     "take",
+    "values",
     "where",
 ]
 
-Key = TypeVar("Key")
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 
 PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases")
 
 
-def _identity(z: Tensor) -> Tensor:
-    return z
+MOST_WIDTH = 2**22
+MOST_LAYERS = 64  # hidden ones; with skips a network has a block for each pair of layers
 
 
-def _leaky_relu(z: Tensor) -> Tensor:
-    return F.leaky_relu(z, 0.01)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": _identity,
-    "relu": torch.relu,
-    "leaky_relu": _leaky_relu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "elu": F.elu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "softplus": F.softplus,
-    "sin": torch.sin,
-}
-"""By name; loading plugins adds theirs (`nasplug.hookspecs.register_activations`)."""
-
-OURS = tuple(ACTIVATIONS)
-
-
-@hookimpl
-def register_activations(register: Register) -> None:
-    """Our own, registered like a stranger's."""
-    for name in OURS:
-        register(name, _made(name, ACTIVATIONS[name]))
-
-
-def _made(name: str, function: Callable[[Tensor], Tensor]) -> Callable[[], Callable[[Tensor], Tensor]]:
-    def make() -> Callable[[Tensor], Tensor]:
-        return function
-
-    make.__doc__ = f"The elementwise function {name}."
-    return make
-
-
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The elementwise function of that name.
+def check_hidden(where: str, hidden: Sequence[int]) -> None:
+    """Refuse more than `MOST_LAYERS` hidden layers, or more than `MOST_WIDTH` neurons in one; for factories of methods.
 
     Raises:
-        ConfigError: for a name that is not in `ACTIVATIONS`.
+        ConfigError: naming the number.
     """
-    try:
-        return ACTIVATIONS[name]
-    except KeyError:
+    if max(hidden, default=0) > MOST_WIDTH:
+        raise ConfigError(f"{where}: hidden has a layer of {max(hidden)} neurons; needed: {MOST_WIDTH:,} at most")
+    if len(hidden) > MOST_LAYERS:
         raise ConfigError(
-            f"activation {name!r} is not known; known: {', '.join(sorted(ACTIVATIONS))}.{did_you_mean(name, ACTIVATIONS)}"
-        ) from None
+            f"{where}: hidden has {len(hidden)} layers; needed: {MOST_LAYERS} at most. Take wider ones, but fewer"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """K feed-forward networks with one skeleton, at one moment of the search.
+    """K feed-forward networks with one skeleton (widths, blocks and parts).
 
     ``a_l = g_l * sum_c choice_lc f_c( sum_{m<l} (blocks * edge_gates)_{l,m} a_m + biases_l )``; the output layer has
     neither activation nor gate. Layer 0 is the input, or what a stem makes of it.
 
     Attributes:
         widths: neurons of each layer, layer 0 first, output last.
-        blocks: dense blocks and skip blocks alike, ``(K, H_to, H_from)``.
+        blocks: weights of dense blocks and skip blocks, ``(K, H_to, H_from)``.
         biases: ``(K, H)``, layers 1..D.
         gates: ``(K, H)`` in [0, 1], hidden neurons; 1 = kept.
         edge_gates: ``(K, H_to, H_from)`` in [0, 1]; 1 = kept.
         choices: ``(K, H or 1, A)`` on the simplex over ``candidates``.
-        eigenvalues: ``(K, H)``, spectral methods only; they inform, the canonical forward does not read them.
+        eigenvalues: ``(K, H)``, spectral methods only; the canonical forward does not read them.
         candidates: activation names; with one name no choices are needed.
+        functions: name -> function, for the candidates and the stem.
         stem: convolutions between the input and layer 0 (`nasplug.stems.Stem`), or None.
-        kernels: of each layer of the stem, ``(K, C_out, C_in, h, w)``.
+        kernels: of the stem, one tensor per layer, ``(K, C_out, C_in, h, w)``.
         kernel_biases: ``(K, C_out)``.
+        monotone: direction of each neuron of layer 0, in {-1, 0, +1}: weights whose sign it forbids count as 0
+            (`nasplug.signs`). Empty: all weights are free.
+        groups: of each input the place of the user's column that it was made of; the inputs of a column count as one in `sizes`
+            and in penalties that count. Empty: each input is a column. None with a stem.
     """
 
     widths: tuple[int, ...]
@@ -128,18 +99,21 @@ class Networks:
     choices: Mapping[int, Tensor] = field(default_factory=dict)
     eigenvalues: Mapping[int, Tensor] = field(default_factory=dict)
     candidates: tuple[str, ...] = ("relu",)
+    functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS, repr=False)
     stem: Stem | None = None
     kernels: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_biases: Mapping[int, Tensor] = field(default_factory=dict)
+    monotone: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> int:
-        """I: what a sample of ``x`` has."""
+        """I: numbers per sample of ``x``."""
         return self.widths[0] if self.stem is None else self.stem.inputs
 
     @property
     def activations(self) -> int:
-        """Numbers that a sample's way through one network takes: to plan memory and time by."""
+        """Intermediate numbers per sample and network; memory and time are planned by them."""
         return sum(self.widths[1:]) + (0 if self.stem is None else self.stem.activations)
 
     @property
@@ -159,34 +133,30 @@ class Networks:
 
     @property
     def names(self) -> list[str]:
-        """Every activation there is: the candidates, and those of the stem."""
+        """All activations: the candidates, and those of the stem."""
         return list(dict.fromkeys((*self.candidates, *(layer.activation for layer in (self.stem.layers if self.stem else ())))))
 
+    def function(self, name: str) -> Function:
+        """The function of an activation's name.
+
+        Raises:
+            ConfigError: for an unknown name.
+        """
+        return function_of(name, self.functions)
+
     def block(self, edge: Edge) -> Tensor:
-        """Effective weights of one block: weights times edge gates, ``(K, H_to, H_from)``."""
-        gate = self.edge_gates.get(edge)
-        return self.blocks[edge] if gate is None else self.blocks[edge] * gate
+        """Effective weights of one block, ``(K, H_to, H_from)``: weights times edge gates, 0 where ``monotone`` forbids one."""
+        gate, w = self.edge_gates.get(edge), self.blocks[edge]
+        if self.monotone:
+            w = held(w, edge, self.widths, self.monotone)
+        return w if gate is None else w * gate
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Networks:
         """The same record with ``function`` applied to every tensor."""
-
-        def each(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-            return {key: function(value) for key, value in tensors.items()}
-
-        return replace(
-            self,
-            blocks=each(self.blocks),
-            biases=each(self.biases),
-            gates=each(self.gates),
-            edge_gates=each(self.edge_gates),
-            choices=each(self.choices),
-            eigenvalues=each(self.eigenvalues),
-            kernels=each(self.kernels),
-            kernel_biases=each(self.kernel_biases),
-        )
+        return _made(self, lambda part, key: function(getattr(self, part)[key]))
 
     def check(self) -> None:
-        """Refuse a record that does not fit itself: for the kits, the loader and the planner, not for the hot loop.
+        """Refuse a record whose tensors do not fit together. Used by kits, loader and planner, not in the training loop.
 
         Raises:
             ContractError: naming the tensor, its shape and the one it must have.
@@ -227,8 +197,18 @@ class Networks:
             raise ContractError("no candidate activation; name one at least")
         if len(self.candidates) > 1 and set(self.choices) != set(range(1, d)):
             raise ContractError(f"{len(self.candidates)} candidate activations need choices for every hidden layer")
-        for name in self.candidates:
-            activation(name)
+        for name in self.names:
+            self.function(name)
+        if self.monotone and (self.stem is not None or len(self.monotone) != self.widths[0]):
+            raise ContractError(
+                f"monotone has {len(self.monotone)} directions for {self.widths[0]} neurons of layer 0"
+                + (", which a stem makes: its inputs have none" if self.stem is not None else "")
+            )
+        if self.groups and (self.stem is not None or len(self.groups) != self.widths[0] or min(self.groups) < 0):
+            raise ContractError(
+                f"groups of {len(self.groups)} inputs for {self.widths[0]} neurons of layer 0; needed: the place of its column "
+                "for each of them, and none with a stem"
+            )
         if self.stem is not None:
             self.stem.check(self.kernels, self.kernel_biases, k)
             if self.stem.features != self.widths[0]:
@@ -243,25 +223,48 @@ def take(nets: Networks, index: Tensor) -> Networks:
 
 
 def where(rows: Tensor, new: Networks, old: Networks) -> Networks:
-    """Row by row: ``new`` where ``rows`` (bool, ``(K,)``) is true, else ``old``; what ``new`` does not have is ``old``'s."""
+    """Row by row: ``new`` where ``rows`` (bool, ``(K,)``) is true, else ``old``.
 
-    def each(mine: Mapping[Key, Tensor], others: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-        return {
-            key: torch.where(rows.view(-1, *[1] * (t.dim() - 1)), mine[key], t) if key in mine else t
-            for key, t in others.items()
-        }
+    Raises:
+        ContractError: for records that do not have the same skeleton and parts.
+    """
+    _agree("where", new, old)
 
-    return replace(
-        old,
-        blocks=each(new.blocks, old.blocks),
-        biases=each(new.biases, old.biases),
-        gates=each(new.gates, old.gates),
-        edge_gates=each(new.edge_gates, old.edge_gates),
-        choices=each(new.choices, old.choices),
-        eigenvalues=each(new.eigenvalues, old.eigenvalues),
-        kernels=each(new.kernels, old.kernels),
-        kernel_biases=each(new.kernel_biases, old.kernel_biases),
-    )
+    def either(part: str, key: Any) -> Tensor:
+        other: Tensor = getattr(old, part)[key]
+        return torch.where(column(rows, other), getattr(new, part)[key], other)
+
+    return _made(old, either)
+
+
+def join(records: Sequence[Networks]) -> Networks:
+    """The rows of all records, one record after the other; `take` gives them back.
+
+    Raises:
+        ContractError: for no record, or records that do not have the same skeleton and parts.
+    """
+    if not records:
+        raise ContractError("join got no record; needed: one at least")
+    _agree("join", *records)
+    return _made(records[0], lambda part, key: torch.cat([getattr(nets, part)[key] for nets in records]))
+
+
+def _made(nets: Networks, make: Callable[[str, Any], Tensor]) -> Networks:
+    """The same record with other tensors: ``make`` gets a part's name and a key of it."""
+    parts: dict[str, Any] = {part: {key: make(part, key) for key in getattr(nets, part)} for part in PARTS}
+    return replace(nets, **parts)
+
+
+def _agree(use: str, *records: Networks) -> None:
+    """Refuse records that differ in more than numbers."""
+    for name in ("widths", "candidates", "stem", "monotone", "groups", "functions", *PARTS):
+        found = [getattr(nets, name) for nets in records]
+        if name == "functions":
+            found = [{one: nets.function(one) for one in nets.names} for nets in records]
+        if name in PARTS:
+            found = [sorted(part) for part in found]
+        if odd := [one for one in found if one != found[0]]:
+            raise ContractError(f"{use} got networks with {name} {found[0]} and {odd[0]}; needed: the same in all")
 
 
 def product(weights: Tensor, a: Tensor) -> Tensor:
@@ -278,49 +281,68 @@ def product(weights: Tensor, a: Tensor) -> Tensor:
     return torch.bmm(weights, a)
 
 
-def mixed(z: Tensor, candidates: tuple[str, ...], choice: Tensor | None) -> Tensor:
-    """``sum_c choice_c f_c(z)``: ``z (K, H, B)``, ``choice (K, H or 1, A)`` or None for the only candidate."""
+def mixed(nets: Networks, layer: int, z: Tensor) -> Tensor:
+    """``sum_c choice_c f_c(z)``: the values of a hidden layer for its sums ``z (K, H, B)``, before gates."""
+    candidates, choice = nets.candidates, nets.choices.get(layer)  # (K, H or 1, A), or None for the only candidate
     if choice is None:
-        return activation(candidates[0])(z)
+        return nets.function(candidates[0])(z)
     if candidates == ("relu", "identity"):
         # A leaky slope s in [0, 1]. Eager torch compares slowly: lerp is 14 times faster here than max(z, s z) or prelu.
         return torch.lerp(torch.relu(z), z, choice[..., 1:])
-    total = choice[..., 0:1] * activation(candidates[0])(z)
+    total = choice[..., 0:1] * nets.function(candidates[0])(z)
     for c, name in enumerate(candidates[1:], start=1):
-        total = total + choice[..., c : c + 1] * activation(name)(z)
+        total = total + choice[..., c : c + 1] * nets.function(name)(z)
     return total
 
 
 def features(nets: Networks, x: Tensor) -> Tensor:
-    """Layer 0: ``x (I, B)`` shared or ``(K, I, B)`` as it is, or ``(K, F, B)``, what the stem makes of it."""
-    return x if nets.stem is None else nets.stem(nets.kernels, nets.kernel_biases, x)
+    """Layer 0: ``x`` itself, shared ``(I, B)`` or ``(K, I, B)``; with a stem its features, ``(K, F, B)``."""
+    return x if nets.stem is None else nets.stem(nets.kernels, nets.kernel_biases, x, nets.functions)
 
 
-def forward(nets: Networks, x: Tensor) -> Tensor:
-    """The canonical forward: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``. Dense and skip blocks are summed."""
+def values(nets: Networks, x: Tensor, last: int | None = None) -> list[Tensor]:
+    """The values of layers 0 to ``last`` (None: the output), each ``(K, H, B)``; layer 0 is `features`.
+
+    ``x (I, B)`` shared or ``(K, I, B)``. Dense and skip blocks are summed.
+    """
     incoming: list[list[int]] = [[] for _ in nets.widths]
     for to, source in nets.blocks:
         incoming[to].append(source)
-    values: list[Tensor] = [features(nets, x)]  # (I, B) or (K, H_0, B), then (K, H, B)
-    for layer in range(1, nets.depth + 1):
-        z: Tensor | None = None
-        for source in incoming[layer]:
-            term = product(nets.block((layer, source)), values[source])
-            z = term if z is None else z + term
-        if z is None:
-            z = x.new_zeros(nets.replicas, nets.widths[layer], x.shape[-1])
-        if layer in nets.biases:
-            z = z + nets.biases[layer].unsqueeze(-1)
+    found: list[Tensor] = [features(nets, x)]
+    for layer in range(1, (nets.depth if last is None else last) + 1):
+        z = _sum(nets, layer, incoming[layer], found)
         if layer < nets.depth:
-            z = mixed(z, nets.candidates, nets.choices.get(layer))
+            z = mixed(nets, layer, z)
             if layer in nets.gates:
                 z = z * nets.gates[layer].unsqueeze(-1)
-        values.append(z)
-    return values[-1]
+        found.append(z)
+    return found
+
+
+def sums(nets: Networks, x: Tensor, layer: int) -> Tensor:
+    """The sums of a layer, before its activation: ``(K, H, B)``; for the last layer the outputs."""
+    sources = [source for to, source in nets.blocks if to == layer]
+    return _sum(nets, layer, sources, values(nets, x, layer - 1))
+
+
+def _sum(nets: Networks, layer: int, sources: Sequence[int], found: Sequence[Tensor]) -> Tensor:
+    """The bias and what comes from ``sources``, of which ``found`` has the values."""
+    z: Tensor | None = None
+    for source in sources:
+        term = product(nets.block((layer, source)), found[source])
+        z = term if z is None else z + term
+    if z is None:
+        z = found[0].new_zeros(nets.replicas, nets.widths[layer], found[0].shape[-1])
+    return z + nets.biases[layer].unsqueeze(-1) if layer in nets.biases else z
+
+
+def forward(nets: Networks, x: Tensor) -> Tensor:
+    """The canonical forward: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``."""
+    return values(nets, x)[-1]
 
 
 def alive(nets: Networks) -> Networks:
-    """The same functions with everything off the input-output paths removed: gates and edge gates become 0 or 1.
+    """The same functions without what is on no path from input to output; gates and edge gates become 0 or 1.
 
     Soft edge gates are folded into the weights, soft neuron gates into the outgoing weights (exact). A neuron that no input
     reaches is a constant: its value is folded into the biases downstream (exact, also where ``f(0) != 0``). A neuron
@@ -345,7 +367,7 @@ def alive(nets: Networks) -> Networks:
             if to == layer:
                 hit |= ((w != 0) & reached[source].unsqueeze(1)).any(-1)
         reached[layer] = hit
-        constant = mixed(biases[layer].unsqueeze(-1), nets.candidates, nets.choices.get(layer)).squeeze(-1)
+        constant = mixed(nets, layer, biases[layer].unsqueeze(-1)).squeeze(-1)
         constant = torch.where(hit, torch.zeros_like(constant), constant)  # (K, H)
         for (to, source), w in weights.items():
             if source == layer:
@@ -364,7 +386,7 @@ def alive(nets: Networks) -> Networks:
     }
     gates = {layer: useful[layer].to(first.dtype) for layer in range(1, d)}
     # Which layers have biases is read from the skeleton and not from the numbers: a row must not get one from its pack.
-    offset = any(bool(activation(name)(first.new_zeros(())) != 0) for name in nets.candidates)  # f(0) != 0
+    offset = any(bool(nets.function(name)(first.new_zeros(())) != 0) for name in nets.candidates)  # f(0) != 0
     biased = set(nets.biases)
     for to, source in sorted(weights):
         if source > 0 and (offset or source in biased):
@@ -394,7 +416,7 @@ def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
 
 
 def harden(nets: Networks) -> Networks:
-    """Round what discretizers left soft: gates at 1/2, choices to their largest entry (the first one on a tie)."""
+    """Round what is still soft: gates at 1/2, choices to their largest entry (on a tie the first)."""
     return replace(
         nets,
         gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},
@@ -404,27 +426,31 @@ def harden(nets: Networks) -> Networks:
 
 
 def sizes(nets: Networks) -> dict[str, Tensor]:
-    """What is left on input-output paths, each long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
+    """What is on paths from input to output, long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
 
-    ``neurons`` are hidden ones, ``layers`` hidden layers with a neuron. ``parameters`` counts edges plus the non-zero biases
-    of kept neurons and of outputs, plus the non-zero kernels and biases of a stem's used channels. With a stem ``inputs`` is
-    the whole image, unless no feature is used.
+    ``inputs`` are columns of the user's table, and what goes from one of them to a neuron is one edge, also where the column
+    became several numbers: words or ramps (`Networks.groups`). ``neurons`` and ``layers`` are hidden ones, with a neuron.
+    ``parameters`` counts numbers: weights, the non-zero biases of kept neurons and of outputs, and the non-zero kernels and
+    biases of a stem's used channels. With a stem ``inputs`` is the whole image, unless no feature is used.
     """
     hard = alive(nets)
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
     edges, neurons, layers, biases = none.clone(), none.clone(), none.clone(), none.clone()
-    inputs = torch.zeros(nets.replicas, nets.widths[0], dtype=torch.bool, device=none.device)
+    weights, columns = none.clone(), 1 + max(nets.groups) if nets.groups else nets.widths[0]
+    inputs = torch.zeros(nets.replicas, columns, dtype=torch.bool, device=none.device)
     for (_, source), gate in hard.edge_gates.items():
-        edges += gate.sum((1, 2)).long()
+        weights += gate.sum((1, 2)).long()
         if source == 0:
+            gate = gathered(gate, nets.groups) if nets.groups else gate
             inputs |= (gate > 0).any(1)
+        edges += (gate > 0).sum((1, 2))
     for gate in hard.gates.values():
         neurons += gate.sum(1).long()
         layers += (gate > 0).any(1)
     for bias in hard.biases.values():
         biases += (bias != 0).sum(1)
     reads = inputs.sum(1) if nets.stem is None else nets.inputs * inputs.any(1).long()
-    parameters = edges + biases
+    parameters = weights + biases
     for tensor in (*hard.kernels.values(), *hard.kernel_biases.values()):
         parameters = parameters + (tensor != 0).flatten(1).sum(1)
     return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": reads, "parameters": parameters}

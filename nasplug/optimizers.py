@@ -1,4 +1,4 @@
-"""Optimizers whose learning rate is a number a row, ``(K,)``. State is a dict of tensors beside the parameters.
+"""Optimizers whose learning rate is one number per row, ``(K,)``. State is a dict of tensors beside the parameters.
 
 Each ``update`` moves parameters and state in place (they belong to the loop) and is a pure tensor program, so that
 a whole training step can be compiled. torch's own optimizers take one learning rate for a tensor, hence ours.
@@ -80,7 +80,7 @@ class SGD:
     weight_decay: float = 0.0
 
     def start(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A momentum buffer a leaf, if there is momentum."""
+        """One momentum buffer per leaf, if there is momentum."""
         return {"b/" + name: torch.zeros_like(p) for name, p in params.items()} if self.momentum else {}
 
     def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Tensor], state: dict[str, Tensor], lr: Tensor) -> None:
@@ -121,7 +121,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 def adam(*, beta1: Share = 0.9, beta2: Share = 0.999, eps: Positive = 1e-8, weight_decay: NotNegative = 0.0) -> Optimizer:
-    """Adam with a learning rate a row."""
+    """Adam with one learning rate per row."""
     return Adam(beta1, beta2, eps, weight_decay)
 
 

@@ -2,115 +2,75 @@
 
 A pack's folder holds, while it trains, ``checkpoint.safetensors`` (parameters, optimizer, step, histories); when it is done,
 ``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
-``replicas.parquet`` (a row a replica). Every file is written beside its place and then renamed: none is ever half there.
+``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nasplug.config import StudyConfig, Sweep
-from nasplug.contracts import Traced
-from nasplug.discretize import Certificates, better, discretize, finetune, retrain
-from nasplug.errors import ConfigError
+from nasplug import files
+from nasplug.activations import FUNCTIONS, Function
+from nasplug.causes import causes
+from nasplug.config import StudyConfig, Use
+from nasplug.discretize import Certificates, discretize
+from nasplug.errors import ContractError, scrub
+from nasplug.finetune import better, finetune, retrain
+from nasplug.hookspecs import Progress
+from nasplug.identity import decisive, digest_of, makers
+from nasplug.monotone import holds
 from nasplug.networks import Edge, Networks, forward, sizes
-from nasplug.plan import TASK, Components, Pack, assemble, axes, cells, components, settle
+from nasplug.plan import Axis, Components, Pack, assemble, axes, components, settle, shown_values, study_of
 from nasplug.plugins import Plugins
 from nasplug.replicas import finite
 from nasplug.stems import Stem
 from nasplug.train import Report, Search, State, evaluate, start, train
 
-__all__ = ["CERTIFICATE", "HISTORIES", "TABLE", "arithmetic", "load_networks", "run_pack", "worth_compiling"]
+__all__ = [
+    "CERTIFICATE",
+    "HISTORIES",
+    "PACK",
+    "TABLE",
+    "examine",
+    "identity_of",
+    "load_networks",
+    "run_pack",
+    "worth_compiling",
+]
 
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+PACK = "pack.json"
 SPLITS = ("train", "valid", "test")
+FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks that are scored on what they have seen
 CERTIFICATE = "certificate"
 CHECKPOINT_SECONDS = 5.0
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
-HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")
+HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
 
 EAGER_SECONDS_PER_FLOAT = 1e-9  # measured on one core, good to a factor of two: enough to decide whether compiling pays
 COMPILE_SECONDS = 40.0
 
-
-def pick_device(device: str, gpus: float) -> str:
-    """``auto`` is the trial's GPU where it has one, else the CPU.
-
-    Raises:
-        ConfigError: when a device is asked for that is not there.
-    """
-    if device == "cpu" or (device == "auto" and gpus == 0):
-        return "cpu"
-    chosen = "cuda" if device == "auto" else device
-    have = torch.cuda.device_count()
-    if have <= (torch.device(chosen).index or 0):
-        asked = f"gpus: {gpus:g}" if device == "auto" else f"device: {device}"
-        raise ConfigError(
-            f"resources.{asked}; here are {have} GPUs that torch {torch.__version__} can use. Write gpus: 0 and device: auto "
-            "to train on the CPU, or run where there is a GPU"
-        )
-    return chosen
-
-
-def _hold_memory(hold: bool) -> None:
-    """Whether what a step lets go stays with the process; glibc alone, elsewhere nothing is done.
-
-    By default glibc maps tensors of more than some megabytes anew at each step, and the kernel clears every page: measured,
-    eager steps of large packs are 1.5 to 3.5 times faster without.
-    """
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return
-    top_pad, mmap_max, trim_threshold = -2, -4, -1  # names of malloc.h, with its defaults as what is put back
-    libc.mallopt(mmap_max, 0 if hold else 65536)
-    libc.mallopt(trim_threshold, 2**31 - 1 if hold else 128 * 1024)
-    libc.mallopt(top_pad, 64 * 2**20 if hold else 128 * 1024)
-    if not hold:
-        libc.malloc_trim(0)
-
-
-@contextmanager
-def arithmetic(threads: int) -> Iterator[None]:
-    """How packs compute: on ``threads`` threads, with numbers below 1e-38 as zero, in memory that is kept between steps.
-
-    A second thread makes small steps slower, and weights that decay to 1e-40 cost a hundredfold. The process's own settings
-    are put back afterwards: a notebook that runs a study keeps the arithmetic it had.
-    """
-    flushed = bool(torch.full((), 1e-40) * 1.0 == 0.0)
-    before = torch.get_num_threads()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads)
-    _hold_memory(True)
-    try:
-        yield
-    finally:
-        _hold_memory(False)
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
+AGAIN = "run the study again (nasplug run with its own YAML file), which makes this pack again"
 
 
 def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], activations: int) -> bool:
     """Whether the steps of this pack take long enough to pay for a compilation. From sizes alone, hence reproducible."""
+    if not parts.method.traits.capturable:
+        return False
     choice = parts.study.train.compile
     if choice != "auto":
         return choice
@@ -121,18 +81,10 @@ def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tens
     return seconds > COMPILE_SECONDS and compiler
 
 
-def _identity(study: StudyConfig, pack: Pack) -> str:
-    """What a checkpoint must have been made for, to be continued."""
-    plan = {"study": settle(study, pack.values).plain(), "pack": pack.plain()}
-    for key in ("study", "store", "resources", "mlflow", "sampler"):
-        plan["study"].pop(key)
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-
-
-def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    beside = path.with_suffix(".tmp")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, beside, metadata=metadata)
-    beside.replace(path)
+def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
+    """What a pack's files must have been made for, to be gone on with."""
+    settled = settle(study_of(study, pack), pack.values)
+    return digest_of({"study": decisive(settled), "pack": scrub(pack.plain()), "made by": makers(settled, plugins)})
 
 
 def _save_checkpoint(folder: Path, identity: str, state: State, history: Mapping[str, list[np.ndarray]]) -> None:
@@ -140,13 +92,13 @@ def _save_checkpoint(folder: Path, identity: str, state: State, history: Mapping
     tensors |= {f"moments/{name}": t for name, t in state.moments.items()}
     tensors |= {f"best/{name}": t for name, t in state.best.items()}
     tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in history.items() if rows}
-    _replace_file(folder / CHECKPOINT, tensors, {"identity": identity, "step": str(state.step)})
+    files.write_tensors(folder / CHECKPOINT, tensors, {"identity": identity, "step": str(state.step)})
 
 
 def _load_checkpoint(
     folder: Path, identity: str, device: str, order: Sequence[str]
 ) -> tuple[State, dict[str, list[np.ndarray]]] | None:
-    """The state to go on from; None where there is none, or it belongs to another plan, or it cannot be read.
+    """The state to go on from; None where there is none, it belongs to another plan, or it was damaged: then it is set aside.
 
     Leaves come in ``order``, as they were made: norms over all leaves are sums, and the order of a sum shows in its last bit.
     """
@@ -154,45 +106,80 @@ def _load_checkpoint(
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            metadata = file.metadata() or {}
-            if metadata.get("identity") != identity:
-                return None
-            groups: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "best": {}, "history": {}}
-            for key in file.keys():  # noqa: SIM118 - not a dict
-                group, name = key.split("/", 1)
-                groups[group][name] = file.get_tensor(key)
-    except SafetensorError:
-        return None  # a broken checkpoint costs its steps, never the pack
+        tensors, metadata = files.read_tensors(path, device)
+    except files.DamageError:
+        files.set_aside(path)  # it costs its steps, never the pack
+        return None
+    if metadata["identity"] != identity:
+        return None
+    groups: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "best": {}, "history": {}}
+    for key, tensor in tensors.items():
+        group, name = key.split("/", 1)
+        groups[group][name] = tensor
     history = {name: list(t.cpu().numpy()) for name, t in groups["history"].items()}
     leaves = groups["params"]
     params = {name: leaves[name] for name in [*(n for n in order if n in leaves), *(n for n in leaves if n not in order)]}
     return State(params, groups["moments"], int(metadata["step"]), groups["best"]), history
 
 
+def examine(folder: Path, identity: str) -> list[str]:
+    """Look at what an earlier run left of a pack. What is damaged is set aside, and the pack, or its steps, are made again.
+
+    Returns:
+        What was set aside, in words.
+    """
+    told = []
+    finished = (folder / TABLE).exists()
+    for name, made_for in ((CHECKPOINT, None), (NETWORKS, _of_tensors), (PACK, _of_json), (TABLE, _of_table)):
+        path = folder / name
+        try:
+            if path.exists() or (finished and made_for is not None):
+                files.verify(path)
+                if finished and made_for is not None and made_for(path) != identity:
+                    raise files.DamageError(path, "it belongs to another pack")
+        except files.DamageError as error:
+            aside = f"set aside as {files.set_aside(path).name}; " if path.exists() else ""
+            told.append(f"{error}; {aside}{'the pack runs again' if finished else 'its steps are done again'}")
+    if finished and told:
+        for name in (TABLE, PACK, NETWORKS):  # what is left of it: the table first, which says that a pack is finished
+            (folder / name).unlink(missing_ok=True)
+    return told
+
+
+def _of_tensors(path: Path) -> str | None:
+    return files.read_tensors(path)[1].get("identity")
+
+
+def _of_json(path: Path) -> str | None:
+    return files.read_json(path).get("identity")
+
+
+def _of_table(path: Path) -> str | None:
+    told = (files.read_table(path, ["replica"]).schema.metadata or {}).get(b"identity")
+    return None if told is None else told.decode()
+
+
 def _column(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _progress(pack: Pack, report: Report, since: float, done: int) -> dict[str, float]:
+def _progress(pack: Pack, report: Report, since: float, done: int) -> Progress:
     error = report.metrics["valid_error"]
-    healthy = error[torch.isfinite(error)]
+    healthy = error[torch.isfinite(error) & (not pack.fitted)]  # else it is that of what rows are trained on
     seconds = max(time.perf_counter() - since, 1e-9)
-    return {
-        "progress": report.step / report.steps,
-        "step": float(report.step),
-        "steps": float(report.steps),
-        "networks": float(pack.rows),
-        "diverged": float((~report.healthy).sum()),
-        "best_valid_error": float(healthy.min()) if len(healthy) else float("nan"),
-        "seconds": seconds,
-        "network_steps_per_second": pack.rows * (report.step - done) / seconds,
-    }
+    return Progress(
+        progress=report.step / report.steps,
+        step=report.step,
+        steps=report.steps,
+        networks=pack.rows,
+        diverged=int((~report.healthy).sum()),
+        best_valid_error=float(healthy.min()) if len(healthy) else math.nan,
+        seconds=seconds,
+        network_steps_per_second=pack.rows * (report.step - done) / seconds,
+    )
 
 
-def run_pack(
-    study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu"
-) -> Iterator[dict[str, float]]:
+def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu") -> Iterator[Progress]:
     """Train, discretize, fine-tune, score and write one pack; yields its progress. Goes on from its checkpoint if there is one.
 
     Args:
@@ -206,16 +193,17 @@ def run_pack(
         return
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
+    identity = identity_of(study, pack, plugins)
+    found, study = axes(study), study_of(study, pack)
     parts = components(study, pack, plugins, device)
     search = assemble(parts, pack, plugins, device)
-    identity = _identity(study, pack)
     fresh = start(search)
     state, history = _load_checkpoint(folder, identity, device, list(fresh.params)) or (fresh, {})
     history = {name: history.get(name, []) for name in ("step", *HISTORIES)}
     done = state.step
     every = max(1, search.steps // study.train.reports)
     with torch.no_grad():
-        activations = parts.method.relax(state.params, search.tau.at(0)).activations
+        activations = search.relax(state.params, search.tau.at(0)).activations
     compiled = worth_compiling(parts, search, state.params, activations)
     training = time.perf_counter()
     saved = training
@@ -230,11 +218,16 @@ def run_pack(
                 saved = time.perf_counter()
             yield _progress(pack, report, training, done)
     trained = time.perf_counter()
-    nets, columns = _harden(parts, search, state)
+    nets, columns = _harden(parts, search, state, FITTED if pack.fitted else {part: part for part in SPLITS})
     healthy = finite(state.kept)
     hardened = time.perf_counter()
-    columns["status"] = np.where(np.isfinite(columns["valid_loss"]) & healthy.cpu().numpy(), "finished", "diverged")
-    _save_networks(folder, nets)
+    judged = columns["fitted_loss" if pack.fitted else "valid_loss"]
+    columns["status"] = np.where(np.isfinite(judged) & healthy.cpu().numpy(), "finished", "diverged")
+    if (columns["status"] == "diverged").any():
+        whose = [f"penalties.{i}: {plugins.offer('regularizer', p.use)}" for i, p in enumerate(study.penalties)]
+        told = causes(search, history, whose)
+        columns["error"] = pa.array([told.get(row) for row in range(pack.rows)], pa.string())
+    _save_networks(folder, nets, identity)
     timings = {
         "build": training - began,
         "train": trained - training,
@@ -242,28 +235,39 @@ def run_pack(
         "compiled": float(compiled),
         "resumed_at": float(done),
     }
-    (folder / "pack.json").write_text(
-        json.dumps({"pack": pack.plain(), "seconds": timings, "device": device, "torch": torch.__version__})
+    record = {
+        "identity": identity,
+        "pack": scrub(pack.plain()),
+        "seconds": timings,
+        "device": device,
+        "torch": torch.__version__,
+    }
+    files.write_json(folder / PACK, record, indent=None)
+    table = _table(
+        pack, {"method.use": [study.method.use] * pack.rows, **columns}, history, _owners(parts, nets, plugins), found
     )
-    swept = {axis.path: axis.sweep for axis in axes(study)}
-    _write_table(folder / TABLE, pack, parts, columns, history, _owners(parts, nets, plugins), swept)
+    files.write_table(folder / TABLE, table, {"identity": identity})  # last: it says that the pack is finished
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 @torch.no_grad()
-def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, dict[str, Any]]:
-    """Soft networks -> hard ones, with scores at each stage as columns."""
+def _harden(parts: Components, search: Search, state: State, named: Mapping[str, str]) -> tuple[Networks, dict[str, Any]]:
+    """Soft networks -> hard ones, with scores at each stage as columns, in which each split is ``named``."""
     task, last = parts.task, search.steps - 1
-    soft = parts.method.relax(state.kept, search.tau.at(last))
+    soft = search.relax(state.kept, search.tau.at(last))
     columns: dict[str, Any] = {}
 
     def score(nets: Networks, call: Any, stage: str, splits: tuple[str, ...]) -> None:
         for split in splits:
-            for name, values in evaluate(task, getattr(task, split), nets, call).items():
-                columns[f"{stage}{split}_{name}"] = _column(values)
+            served = not stage and split == "valid"
+            found = evaluate(task, getattr(task, split), nets, call, constant=served)
+            if served:
+                columns["constant"] = found.pop("constant").cpu().numpy()
+            for name, values in found.items():
+                columns[f"{stage}{named[split]}_{name}"] = _column(values)
 
-    score(soft, parts.method.forward, "relaxed_", ("valid",))
-    hard, certificates = discretize(task, parts.method.direct(soft), parts.discretizers)
+    score(soft, search.forward, "relaxed_", ("valid",))
+    hard, certificates = discretize(task, search.direct(soft), parts.discretizers)
     score(hard, forward, "cut_", ("valid",))
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.scale)
@@ -272,6 +276,13 @@ def _harden(parts: Components, search: Search, state: State) -> tuple[Networks, 
             score(hard, forward, "inherited_", SPLITS)
             score(anew, forward, "retrained_", SPLITS)
             hard = better(task, anew, hard)
+    if hard.monotone and not bool(holds(hard).all()):
+        wrong = int((~holds(hard)).sum())
+        whose = ", ".join(use.use for use in parts.study.discretizers) or "none"
+        raise ContractError(
+            f"{wrong} of {hard.replicas} hard networks do not keep to monotone; discretizers: {whose}. Tell the author of the "
+            "one without which this does not come, or of nasplug"
+        )
     score(hard, forward, "", SPLITS)
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
@@ -299,58 +310,62 @@ def _owners(parts: Components, nets: Networks, plugins: Plugins) -> str:
         owners[f"penalties.{i}"] = plugins.offer("regularizer", penalty.use)
     for i, discretizer in enumerate(study.discretizers):
         owners[f"discretizers.{i}"] = plugins.offer("discretizer", discretizer.use)
+    owners |= {place: plugins.offer("schedule", use.use) for place, use in _schedules(study).items()}
     owners |= {f"activation {name}": plugins.offer("activation", name) for name in nets.names}
     told = {place: f"{o.name} ({o.owner} {o.version})" for place, o in owners.items()}
-    if isinstance(parts.method, Traced):
-        told |= {f"method.{what}": which for what, which in parts.method.origin.items()}
+    told |= {f"method.{what}": which for what, which in parts.method.traits.origin.items()}
     return json.dumps(told, sort_keys=True)
 
 
-def _write_table(
-    path: Path,
+def _schedules(study: StudyConfig) -> dict[str, Use]:
+    """The study's schedules, by their places."""
+    found = {"temperature": study.temperature, "train.decay": study.train.decay}
+    found |= {f"penalties.{i}.ramp": penalty.ramp for i, penalty in enumerate(study.penalties)}
+    return {place: use for place, use in found.items() if use is not None}
+
+
+def _table(
     pack: Pack,
-    parts: Components,
     columns: Mapping[str, Any],
     history: Mapping[str, list[np.ndarray]],
     owners: str,
-    swept: Mapping[str, Sweep],
-) -> None:
+    found: Sequence[Axis],
+) -> pa.Table:
+    """One row per network."""
     rows = pack.rows
     table: dict[str, Any] = {
-        "replica": [f"{pack.id}/{row:04d}" for row in range(rows)],
+        "replica": pack.replicas,
         "configuration": np.asarray(pack.configurations, dtype=np.int64),
         "seed": np.asarray(pack.seeds, dtype=np.int64),
-        **{
-            path: pa.array(cells(swept[path], values)) if path.startswith(TASK) else np.asarray(values, dtype=np.float64)
-            for path, values in pack.columns.items()
-        },
-        **{path: pa.array(cells(swept[path], [value]) * rows) for path, value in pack.values.items()},
+        **({"fold": np.asarray(pack.folds, dtype=np.int64)} if pack.folds else {}),
+        **{path: pa.array(values) for path, values in shown_values(pack, found).items()},
         **columns,
         "owners": pa.array([owners] * rows).dictionary_encode(),
     }
     for name, values in history.items():
         if values:
             kind = pa.list_(pa.int64() if name == "step" else pa.float32())
+            name = name.replace("valid", FITTED["valid"]) if pack.fitted else name
             table[f"history_{name}"] = pa.array(list(np.stack(values, axis=1)), type=kind)
-    beside = path.with_suffix(".tmp")
-    pq.write_table(pa.table(table), beside)
-    beside.replace(path)
+    return pa.table(table)
 
 
-def _save_networks(folder: Path, nets: Networks) -> None:
+def _save_networks(folder: Path, nets: Networks, identity: str) -> None:
     """Hard networks of the whole pack; edge gates are where a weight is not zero, so they need no room."""
     tensors = {f"blocks/{to}/{source}": w for (to, source), w in nets.blocks.items()}
     for part in LAYERS:
-        # Cloned: safetensors refuses tensors that share memory, as the layers of one parameter may.
-        tensors |= {f"{part}/{layer}": t.clone() for layer, t in getattr(nets, part).items()}
-    metadata = {"widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
+        tensors |= {f"{part}/{layer}": t for layer, t in getattr(nets, part).items()}
+    metadata = {"identity": identity, "widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
     if nets.stem is not None:
         metadata["stem"] = nets.stem.model_dump_json()
-    _replace_file(folder / NETWORKS, tensors, metadata)
+    for name in ("monotone", "groups"):
+        if of_inputs := getattr(nets, name):
+            metadata[name] = json.dumps(of_inputs)
+    files.write_tensors(folder / NETWORKS, tensors, metadata)
 
 
-def load_networks(folder: Path) -> Networks:
-    """The hard networks of a finished pack, ``(K, ...)``.
+def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -> Networks:
+    """The hard networks of a finished pack, ``(K, ...)``; ``functions``: what their activations mean.
 
     Raises:
         ConfigError: when the pack has not finished, or its file cannot be read.
@@ -359,23 +374,27 @@ def load_networks(folder: Path) -> Networks:
     blocks: dict[Edge, Tensor] = {}
     parts: dict[str, dict[int, Tensor]] = {part: {} for part in LAYERS}
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        tensors, metadata = files.read_tensors(path)
         widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
         stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
-        for key, tensor in load_file(path).items():
+        monotone, groups = (tuple(json.loads(metadata.get(name, "[]"))) for name in ("monotone", "groups"))
+        for key, tensor in tensors.items():
             part, *where = key.split("/")
             if part == "blocks":
                 blocks[int(where[0]), int(where[1])] = tensor
             else:
                 parts[part][int(where[0])] = tensor
-    except (OSError, SafetensorError, LookupError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; run the study again to finish this pack") from error
+    except (files.DamageError, LookupError, ValueError) as error:
+        reason = error.reason if isinstance(error, files.DamageError) else f"{type(error).__name__}: {error}"
+        raise files.DamageError(path, reason, AGAIN) from error
     return Networks(
         widths=widths,
         blocks=blocks,
         edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
         candidates=candidates,
+        functions=functions,
         stem=stem,
+        monotone=monotone,
+        groups=groups,
         **parts,
     )

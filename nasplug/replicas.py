@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["clip", "column", "finite", "norm", "normal", "orthogonal", "seeds_of", "take", "uniform"]
+__all__ = ["clip", "column", "finite", "norm", "normal", "orthogonal", "seeds_of", "take", "total", "uniform"]
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # the two multipliers of splitmix64 (Steele, Lea, Flood 2014)
 _MIX_2 = -7723592293110705685
+
+
+SQUARE = 256  # columns up to which whole square matrices are drawn
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
@@ -36,6 +40,8 @@ def number_of(stream: str) -> int:
 
 def _bits(seeds: Tensor, stream: str, count: int) -> Tensor:
     """``seeds (K,)`` -> ``(K, count)`` random 64-bit integers; a row depends on its own seed and the stream's name alone."""
+    if not len(seeds):  # shapes alone are asked for, of networks that may be too large to make
+        return torch.empty(0, count, dtype=torch.long, device=seeds.device)
     name = torch.tensor(number_of(stream), device=seeds.device)  # int64: products wrap as they should
     key = _scramble(_scramble(seeds.long()) + _GOLDEN * (name + 1))  # (K,)
     index = torch.arange(1, count + 1, device=seeds.device)
@@ -63,18 +69,27 @@ def normal(seeds: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
 def orthogonal(seeds: Tensor, stream: str, rows: int, columns: int) -> Tensor:
     """Random ``(K, rows, columns)`` float64 whose rows are orthonormal in groups of at most ``columns``.
 
-    With more rows than columns each further group of ``columns`` rows is a fresh orthonormal set.
+    With more rows than columns each further group of ``columns`` rows is a fresh orthonormal set. The distribution is Haar's.
+    Of more than `SQUARE` columns no more is drawn than the rows that are wanted: a square matrix of 5,000 is 200 MB per seed.
     """
+    if rows < columns and columns > SQUARE:
+        tall = normal(seeds, stream, (columns, rows))
+        return _orthonormal(tall).transpose(1, 2).contiguous()
     groups = -(-rows // columns)
     gaussian = normal(seeds, stream, (groups, columns, columns))  # (K, groups, columns, columns)
-    q, r = torch.linalg.qr(gaussian)
-    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)  # unique, hence reproducible
-    stacked: Tensor = q.reshape(-1, groups * columns, columns)
+    stacked: Tensor = _orthonormal(gaussian).reshape(-1, groups * columns, columns)
     return stacked[:, :rows]
 
 
+def _orthonormal(gaussian: Tensor) -> Tensor:
+    """Q of ``gaussian = Q R`` with a positive diagonal in R, ``(..., n, m)``, ``m <= n``: unique, hence reproducible."""
+    q, r = torch.linalg.qr(gaussian)
+    found: Tensor = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return found
+
+
 def seeds_of(seeds: Tensor, stream: str) -> Tensor:
-    """One derived seed a row: long ``(K,)``, for noise that must differ between uses (steps, restarts)."""
+    """One derived seed per row: long ``(K,)``, for noise that must differ between uses (steps, restarts)."""
     return _shift(_bits(seeds, stream, 1).squeeze(-1), 1)
 
 
@@ -92,6 +107,14 @@ def finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Which rows are finite in every leaf: bool ``(K,)``."""
     rows = [torch.isfinite(t).reshape(len(t), -1).all(1) for t in tensors.values() if t.dim()]
     return torch.stack(rows).all(0)
+
+
+def total(values: Iterable[Tensor]) -> Tensor:
+    """The sum of a value per layer or block, each ``(K,)``: what most penalties end in.
+
+    Added one by one. torch 2.13 cannot compile a step for the CPU that stacks sums of what the same step moves.
+    """
+    return functools.reduce(torch.add, values)
 
 
 def norm(leaves: Mapping[str, Tensor]) -> Tensor:

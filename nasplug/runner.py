@@ -5,15 +5,19 @@ Both runners do the same work (`nasplug.packs.run_pack`), write the same files, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
 import secrets
+import signal
 import socket
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,21 +25,26 @@ import torch
 
 from nasplug.config import StudyConfig, parse
 from nasplug.errors import ConfigError, NasplugError
-from nasplug.packs import TABLE, arithmetic, pick_device, run_pack
-from nasplug.plan import Pack, cpus_here
+from nasplug.hookspecs import Progress
+from nasplug.machine import arithmetic, cpus_here, pick_device
+from nasplug.packs import TABLE, run_pack
+from nasplug.plan import Pack
 from nasplug.plugins import Plugins, load_plugins
 
 __all__ = ["RayRunner", "Runner", "SerialRunner", "Watch"]
 
 KNOCK_SECONDS = 5.0
+DENIED_SECONDS = 30.0
+TOKEN = "authentication token"
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a runner tells while it runs; called in the driver's process."""
+    """What a runner tells while it runs, in the driver's process. Each pack ends with one word: finished, or failed and why."""
 
-    reported: Callable[[str, Mapping[str, float]], None]
+    reported: Callable[[str, Progress], None]
     finished: Callable[[str], None]
+    failed: Callable[[str, str], None]
 
 
 class Runner(Protocol):
@@ -53,8 +62,8 @@ class Runner(Protocol):
         """Get ready; may be called from another thread, before `run`, so that slow starts overlap."""
         ...
 
-    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
-        """Run ``packs``; returns why the failed ones failed, ``{pack: message}``. A failure leaves the others' results."""
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
+        """Run ``packs`` and tell ``watch`` of each. A failure leaves the others' results."""
         ...
 
     def close(self) -> None:
@@ -69,7 +78,7 @@ def threads(study: StudyConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SerialRunner:
-    """In this process, a pack at a time: for notebooks, debugging and small studies."""
+    """In this process, one pack at a time: for notebooks, debugging and small studies."""
 
     def check(self, study: StudyConfig) -> None:
         """See `Runner.check`."""
@@ -78,20 +87,18 @@ class SerialRunner:
     def start(self) -> None:
         """Nothing to start."""
 
-    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
-        failed: dict[str, str] = {}
         device = pick_device(study.resources.device, study.resources.gpus)
         for pack in packs:
             try:
                 with arithmetic(threads(study)):
-                    for metrics in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
-                        watch.reported(pack.id, metrics)
+                    for progress in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
+                        watch.reported(pack.id, progress)
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
-                failed[pack.id] = "".join(traceback.format_exception_only(error)).strip()
+                watch.failed(pack.id, "".join(traceback.format_exception_only(error)).strip())
                 continue
             watch.finished(pack.id)
-        return failed
 
     def close(self) -> None:
         """Nothing was started."""
@@ -116,12 +123,13 @@ def _trial(
     plugins.require(manifest)
     pack = Pack(**packs[config["pack"]])
     device = pick_device(settled.resources.device, settled.resources.gpus)
-    metrics: dict[str, float] = {"progress": 1.0}
+    told = False
     with arithmetic(threads(settled)):
-        for metrics in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
-            tune.report(dict(metrics))
-    if metrics.get("steps") is None:  # the pack was complete already: Tune wants a word all the same
-        tune.report(metrics)
+        for progress in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
+            tune.report(asdict(progress))
+            told = True
+    if not told:  # the pack was complete already: Tune wants a word all the same
+        tune.report({"progress": 1.0})
 
 
 @dataclass(slots=True)
@@ -168,6 +176,7 @@ class RayRunner:
     def start(self) -> None:
         """Start Ray on this machine, or connect to the cluster; once."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune would take Ctrl-C for an end, also after its own
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
@@ -186,33 +195,53 @@ class RayRunner:
         )
         try:
             ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a ConnectionError is an OSError
             where = "on this machine" if self.address is None else f"at address {self.address!r}"
-            raise NasplugError(f"Ray {where} does not answer: {_last_line(error)}. {_ADDRESSES}") from error
+            told = _last_line(error)
+            denied = told if TOKEN in told.lower() or self.address is None else _denied(self.address)
+            if TOKEN in denied.lower():
+                raise NasplugError(
+                    f"Ray {where} wants another token: {denied.partition('. ')[0]}. Set RAY_AUTH_MODE=token, and "
+                    "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own"
+                ) from error
+            raise NasplugError(f"Ray {where} does not answer: {told}. {_ADDRESSES}") from error
         self._started = True
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
         importlib.import_module("ray.tune")
 
-    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> dict[str, str]:
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
         if not packs:
-            return {}
+            return
         self.start()
+        _restore_signals()
         from ray import tune
+
+        folder = study.folder.resolve()
+        waiting = {pack.id for pack in packs}
 
         class Tell(tune.Callback):
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-                numbers = {k: float(v) for k, v in result.items() if k in REPORTED}
-                watch.reported(trial.config["pack"], numbers)
+                numbers = {each.name: result[each.name] for each in fields(Progress) if each.name in result}
+                if len(numbers) == len(fields(Progress)):
+                    watch.reported(trial.config["pack"], Progress(**numbers))
 
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                watch.finished(trial.config["pack"])
+                pack = trial.config["pack"]
+                waiting.discard(pack)
+                if (folder / "packs" / pack / TABLE).exists():
+                    watch.finished(pack)
+                else:
+                    watch.failed(pack, f"the trial ended without results in {folder}; every node must see that folder")
+
+            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                waiting.discard(trial.config["pack"])
+                watch.failed(trial.config["pack"], _reason(trial))
 
             def __reduce__(self) -> Any:
                 # Tune pickles the experiment for its own way of resuming, which we do not use; observers stay here.
                 return (tune.Callback, ())
 
-        folder = study.folder.resolve()
         trainable = tune.with_parameters(
             _trial,
             study=study.plain(),
@@ -234,13 +263,15 @@ class RayRunner:
                 verbose=0,
             ),
         )
-        grid = tuner.fit()
-        ended = [grid[position] for position in range(len(grid))]  # only now: an error is not readable while its trial stops
-        failed = {(trial.config or {})["pack"]: _last_line(trial.error) for trial in ended if trial.error is not None}
-        for pack in packs:
-            if pack.id not in failed and not (folder / "packs" / pack.id / TABLE).exists():
-                failed[pack.id] = "the trial ended without results; see the logs under the study's folder ray/tune"
-        return failed
+        stopped = False
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:
+            stopped = True
+        if stopped or waiting:  # Tune returns as if all were done when it gets a signal of its own
+            del tuner
+            gc.collect()  # the trials of a Ray that is not ours end with the last word of them here
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Shut Ray down if this runner started it."""
@@ -249,6 +280,22 @@ class RayRunner:
 
             ray.shutdown()
             self._started = False
+
+
+def _denied(address: str) -> str:
+    """What Ray's own library writes about a token when it connects; empty where that is not the trouble.
+
+    It goes past Python to the standard error, hence another process, whose errors can be read.
+    """
+    code = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=DENIED_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = [line for line in done.stderr.splitlines() if TOKEN in line.lower()]
+    return lines[0].rpartition(": ")[2].strip() if lines else ""
 
 
 _ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
@@ -272,22 +319,22 @@ def _knock(address: str) -> None:
         raise NasplugError(f"Ray at address {address!r} does not answer: {error}. {_ADDRESSES}") from None
 
 
-REPORTED = frozenset(
-    {
-        "progress",
-        "step",
-        "steps",
-        "networks",
-        "diverged",
-        "best_valid_error",
-        "seconds",
-        "network_steps_per_second",
-    }
-)
+def _restore_signals() -> None:
+    """Python's answer to SIGTERM again: Ray's takes it for a crash, prints a stack and aborts within three seconds."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial of Tune's failed."""
+    try:
+        return _last_line(Path(trial.error_file).read_text(encoding="utf-8", errors="replace"))
+    except (OSError, TypeError):  # no path where it failed before it had a folder
+        return "the trial ended with an error; see the logs under the study's folder ray/tune"
 
 
 def _last_line(error: object) -> str:
     """The cause in one line: Ray wraps it in the worker's traceback."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

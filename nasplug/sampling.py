@@ -1,4 +1,4 @@
-"""Which configurations are tried: a grid at once, or Optuna asked for a generation at a time."""
+"""Which configurations are tried: a grid at once, or Optuna asked for one generation at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nasplug.config import Sampler
-from nasplug.plan import Axis, grid
+from nasplug.plan import Axis, combinations, grid
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +18,7 @@ Outcome = Mapping[int, tuple[float, float]]
 
 
 class Generations:
-    """The configurations of a study, a generation at a time; feed each generation's outcome back before the next.
+    """The configurations of a study, one generation at a time; feed each generation's outcome back before the next.
 
     ``grid`` has one generation. ``random``, ``tpe`` and ``nsga2`` draw ``trials`` configurations with Optuna (two
     objectives: validation loss and edges, both small); axes written as ``grid`` are crossed with every draw, as in Ray Tune.
@@ -35,25 +35,21 @@ class Generations:
     @property
     def sizes(self) -> list[int]:
         """How many configurations each generation has."""
-        combinations = len(grid(self.crossed))
+        each = combinations(self.crossed)
         if not self.drawn:
-            return [combinations]
+            return [each]
         step = self.sampler.trials if self.sampler.use == "random" else self.sampler.generation
-        left = self.sampler.trials
-        counts = []
-        while left > 0:
-            counts.append(min(step, left))
-            left -= step
-        return [count * combinations for count in counts]
+        whole, rest = divmod(self.sampler.trials, step)
+        return [step * each] * whole + ([rest * each] if rest else [])
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        combinations = grid(self.crossed)
+        crossed = grid(self.crossed)
         if not self.drawn:
-            yield combinations
+            yield crossed
             return
         for size in self.sizes:
-            self._open = [self._ask() for _ in range(size // len(combinations))]
-            yield [trial.user_attrs | row for trial in self._open for row in combinations]
+            self._open = [self._ask() for _ in range(size // len(crossed))]
+            yield [trial.user_attrs | row for trial in self._open for row in crossed]
 
     def tell(self, outcome: Outcome, first: int) -> None:
         """The outcome of the last generation, whose first configuration has the number ``first``."""
@@ -61,7 +57,7 @@ class Generations:
             return
         import optuna
 
-        each = len(grid(self.crossed))
+        each = combinations(self.crossed)
         for position, trial in enumerate(self._open):
             numbers = range(first + position * each, first + (position + 1) * each)
             values = [outcome[n] for n in numbers if n in outcome]

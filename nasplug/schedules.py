@@ -1,6 +1,6 @@
 """Schedules: progress in [0, 1] -> value, and their table over the steps of a pack.
 
-One set serves temperatures, penalty ramps and learning-rate decay. They are a plugin kind like any other; these are ours.
+One set serves temperatures, penalty ramps and learning-rate decay. Plugins can offer more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from nasplug.contracts import Schedule
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
 
-__all__ = ["Track", "constant", "cosine", "geometric", "linear", "plateau", "step", "tabulate", "track"]
+__all__ = ["Track", "constant", "cosine", "geometric", "linear", "plateau", "step", "still", "tabulate", "track"]
 
 
 def _window(use: str, since: float, until: float) -> None:
@@ -41,7 +42,7 @@ def constant(*, value: float = 1.0) -> Schedule:
 
 
 def linear(*, start: float = 0.0, end: float = 1.0, since: float = 0.0, until: float = 1.0) -> Schedule:
-    """``start`` before ``since``, a straight line, ``end`` from ``until`` on. The default is a ramp from 0 to 1."""
+    """``start`` before ``since``, ``end`` from ``until`` on, a straight line between. The default is a ramp from 0 to 1."""
     _window("linear", since, until)
 
     def value(progress: float) -> float:
@@ -77,9 +78,9 @@ def step(*, at: float = 0.5, before: float = 0.0, after: float = 1.0) -> Schedul
 
 
 def plateau(*, rise: float = 0.4, fall: float = 0.75) -> Schedule:
-    """From 0 in a straight line to 1 at ``rise``, 1 until ``fall``, 0 from there on: a penalty that is taken away again.
+    """A straight line from 0 to 1 at ``rise``, 1 until ``fall``, then 0: for a penalty that ends before training does.
 
-    A proximal penalty that is over leaves its zeros frozen (`nasplug.contracts.Proximal`).
+    What a proximal penalty has made 0 stays 0 after it ends (`nasplug.contracts.Proximal`).
     """
     _window("plateau", rise, fall)
     ramp = linear(until=rise)
@@ -88,7 +89,7 @@ def plateau(*, rise: float = 0.4, fall: float = 0.75) -> Schedule:
 
 @hookimpl
 def register_schedules(register: Register) -> None:
-    """Our own schedules, registered like a stranger's."""
+    """The schedules of nasplug, registered like a plugin's."""
     register("constant", constant)
     register("linear", linear)
     register("cosine", cosine)
@@ -104,10 +105,11 @@ def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:
         ConfigError: when a schedule returns something that is not a finite number.
     """
     try:
-        table = [[float(s(t / max(steps - 1, 1))) for s in schedules] for t in range(steps)]
+        at = (t / max(steps - 1, 1) for t in range(steps))
+        table = np.fromiter((float(s(progress)) for progress in at for s in schedules), np.float64, steps * len(schedules))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a schedule returned a value that is not a number: {error}") from error
-    values = torch.tensor(table, dtype=torch.float64).view(steps, len(schedules))
+    values = torch.from_numpy(table).view(steps, len(schedules))
     if not bool(torch.isfinite(values).all()):
         raise ConfigError("a schedule returned a value that is not finite; check its start and end")
     return values
@@ -115,7 +117,7 @@ def tabulate(schedules: Sequence[Schedule], steps: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A number a row and a step, stored as a few shared columns: ``value[t, k] = table[t, index[k]] * scale[k]``.
+    """One number per row and step, stored as a few shared columns: ``value[t, k] = table[t, index[k]] * scale[k]``.
 
     A study of thousands of replicas has a handful of distinct schedules; the full ``(T, K)`` table is never made.
 
@@ -145,3 +147,9 @@ class Track:
 def track(schedules: Sequence[Schedule], index: Sequence[int], scale: Sequence[float], steps: int) -> Track:
     """Tabulate distinct ``schedules`` over ``steps``; row k follows ``schedules[index[k]]`` times ``scale[k]``."""
     return Track(tabulate(schedules, steps), torch.tensor(index), torch.tensor(scale, dtype=torch.float64))
+
+
+def still(scale: Sequence[float], steps: int) -> Track:
+    """``scale`` at all ``steps``: the `track` of rows without a schedule, which costs no call per step."""
+    table = torch.ones(steps, 1, dtype=torch.float64)
+    return Track(table, torch.zeros(len(scale), dtype=torch.long), torch.tensor(scale, dtype=torch.float64))

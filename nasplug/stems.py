@@ -14,15 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from nasplug.activations import FUNCTIONS, Function, function_of
 from nasplug.errors import ConfigError, ContractError
-from nasplug.networks import activation
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
 
 __all__ = ["Convolution", "Stem", "drawn", "entrance", "parts"]
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=4096)]
+Zeros = Annotated[int, Field(ge=0, le=4096)]
 Pair = tuple[int, int]
+
+
+MOST_PIXELS = 2**22  # numbers of one image in a layer, before its pool
 
 
 def _pair(value: int | Pair) -> Pair:
@@ -37,7 +41,7 @@ class Convolution(BaseModel):
         kernel, stride, padding, pool: of rows and columns alike, or ``[rows, columns]``. Padding is with zeros; without one it
             is half the kernel, so that an odd kernel keeps the size. ``pool`` is window and stride of the maximum, 1 is none;
             what does not fill a window is left out.
-        activation: f, a name in `nasplug.networks.ACTIVATIONS`.
+        activation: f, the name of an activation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,7 +49,7 @@ class Convolution(BaseModel):
     channels: Size
     kernel: Size | tuple[Size, Size] = 3
     stride: Size | tuple[Size, Size] = 1
-    padding: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
+    padding: Zeros | tuple[Zeros, Zeros] | None = None
     pool: Size | tuple[Size, Size] = 1
     activation: str = "relu"
 
@@ -66,10 +70,10 @@ class Convolution(BaseModel):
         height, width = ((n + 2 * p - k) // s + 1 for n, p, k, s in sides)
         return height, width
 
-    def __call__(self, a: Tensor, kernels: Tensor, biases: Tensor, groups: int) -> Tensor:
+    def __call__(self, a: Tensor, kernels: Tensor, biases: Tensor, groups: int, functions: Mapping[str, Function]) -> Tensor:
         """``a (B, groups C_in, H, W)``, ``kernels (groups C_out, C_in, h, w)`` -> ``(B, groups C_out, H', W')``."""
         a = F.conv2d(a, kernels, biases, _pair(self.stride), self.pad, groups=groups)
-        a = activation(self.activation)(a)
+        a = function_of(self.activation, functions)(a)
         pool = _pair(self.pool)
         return a if pool == (1, 1) else F.max_pool2d(a, pool)
 
@@ -89,7 +93,7 @@ class Stem(BaseModel):
     words: ClassVar[str] = "a mapping of image ([channels, rows, columns]) and layers (a list of convolutions)"
 
     image: tuple[Size, Size, Size]
-    layers: Annotated[tuple[Convolution, ...], Field(min_length=1)]
+    layers: Annotated[tuple[Convolution, ...], Field(min_length=1, max_length=64)]
 
     @property
     def inputs(self) -> int:
@@ -101,17 +105,21 @@ class Stem(BaseModel):
         """Channels, rows and columns of the image and of what each layer puts out.
 
         Raises:
-            ConfigError: for a layer whose kernel or pool is larger than what comes in, or an unknown activation.
+            ConfigError: for a layer whose kernel or pool is larger than what comes in.
         """
         found = [self.image]
         for number, layer in enumerate(self.layers, start=1):
-            activation(layer.activation)
             size = layer.before_pool(found[-1][1:])
             pooled = tuple(n // p for n, p in zip(size, _pair(layer.pool), strict=True))
             if min(*size, *pooled) < 1:
                 raise ConfigError(
                     f"stem: layer {number} with kernel {layer.kernel}, padding {list(layer.pad)} and pool {layer.pool} does "
                     f"not fit on {found[-1][1]} x {found[-1][2]} pixels; take smaller ones, fewer layers, or [rows, columns]"
+                )
+            if layer.channels * math.prod(size) > MOST_PIXELS:
+                raise ConfigError(
+                    f"stem: layer {number} makes {layer.channels} x {size[0]} x {size[1]} numbers of an image; needed: "
+                    f"{MOST_PIXELS:,} at most. Take fewer channels, or less padding"
                 )
             found.append((layer.channels, pooled[0], pooled[1]))
         return found
@@ -127,7 +135,7 @@ class Stem(BaseModel):
 
     @property
     def names(self) -> list[str]:
-        """A name a feature: ``channel 2 (0, 5)``, with its row and column."""
+        """One name per feature: ``channel 2 (0, 5)``, with its row and column."""
         channels, height, width = self.shapes[-1]
         return [f"channel {c} ({y}, {x})" for c in range(channels) for y in range(height) for x in range(width)]
 
@@ -152,14 +160,20 @@ class Stem(BaseModel):
                 if tuple(tensor.shape) != size:
                     raise ContractError(f"{name}[{number}] has shape {tuple(tensor.shape)}; the stem asks for {size}")
 
-    def __call__(self, kernels: Mapping[int, Tensor], biases: Mapping[int, Tensor], x: Tensor) -> Tensor:
+    def __call__(
+        self,
+        kernels: Mapping[int, Tensor],
+        biases: Mapping[int, Tensor],
+        x: Tensor,
+        functions: Mapping[str, Function] = FUNCTIONS,
+    ) -> Tensor:
         """Layer 0: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, F, B)``."""
         k, b = kernels[1].shape[0], x.shape[-1]
         shared = x.dim() == 2
         a = (x.T if shared else x.permute(2, 0, 1)).reshape(b, -1, *self.image[1:])  # (B, C or K C, H, W)
         for number, layer in enumerate(self.layers, start=1):
             groups = 1 if shared and number == 1 else k
-            a = layer(a, kernels[number].flatten(0, 1), biases[number].flatten(), groups)
+            a = layer(a, kernels[number].flatten(0, 1), biases[number].flatten(), groups, functions)
         return a.reshape(b, k, -1).permute(1, 2, 0)
 
     def used(self, kernels: Mapping[int, Tensor], features: Tensor) -> dict[int, Tensor]:
@@ -172,7 +186,7 @@ class Stem(BaseModel):
         return found
 
     def thinned(self, channels: Sequence[int]) -> Stem:
-        """The same stem with as many channels a layer."""
+        """The same stem with as many channels per layer."""
         layers = tuple(layer.model_copy(update={"channels": n}) for layer, n in zip(self.layers, channels, strict=True))
         return self.model_copy(update={"layers": layers})
 

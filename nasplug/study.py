@@ -1,30 +1,71 @@
-"""`Study`: plan, run, harden, track, report. The public Python API; the command line is a thin layer over it."""
+"""`Study`: plan, run, discretize, track, report. The public Python API; the command line is a thin layer over it."""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from pluggy import PluginValidationError
-
-from nasplug import results
+from nasplug import ensemble, results, stability
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import StudyConfig, from_yaml, parse, read_yaml, scrub, to_yaml
-from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
+from nasplug.config import MOST_NETWORKS, StudyConfig, parse, read_yaml, refusing
+from nasplug.ensemble import Ensemble
+from nasplug.errors import ConfigError, NasplugError, did_you_mean, scrub
+from nasplug.events import PackFailed, PackFinished, PackReported, StudyFinished, StudyStarted, StudyStopped
+from nasplug.explain import Formula, explainable
+from nasplug.folder import check, claim, config_of, held, planned, remembered
+from nasplug.folds import FOLD, candidates, on_folds, outcomes
+from nasplug.hookspecs import Counts, Progress
 from nasplug.networks import Networks
-from nasplug.packs import TABLE, load_networks
-from nasplug.plan import TASK, Axis, Pack, axes, build_task, cells, chunk, corners, forget_tasks, settle, task_places
+from nasplug.observers import Audience, listeners
+from nasplug.packs import TABLE, examine, identity_of, load_networks
+from nasplug.plan import (
+    LOSS,
+    ROUNDS,
+    TASK,
+    Axis,
+    Pack,
+    axes,
+    beyond,
+    build_task,
+    check_halves,
+    chunk,
+    corners,
+    data_key,
+    forget_tasks,
+    kind_words,
+    linear_packs,
+    reached,
+    refits,
+    row_of,
+    settle,
+    shown_values,
+    task_facts,
+    task_places,
+    unambiguous,
+)
 from nasplug.plugins import Plugins, load_plugins
-from nasplug.report import import_libraries, write_report
+from nasplug.progress import entered, watching
+from nasplug.report import (
+    ENSEMBLE,
+    contributions_of,
+    formula_of,
+    html,
+    import_libraries,
+    narrow,
+    write_ensemble,
+    write_report,
+)
 from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
 from nasplug.sampling import Generations
-from nasplug.tasks import Task
+from nasplug.tasks import Facts, Task
 from nasplug.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -32,29 +73,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Study"]
 
+_log = logging.getLogger(__name__)
+
 MERGE_SECONDS = 10.0
-STUDY_FILE = "study.yaml"
 
 
 class Study:
-    """A sweep over penalty levels, temperature schedules, learning rates, seeds and shapes, and what it earned.
+    """A sweep over penalty levels, temperature schedules, learning rates, seeds and shapes, and its results.
 
     >>> study = Study.from_yaml("configs/quickstart.yaml").run()  # doctest: +SKIP
     >>> study.front()[["valid_error", "test_error", "edges"]]  # doctest: +SKIP
+
+    Attributes:
+        untold: what observers did wrong or were not told in the last run, one line per observer.
+        untracked: why MLflow does not have all of the last run; empty if it has, or is not used. Running again tells it
+            the rest.
     """
 
-    def __init__(self, config: StudyConfig, plugins: Plugins | None = None) -> None:
+    def __init__(self, config: StudyConfig, plugins: Plugins | None = None, *, fast: bool = False) -> None:
         self.config = config
         self.plugins = plugins or load_plugins()
+        self.fast = fast
+        """Whether planning leaves out the trials of strangers' components (`nasplug.plan.check_laws`)."""
+        self.untold: tuple[str, ...] = ()
+        self.untracked = ""
+        self._frame: pd.DataFrame | None = None
 
     @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = (), *, fast: bool = False) -> Study:
         """A study from its file, with ``a.b=value`` overrides.
 
         Raises:
             ConfigError: for anything in it that cannot be run.
         """
-        return cls(read_yaml(Path(path), overrides))
+        return cls(read_yaml(Path(path), overrides), fast=fast)
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Study:
@@ -63,18 +115,13 @@ class Study:
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
-        """A study from the folder it wrote, to look at its results.
+        """A study from the folder it wrote, to read its results.
 
         Raises:
-            ConfigError: when the folder is not a study's.
+            ConfigError: if the folder is not that of a study.
         """
-        folder = Path(folder)
-        file = folder / STUDY_FILE
-        if not file.is_file():
-            inside = [str(found.parent) for found in sorted(folder.glob(f"*/{STUDY_FILE}"))]
-            there = f"one of {', '.join(inside)}" if inside else "<store>/<study>"
-            raise ConfigError(f"{folder} is not a study's folder (it has no {STUDY_FILE}); give {there}")
-        config = parse(from_yaml(file.read_text(encoding="utf-8"), str(file)))
+        folder = Path(os.path.abspath(folder))  # "." has no name
+        config = config_of(folder)
         return cls(config.model_copy(update={"store": str(folder.parent), "study": folder.name}))
 
     # -- planning ------------------------------------------------------------------------------------------------------
@@ -91,18 +138,27 @@ class Study:
 
     @property
     def generations(self) -> Generations:
-        """The configurations, afresh."""
+        """The configurations, from the beginning."""
         return Generations(self.config.sampler, self.axes)
 
     def plan(self) -> list[Pack]:
-        """The packs of the first generation (for a grid: all), checked as they will be before a run.
+        """The packs of the first generation (for a grid: all packs), checked as before a run.
 
         Raises:
             ConfigError: for anything that cannot be run.
         """
+        with refusing(f"the study {self.config.study!r}", "planned"):
+            return self._plan()
+
+    def _plan(self) -> list[Pack]:
         forget_tasks()
+        unambiguous(self.config, self.plugins)
         generations = self.generations
         sampler = self.config.sampler.use
+        if self.config.ensemble is not None and (swept := task_places(self.axes)):
+            several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
+            raise ConfigError(f"ensemble: over several {several}, whose networks have no mean; write null")
+        _bounded(sum(generations.sizes), self.config.seeds)
         if sampler != "grid":
             if not generations.drawn:
                 raise ConfigError(
@@ -112,57 +168,55 @@ class Study:
             drawn = [axis.path for axis in self.axes if axis.path in task_places(self.axes) and axis.sweep.grid is None]
             if sampler in ("tpe", "nsga2") and drawn:
                 raise ConfigError(
-                    f"sampler: {sampler!r} would look for the easiest data set ({', '.join(drawn)}); write {{grid: [...]}} "
-                    "there, so that each configuration is judged by all of them, or take sampler random or grid"
+                    f"sampler: {sampler!r} would look for the easiest {kind_words(drawn)[0]} ({', '.join(drawn)}); write "
+                    "{grid: [...]} there, so that each configuration is judged by all of them, or take sampler random or grid"
                 )
-            chunk(self.config, corners(self.axes), self.plugins)  # what a later generation may draw is refused now
-        return chunk(self.config, next(iter(generations)), self.plugins)
+            # What a later generation may draw is refused now.
+            chunk(self.config, corners(self.axes), self.plugins, fast=self.fast)
+        check_halves(self.config, self.plugins)
+        packs = chunk(self.config, next(iter(generations)), self.plugins, fast=self.fast or sampler != "grid")
+        _bounded(sum(generations.sizes), self.config.seeds, max(len(set(pack.folds)) for pack in packs))
+        return packs + linear_packs(self.config, self.plugins, sum(generations.sizes))
 
-    def check(self) -> list[Pack]:
-        """As `plan`, and the folder too: all that can be refused without knowing who runs the packs. Writes nothing.
+    def check(self, *, accept_changes: bool = False) -> list[Pack]:
+        """Check the study as `plan` does, and its folder: everything that does not depend on the runner. Writes nothing.
+
+        Args:
+            accept_changes: see `run`.
 
         Raises:
-            ConfigError: for anything that cannot be run, a store that cannot be written, a folder that is taken.
+            ConfigError: for anything that cannot be run, a store that cannot be written, a folder that is taken or was made of
+                other data, by other plugins or by another nasplug.
         """
         packs = self.plan()
-        there = next(parent for parent in (self.folder, *self.folder.resolve().parents) if parent.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            what = "is read-only" if there.is_dir() else "is a file"
-            raise ConfigError(
-                f"store: {self.folder} cannot be written ({there} {what}); choose a folder you may write to (store: ...)"
-            )
-        path = self.folder / STUDY_FILE
-        if path.exists():
-            old = from_yaml(path.read_text(encoding="utf-8"), str(path))
-            plain = self.config.plain()
-            changed = [
-                key for key in plain if key not in _MAY_CHANGE and (not isinstance(old, dict) or old.get(key) != plain[key])
-            ]
-            if changed:
-                raise ConfigError(
-                    f"{self.folder} already holds another study of that name (different: {', '.join(changed)}); "
-                    "give this one another name (study: ...), or remove that folder"
-                )
-        elif self.folder.exists() and (others := sorted({p.name for p in self.folder.iterdir()} - _BEFORE_CLAIMED)):
-            raise ConfigError(
-                f"{self.folder} exists and is not a study's folder (it holds {', '.join(others[:3])}, no {STUDY_FILE}); "
-                "give the study another name (study: ...) or another store"
-            )
+        check(self.config, packs, self.plugins, accept_changes=accept_changes)
         return packs
 
     @property
     def task(self) -> Task:
-        """The study's task (where tasks are swept: the first one)."""
-        first = {axis.path: axis.sweep.first for axis in self.axes if axis.path in task_places(self.axes)}
+        """The study's task; the first one if tasks are swept."""
+        first = {axis.path: axis.sweep.first for axis in self.axes if axis.path.startswith((TASK, LOSS))}
         return build_task(settle(self.config, first), self.plugins)
 
     def task_of(self, replica: str) -> Task:
-        """The task a replica was trained on.
+        """The task a replica was trained on, built from its data.
+
+        Raises:
+            ConfigError: when its pack has not finished, or the data are not those it was trained on.
+        """
+        facts, (pack, row) = self.facts_of(replica), row_of(replica)
+        task = build_task(settle(self.config, results.plan_of(self.folder, pack, self.axes).task(row)), self.plugins)
+        if task.digest != facts.digest:
+            raise ConfigError(f"task {task.name!r}: its data have changed since {replica} was trained on them; put those back")
+        return task
+
+    def facts_of(self, replica: str) -> Facts:
+        """Facts about the task that a replica was trained on, from the study's folder alone.
 
         Raises:
             ConfigError: when its pack has not finished.
         """
-        return build_task(settle(self.config, results.task_values(self.folder, replica)), self.plugins)
+        return results.facts_of(self.folder, replica)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -172,189 +226,311 @@ class Study:
         *,
         address: str | None = None,
         observers: Sequence[object] = (),
-        packs: list[Pack] | None = None,
+        accept_changes: bool = False,
+        progress: bool | None = None,
+        report: bool = True,
     ) -> Study:
-        """Run what is not done yet, and write results, report and tracking. Running again resumes: nothing is done twice.
+        """Run what is not done yet; write results, report and tracking. Running again resumes: nothing is done twice.
+
+        Observers, MLflow among them, are told from a log, each in its own thread. Nothing that they do stops a study.
+        `untold` and standard error say what an observer did wrong or was not told.
 
         Args:
             runner: ``ray`` (a pack is a Ray Tune trial), ``serial`` (in this process) or a `nasplug.runner.Runner`.
             address: of a Ray cluster; None starts Ray on this machine.
-            observers: objects with any of the observer hooks, beside the installed plugins.
-            packs: what `check` just returned, so that the study is not planned again; None: it is checked here.
+            observers: objects with any of the observer hooks, in addition to the installed plugins.
+            accept_changes: if the data, a plugin or nasplug changed since the folder's packs were made, set these aside and
+                train all packs again. Without it such a folder is refused, so that one table never mixes both.
+            progress: whether to show how far it is, on standard error; None: in notebooks, as one line.
+            report: whether to write the report and its pictures.
 
         Raises:
             ConfigError: before any work, for what cannot be run; nothing is written then.
-            NasplugError: when no network of the whole study finished.
+            PluginError: for an observer that is given twice, or has hooks that are not an observer's; nothing is written then.
+            NasplugError: if no network of the study finished.
         """
         began = time.perf_counter()
         chosen: Runner = _runner(runner, address)
         chosen.check(self.config)
-        first = self.check() if packs is None else packs
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
-        with self._observing([*tracker, *observers]), ThreadPoolExecutor(1) as aside:
-            hook = self.plugins.manager.hook
-            fresh = self._claim()
-            starting = aside.submit(chosen.start)  # seconds of waiting, while observers get ready
-            try:
+        shown = watching(progress, observers)
+        audience = listeners(self.plugins, observers, [*tracker, *shown])
+        packs = self.check(accept_changes=accept_changes)
+        with held(self.config), _started(chosen, import_libraries if report else lambda: None), entered(shown):
+            claim(self.config, packs, self.plugins)
+            plain, home = scrub(self.config.plain()), self.folder.resolve()
+            anchored = self._anchored()
+            with Audience(home, audience) as told:
+                told.tell(StudyStarted(plain, home, self._counts(packs)))
                 try:
-                    hook.study_started(study=self.config.plain(), folder=self.folder)
-                    import_libraries()
-                    starting.result()
-                except NasplugError:
-                    if fresh:
-                        self._unclaim()
+                    try:
+                        failed = anchored._run_generations(chosen, packs, told)
+                    finally:
+                        chosen.close()
+                        results.merge(anchored.folder)
+                    anchored.snapshot()._conclude(failed, time.perf_counter() - began, report=report)
+                except BaseException as error:
+                    told.tell(StudyStopped(plain, home, _stopped(error)))
                     raise
-                failed = self._run_generations(chosen, first)
-            finally:
-                wait([starting])
-                chosen.close()  # in this thread: Ray ends the process when its objects are let go while it stops
-                results.merge(self.folder)
-            if not (self.frame["status"] == "finished").any():
-                reason = _nothing(failed, self.folder)
-                for each in tracker:
-                    each.stopped(reason)
-                raise NasplugError(reason)
-            best = self.best()
-            name = str(best["replica"])
-            save(self.network(name), self.folder / "best")
-            results.write_certificate(self.folder, name, self.folder / "best")
-            write_report(self, time.perf_counter() - began)
-            hook.study_finished(study=self.config.plain(), folder=self.folder)
+                told.tell(StudyFinished(plain, home))
+        self.untold = tuple(each.failure for each in audience if each.failure)
+        self.untracked = "".join(each.failure for each in audience if each.observer in tracker)
         return self
 
-    def _run_generations(self, runner: Runner, first: list[Pack]) -> dict[str, str]:
-        """Every generation in turn; each is planned when the one before has been told."""
+    def _anchored(self) -> Study:
+        """The same study with an absolute store: whoever changes the working directory during a run changes nothing."""
+        there = copy(self)
+        there.config = self.config.model_copy(update={"store": str(Path(self.config.store).expanduser().absolute())})
+        return there
+
+    def _conclude(self, failed: Mapping[str, str], seconds: float, *, report: bool = True) -> None:
+        """The chosen network and, if wanted, the report.
+
+        Raises:
+            NasplugError: when no network finished.
+        """
+        if not (candidates(self.frame)["status"] == "finished").any():
+            raise NasplugError(_nothing(failed, self.folder, self.frame))
+        name = str(self.best()["replica"])
+        save(self.network(name), self.folder / "best")
+        results.write_certificate(self.folder, name, self.folder / "best")
+        write_ensemble(self, name)
+        if report:
+            write_report(self, seconds)
+
+    def _counts(self, packs: Sequence[Pack]) -> Counts:
+        """How much there is to do, from the first generation's packs, and how much is done."""
+        sizes = self.generations.sizes
+        done = results.finished_packs(self.folder)
+        own = [pack for pack in packs if not pack.linear]
+        scale = sum(sizes) / max(sizes[0], 1) - 1.0  # of the generations that follow
+        more, rows = round(len(own) * scale), int(sum(pack.rows for pack in own) * scale)
+        return Counts(len(packs) + more, sum(pack.rows for pack in packs) + rows, len(done), sum(done.values()))
+
+    def _run_generations(self, runner: Runner, first: list[Pack], told: Audience) -> dict[str, str]:
+        """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
         failed: dict[str, str] = {}
+        results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
         failures: list[dict[str, Any]] = []
         generations = self.generations
-        packs_so_far = configurations_so_far = 0
-        for number, configurations in enumerate(generations):
-            packs = self._planned(number, configurations, packs_so_far, configurations_so_far, first)
+        done: list[Pack] = []
+
+        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
+            """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
+            packs = planned(self.config, number, make)
+            for pack in packs:
+                for damage in examine(self.folder / "packs" / pack.id, identity_of(self.config, pack, self.plugins)):
+                    _log.warning("%s", damage)
+            results.write_facts(self.folder, self._facts(packs))
             waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
-            failed |= runner.run(self.config, waiting, self.plugins, self._watch())
-            failures += [row for p in packs if p.id in failed for row in _failed_rows(p, failed[p.id], self.axes)]
+            runner.run(self.config, waiting, self.plugins, self._watch(told, failed))
+            lost = [p for p in packs if p.id in failed and not p.halved]  # what is only counted has no rows in the table
+            failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
-            generations.tell(self._outcome(), configurations_so_far)
-            packs_so_far += len(packs)
-            configurations_so_far += len(configurations)
+            done.extend(packs)
+            return packs
+
+        sizes = generations.sizes
+        for number, configurations in enumerate(self._configurations(generations, done)):
+            run(number, partial(self._packs, number, configurations, done) if number else lambda: first)
+            if number < len(sizes):
+                generations.tell(self._outcome(), sum(sizes[:number]))
+        self._refit(done, run, len(sizes) + ROUNDS)
+        stability.count(self, done, run)
         return failed
 
-    def _planned(
-        self, number: int, configurations: list[dict[str, Any]], first_pack: int, first: int, planned: list[Pack]
-    ) -> list[Pack]:
-        """A generation's packs: as the folder remembers them (a resumed study keeps its rows' places), else newly made."""
-        path = self.folder / f"plan-{number:03d}.json"
-        if path.exists():
-            return [Pack(**pack) for pack in json.loads(path.read_text())]
-        packs = planned
-        if number > 0:
-            packs = chunk(self.config, configurations, self.plugins, first_pack=first_pack, first=first)
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps([pack.plain() for pack in packs]))
-        beside.replace(path)
-        return packs
+    def _configurations(self, generations: Generations, done: Sequence[Pack]) -> Iterator[list[dict[str, Any]]]:
+        """Those of each generation; then stronger levels, round by round, while no network is as small as ``reach`` says.
+
+        ``done``: the packs so far. What later rounds of an earlier run found does not count.
+        """
+        yield from generations
+        for number in range(1, ROUNDS + 1):
+            configurations = beyond(self.config, number)
+            if not configurations:
+                return
+            frame = self.frame
+            so_far = frame[frame["replica"].map(lambda name: row_of(name)[0]).isin({pack.id for pack in done})]
+            planned_before = remembered(self.config, len(generations.sizes) + number - 1)
+            if reached(self.config, so_far) and not planned_before:
+                return
+            yield configurations
+
+    def _packs(self, number: int, configurations: list[dict[str, Any]], done: Sequence[Pack]) -> list[Pack]:
+        """A generation's packs, newly made. Configurations of linear packs have the numbers after those of all generations."""
+        sizes = self.generations.sizes
+        first = sum(sizes[:number]) if number < len(sizes) else 1 + max(n for pack in done for n in pack.configurations)
+        own = sum(not pack.linear for pack in done)
+        return chunk(self.config, configurations, self.plugins, first_pack=own, first=first, fast=True)
+
+    def _refit(self, done: Sequence[Pack], run: Callable[[int, Callable[[], list[Pack]]], list[Pack]], number: int) -> None:
+        """Train on all development samples what is on the front of means over folds (`nasplug.results.to_refit`).
+
+        A resumed study goes on with the refits that it planned; what the front has beside them now (a pack that had failed may
+        have worked) is one more generation.
+        """
+        there: set[int] = set()
+        while wanted := [c for c in self._wanted() if c not in there]:
+            packs = run(number, partial(refits, self.config, wanted, list(done), self.plugins))
+            there |= {c for pack in packs for c in pack.configurations}
+            number += 1
+
+    def _wanted(self) -> list[int]:
+        """The configurations that are to be refitted, as far as is known now."""
+        frame = self.frame
+        if on_folds(frame).empty:
+            return []
+        frame, error = results.judged(frame, self.facts_of, self.config.choose)
+        return results.to_refit(frame, task_places(self.axes), error)
+
+    def _facts(self, packs: Sequence[Pack]) -> Iterator[Facts]:
+        """What is known of each task of these packs."""
+        seen: set[str] = set()
+        for pack in packs:
+            for row in range(pack.rows if any(path.startswith(TASK) for path in pack.columns) else 1):
+                values = pack.task(row)
+                if (key := data_key(values)) not in seen:
+                    seen.add(key)
+                    yield task_facts(settle(self.config, values), self.plugins)
 
     def _outcome(self) -> dict[int, tuple[float, float]]:
-        """Validation loss and edges of each configuration, averaged over the seeds that finished."""
+        """Validation loss and edges of each configuration, averaged over the seeds that finished, and then over folds."""
         frame = self.frame
-        finished = frame[frame["status"] == "finished"]
-        if finished.empty:
+        if not (frame["status"] == "finished").any():
             return {}
-        means = finished.groupby("configuration")[["valid_loss", "edges"]].mean()
+        means = outcomes(frame, ["valid_loss", "edges"])
         return {int(n): (float(loss), float(edges)) for n, loss, edges in means.itertuples()}
 
-    def _watch(self) -> Watch:
-        hook = self.plugins.manager.hook
+    def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
         merged = time.monotonic()
 
-        def reported(pack: str, metrics: Mapping[str, float]) -> None:
-            hook.pack_reported(pack=pack, metrics=metrics)
+        def on_report(pack: str, progress: Progress) -> None:
+            told.tell(PackReported(pack, progress))
 
-        def finished(pack: str) -> None:
+        def on_end(pack: str) -> None:
             nonlocal merged
-            hook.pack_finished(pack=pack, folder=self.folder / "packs" / pack)
+            told.tell(PackFinished(pack, self.folder / "packs" / pack))
             if time.monotonic() - merged > MERGE_SECONDS:
                 results.merge(self.folder)
                 merged = time.monotonic()
 
-        return Watch(reported, finished)
+        def on_failure(pack: str, reason: str) -> None:
+            failed[pack] = reason
+            told.tell(PackFailed(pack, reason))
 
-    def _claim(self) -> bool:
-        """Make the folder and write the study into it; whether it is the first time.
-
-        Raises:
-            ConfigError: when the store cannot be written.
-        """
-        path = self.folder / STUDY_FILE
-        beside = path.with_suffix(".tmp")
-        fresh = not path.exists()
-        try:
-            (self.folder / "packs").mkdir(parents=True, exist_ok=True)
-            beside.write_text(to_yaml(scrub(self.config.plain())), encoding="utf-8")
-            beside.replace(path)
-        except OSError as error:
-            raise ConfigError(
-                f"store: {self.folder} cannot be written ({error.strerror}); choose a folder you may write to (store: ...)"
-            ) from None
-        return fresh
-
-    def _unclaim(self) -> None:
-        """Take back a claim under which nothing was run, so that a corrected study finds its name free."""
-        (self.folder / STUDY_FILE).unlink()
-        for empty in (self.folder / "packs", self.folder):
-            with suppress(OSError):  # an observer has left something in it
-                empty.rmdir()
-
-    @contextmanager
-    def _observing(self, observers: Sequence[object]) -> Iterator[None]:
-        manager = self.plugins.manager
-        registered = []
-        try:
-            for observer in observers:
-                if manager.register(observer) is not None:
-                    registered.append(observer)
-            manager.check_pending()
-            yield
-        except PluginValidationError as error:
-            raise PluginError(f"an observer's hook is not one of nasplug/hookspecs.py: {error}. Correct its name") from error
-        finally:
-            for observer in registered:
-                manager.unregister(observer)
+        return Watch(on_report, on_end, on_failure)
 
     # -- results -------------------------------------------------------------------------------------------------------
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row a replica; see the README for its columns."""
-        return results.read(self.folder)
+        """One row per replica; see the README for its columns."""
+        return results.read(self.folder) if self._frame is None else self._frame
 
-    def front(self) -> pd.DataFrame:
-        """The Pareto set of validation error and edges, smallest network first."""
-        return results.front(self.frame)
+    def snapshot(self) -> Study:
+        """The same study as it is now: its table is read once, for all that is asked of it, and later files are not seen."""
+        there = copy(self)
+        there._frame = results.read(self.folder)
+        return there
+
+    def front(self, columns: Literal["narrow", "all"] = "narrow", *, stable: float | None = None) -> pd.DataFrame:
+        """The Pareto set of validation error and edges, smallest network first.
+
+        Args:
+            columns: ``narrow``: names, sizes, validation and test scores, what varies; ``all``: every column of `frame`.
+            stable: of networks alone all of whose inputs were kept in this share of the half samples (`stability`).
+        """
+        found = results.standing(self._some(stable), self.facts_of, self.config.choose)
+        return self.narrow(found) if columns == "narrow" else found
+
+    def narrow(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of `frame` with the columns of a narrow `front`."""
+        return narrow(rows, self.axes)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+    def _some(self, stable: float | None) -> pd.DataFrame:
+        """The table of replicas, or its rows with inputs that are so stable."""
+        return self.frame if stable is None else stability.stable(self.frame, stable)
+
+    def stability(self) -> pd.DataFrame:
+        """How often each input, pair, activation and depth was kept on half samples, one row per configuration and item.
+
+        Raises:
+            ConfigError: for a study without ``stability:``.
+        """
+        return stability.read(self.folder)
 
     def best(self) -> pd.Series[Any]:
-        """The row of the chosen network: the smallest that is as good as the best within the stated slack."""
-        return results.choose(self.frame, self.task_of)
+        """The row of the chosen network: the smallest that is as good as the best, by the rule in ``choose:``."""
+        return results.choose(self.frame, self.facts_of, self.config.choose)
 
-    def within(self, **limits: float) -> pd.Series[Any]:
+    def within(self, stable: float | None = None, /, **limits: float) -> pd.Series[Any]:
         """The row with the smallest validation error within limits, for example ``within(parameters=30, latency_us=50)``.
 
-        A limit is the most a column may be; ``latency_us`` is measured on this CPU, one sample a call. Nothing is trained.
+        A limit is the largest value allowed in a column; ``latency_us`` is measured on this CPU, one sample per call. Nothing
+        is trained. ``stable`` as in `front`.
 
         Raises:
             ConfigError: for a limit that is no column, or that no network keeps.
         """
-        return results.within(self.frame, limits, lambda name: results.latency(self.network(name)))
+        frame, error = results.judged(self._some(stable), self.facts_of, self.config.choose)
+        return results.within(frame, limits, lambda name: results.latency(self.network(name)), error)
 
     def choices(self) -> pd.DataFrame:
-        """The chosen network of each data set, where the study varies its task: a row each, as `best` is one."""
-        return results.choices(self.frame, task_places(self.axes), self.task_of)
+        """The chosen network of each data set and loss that the study has, one row for each, as `best` is one."""
+        return results.choices(self.frame, task_places(self.axes), self.facts_of, self.config.choose)
 
-    def network(self, replica: str | None = None) -> CompactNetwork:
-        """A replica's small network on raw features (default: the chosen one)."""
+    @overload
+    def network(self, replica: Literal["ensemble"]) -> Ensemble: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def network(self, replica: str | None = None) -> CompactNetwork: ...
+
+    def network(self, replica: str | None = None) -> CompactNetwork | Ensemble:
+        """The small network of a replica, on raw features (default: the chosen one); of ``"ensemble"`` the mean of several."""
+        if replica == "ensemble":
+            if self.config.ensemble is None:
+                raise ConfigError("this study has no ensemble; write ensemble: 8, say, and run it again: nothing is retrained")
+            return ensemble.load(self.folder / ENSEMBLE, self.plugins.functions)
         name = str(self.best()["replica"]) if replica is None else replica
-        return results.network(self.folder, name, self.task_of(name))
+        return results.network(self.folder, name, self.facts_of(name), self.plugins.functions)
+
+    def predict(self, table: pd.DataFrame, replica: str | None = None) -> pd.DataFrame:
+        """Rows of the user's table -> named answers of the chosen network, or of a ``replica`` or ``"ensemble"``.
+
+        See `nasplug.compact.CompactNetwork.predict`.
+
+        Raises:
+            ConfigError: for a column that is missing, a value that cannot be read, or a name that is no replica.
+        """
+        return (self.network() if replica is None else self.network(replica)).predict(table)
+
+    def explain(self, rows: pd.DataFrame, replica: str | None = None) -> pd.DataFrame:
+        """What each column adds to each prediction, beside a base, on the scale on which they sum exactly to it.
+
+        ``rows`` of the user's table; default network: the chosen one. They are compared with development rows that the study's
+        folder keeps. See `nasplug.explain.contributions`.
+
+        Raises:
+            ConfigError: for a network that reads images or is an ensemble, a column that is missing, or a replica of another
+                data set than the chosen one, whose data are gone.
+        """
+        return contributions_of(self, rows, str(self.best()["replica"]) if replica is None else replica)
+
+    def formula(self, replica: str | None = None) -> Formula:
+        """A network (default: the chosen one) as a formula in the user's columns and units, with digits that keep its score.
+
+        ``str(study.formula())`` is text; ``latex()`` and ``sympy()`` are the others. The chosen one needs the folder alone,
+        others also the data, by which they are rounded.
+
+        Raises:
+            ConfigError: for a network that reads images or is an ensemble, or data that are gone.
+        """
+        name = str(self.best()["replica"]) if replica is None else replica
+        return formula_of(self, name, explainable(self.network(name)))
 
     def networks(self, pack: str) -> Networks:
         """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.
@@ -362,11 +538,43 @@ class Study:
         Raises:
             ConfigError: when there is no such pack, or it has not finished.
         """
-        return load_networks(self.folder / "packs" / pack)
+        return load_networks(self.folder / "packs" / pack, self.plugins.functions)
 
 
-_MAY_CHANGE = frozenset({"store", "resources", "mlflow"})
-_BEFORE_CLAIMED = frozenset({"packs", "study.tmp"})  # what a run that was stopped while it claimed its folder may leave
+def _bounded(configurations: int, seeds: int | list[int], folds: int = 0) -> None:
+    """Refuse more networks than a study may have, before one row of the plan is made."""
+    each = seeds if isinstance(seeds, int) else len(seeds)
+    networks = configurations * each * max(1, folds)
+    if networks > MOST_NETWORKS:
+        of_folds = f" x {folds} folds" if folds else ""
+        raise ConfigError(
+            f"the study has {configurations:,} configurations x {each:,} seeds{of_folds} = {networks:,} networks; needed: "
+            f"{MOST_NETWORKS:,} at most. Take fewer values, seeds or trials, or make several studies of it"
+        )
+
+
+@contextmanager
+def _started(runner: Runner, libraries: Callable[[], None]) -> Iterator[None]:
+    """The runner, started in another thread while libraries are imported here; closed at the end.
+
+    That thread lives as long: Ray's processes end with the thread that started them.
+    """
+    with ThreadPoolExecutor(1) as aside:
+        starting = aside.submit(runner.start)
+        try:
+            libraries()
+            starting.result()
+            yield
+        finally:
+            wait([starting])
+            runner.close()  # in this thread: Ray ends the process when its objects are let go while it stops
+
+
+def _stopped(error: BaseException) -> str:
+    """Why a run ended early, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C or a signal"
+    return " ".join((str(error) if isinstance(error, NasplugError) else f"{type(error).__name__}: {error}").split())
 
 
 def _runner(runner: str | Runner, address: str | None) -> Runner:
@@ -382,27 +590,27 @@ def _runner(runner: str | Runner, address: str | None) -> Runner:
 
 
 def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
-    swept = {axis.path: axis.sweep for axis in found}
-    columns = {
-        path: cells(swept[path], column) if path.startswith(TASK) else [float(value) for value in column]
-        for path, column in pack.columns.items()
-    }
+    columns = shown_values(pack, found)
     return [
         {
-            "replica": f"{pack.id}/{row:04d}",
+            "replica": replica,
             "configuration": pack.configurations[row],
             "seed": pack.seeds[row],
+            **({FOLD: pack.folds[row]} if pack.folds else {}),
             **{path: column[row] for path, column in columns.items()},
             "status": "failed",
-            "error": error,
+            "error": scrub(error),
         }
-        for row in range(pack.rows)
+        for row, replica in enumerate(pack.replicas)
     ]
 
 
-def _nothing(failed: Mapping[str, str], folder: Path) -> str:
+def _nothing(failed: Mapping[str, str], folder: Path, frame: pd.DataFrame) -> str:
     if failed:
         pack, error = min(failed.items())
         where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
         return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
-    return "no network finished with finite scores: all diverged; try a smaller learning rate or clip gradients"
+    if (frame["status"] == "finished").any():
+        return "no configuration has a network that finished in each fold, and one that was refitted; take more seeds"
+    reason = results.cause(frame) or "try a smaller learning rate or clip gradients"
+    return f"no network finished with finite scores: all diverged; {reason}"

@@ -1,107 +1,273 @@
-"""What the command line prints: the plan before a study, the front and the chosen network after it."""
+"""What the command line prints: the plan before a study, the front and the chosen network after it.
+
+Heavy packages are imported inside, so that what is installed is listed without them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from nasplug.errors import ConfigError
-from nasplug.plan import inside, task_places
-from nasplug.plugins import KINDS, Plugins
+from nasplug.console import console, one_line, padded
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nasplug.data.survey import ColumnFacts
+    from nasplug.looking import Look
     from nasplug.plan import Pack
+    from nasplug.report import Explained
     from nasplug.study import Study
+    from nasplug.tasks import Task
 
-__all__ = ["print_plan", "print_plugins", "print_summary", "print_within", "store_of"]
+__all__ = [
+    "about",
+    "print_contributions",
+    "print_explained",
+    "print_look",
+    "print_plan",
+    "print_plugins",
+    "print_stable",
+    "print_summary",
+    "print_within",
+]
 
+MOST_COLUMNS = 60  # of a table that is looked at
+MOST_PAIRS = 20
 WITHIN = "inside a pack (new rows)"
+LINES = "linear networks, at levels that come from the data"
 
 
-def _console() -> Console:
-    """A terminal's own width; a file or a pipe has none, and tables need room."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def print_plugins(plugins: Plugins) -> None:
-    """Every name by kind, with its owner."""
+def print_plugins(listing: Mapping[str, Any]) -> None:
+    """Every name by kind with its options and its owner; observers; what is broken, with its error."""
+    out = console()
     table = Table(title="Installed names")
-    for heading in ("kind", "name", "what it is", "plugin"):
-        table.add_column(heading)
-    for kind in KINDS:
-        for offer in plugins.offers(kind).values():
-            table.add_row(kind, offer.name, offer.summary, f"{offer.owner} {offer.version}")
-    _console().print(table)
+    for heading in ("kind", "name", "what it is, and its options", "plugin"):
+        table.add_column(heading, overflow="fold")
+    for kind, offers in listing["offers"].items():
+        for offer in offers:
+            lines = [offer["summary"], *(f"  {_option(option)}" for option in offer["options"])]
+            table.add_row(kind, offer["name"], Text("\n".join(lines)), f"{offer['distribution']} {offer['version']}")
+    for observer in listing["observers"]:
+        hooks = Text("hears " + ", ".join(observer["hooks"]))
+        table.add_row("observer", observer["plugin"], hooks, f"{observer['distribution']} {observer['version']}")
+    out.print(table)
+    told = [f"Broken: {_plugin(one)} {one['error']}. {one['remedy']}." for one in listing["broken"]]
+    told += [f"Offered twice: {one['error']}. {one['remedy']}." for one in listing["clashes"]]
+    told += [f"Left out by the environment: {_plugin(one)}." for one in listing["left_out"]]
+    for line in told:
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+def _plugin(one: Mapping[str, str]) -> str:
+    return f"plugin {one['plugin']!r} ({one['distribution']} {one['version']})"
+
+
+def _option(option: Mapping[str, Any]) -> str:
+    """``threshold: a number or null = null``."""
+    return f"{option['name']}: {option['type']}" + (
+        f" = {json.dumps(option['default'])}" if "default" in option else " (needed)"
+    )
+
+
+def print_look(found: Look) -> None:
+    """What each column was taken for, what is wrong, the kind of task, and the study that is proposed."""
+    from nasplug.config import to_yaml
+
+    out = console()
+    table = Table(title=f"{one_line(found.path)}: {found.rows:,} rows, {len(found.names):,} columns")
+    for heading in ("column", "taken for", "distinct", "gaps", "range, or most frequent words"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("distinct", "gaps") else "left")
+    for column in found.columns[:MOST_COLUMNS]:
+        target = column.name in found.target
+        kind = ("target, " if target else "") + (column.kind or "a problem")
+        counts = [f"{n:,}" if n else "" for n in (column.distinct, column.gaps)]
+        table.add_row(Text(one_line(column.name)), kind, *counts, Text(_range(column, target=target)))
+    if len(found.columns) > MOST_COLUMNS:
+        table.add_row("...", f"{len(found.columns) - MOST_COLUMNS:,} more", "", "", "")
+    out.print(table)
+    lines = _notes(found.notes)
+    lines += [f"Warning: {text}." for text in found.warnings]
+    lines += [f"Problem: {text}" for text in found.problems]
+    if found.task is not None:
+        lines = [*_about(found.task), *lines]
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True)
+    if found.study:
+        out.print("A study to start from (--write FILE writes it):\n", highlight=False, soft_wrap=True)
+        out.print(to_yaml(found.study, compact=True), highlight=False, soft_wrap=True)
+    elif found.problems:
+        out.print("Options settle this, here as in a study's task: nasplug look FILE 'missing_codes=[-999]'", soft_wrap=True)
+    else:
+        out.print("No study is proposed without a target. Name the column to predict: --target COLUMN", soft_wrap=True)
+
+
+def _range(column: ColumnFacts, *, target: bool) -> str:
+    """``1 to 5``, or ``red (12), blue (3), ...``; and why it should be left out."""
+    found = ""
+    if column.words:
+        more = ", ..." if column.distinct > len(column.words) else ""
+        found = ", ".join(f"{padded(word, 20).rstrip()} ({count:,})" for word, count in column.words) + more
+    elif column.low is not None and column.high is not None:
+        ends = [f"{end:.6g}" if isinstance(end, float) else end.removesuffix("T00:00:00") for end in (column.low, column.high)]
+        found = " to ".join(ends)
+    return f"{found}; left out: {column.left_out}" if column.left_out and not target else found
+
+
+def _notes(notes: Mapping[str, str]) -> list[str]:
+    """Notes as lines; the kind has a line of its own."""
+    from nasplug.tasks import READING
+
+    found = {key.removeprefix(READING): text for key, text in notes.items()}
+    return [f"{key.capitalize()}: {text}." for key, text in found.items() if key != "kind"]
+
+
+def _about(task: Task) -> list[str]:
+    """What a task is, in lines: its kind and why, its rows, its inputs."""
+    from nasplug.tasks import READING
+
+    kind = task.notes.get(f"{READING}kind", task.kind)
+    train, valid, test = (split.samples for split in task.splits)
+    if task.resamples is None:
+        rows = f"{train:,} to train, {valid:,} to validate, {test:,} to test"
+    else:
+        rows = f"{task.resamples.train.shape[1]:,} to train and validate ({task.resamples.words}), {test:,} to test"
+    columns, features = len(task.columns), len(task.features)
+    inputs = f"{columns:,} column{'' if columns == 1 else 's'}" + (f" as {features:,} features" if columns < features else "")
+    labels = "" if task.kind == "regression" else f" ({', '.join(padded(one, 20).rstrip() for one in task.targets[:6])}"
+    labels += "" if not labels else ", ...)" if len(task.targets) > 6 else ")"
+    return [f"Kind: {kind}{labels}.", f"Rows: {rows}.", f"Inputs: {inputs}."]
+
+
+def about(task: Task) -> list[str]:
+    """What a plan says of its data: kind, rows, inputs, and what was assumed, filled and left out."""
+    source = [f"Data: {one_line(task.source)}."] if task.source else []
+    return [*source, *_about(task), *_notes(task.notes)]
 
 
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
-    console = _console()
+    from nasplug.monotone import told
+    from nasplug.plan import beyond, inside, most_halves
+
+    out = console()
     sizes = study.generations.sizes
     networks = sum(pack.rows for pack in packs)
     axes = Table(title=f"Study {study.config.study!r}: what varies")
     for heading in ("place", "values", "number of values", "varies"):
-        axes.add_column(heading)
+        axes.add_column(heading, overflow="fold")
     for axis in study.axes:
         written = axis.sweep.model_dump(exclude_none=True)
         values = axis.sweep.choice or axis.sweep.grid
         points = len(values) if values is not None else axis.sweep.points
-        where = WITHIN if inside(axis, packs) else "between packs (new packs)"
+        where = WITHIN if inside(axis, [pack for pack in packs if not pack.linear]) else "between packs (new packs)"
         axes.add_row(axis.path, json.dumps(written), "drawn" if points is None else str(points), where)
     seeds = study.config.seed_list
     in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     axes.add_row("seeds", f"{seeds[0]} .. {seeds[-1]}" if in_order else str(seeds), str(len(seeds)), WITHIN)
-    console.print(axes)
-    table = Table(title=f"{networks} networks in {len(packs)} packs" + (" (first generation)" if len(sizes) > 1 else ""))
+    out.print(axes)
+    own, lines = ([pack for pack in packs if pack.linear is linear] for linear in (False, True))
+    folds = len({fold for pack in own for fold in pack.folds})
+    title = f"{networks} networks in {len(packs)} packs" + (" (first generation)" if len(sizes) > 1 else "")
+    if folds or lines:
+        title += f": {sizes[0]} configurations x {len(seeds)} seeds" + (f" x {folds} folds" if folds else "")
+        title += f", and {sum(pack.rows for pack in lines)} linear networks" if lines else ""
+    table = Table(title=title)
     for heading in ("pack", "networks", "shared by its rows"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for pack in packs[:40]:
-        table.add_row(pack.id, str(pack.rows), ", ".join(f"{k}={v}" for k, v in pack.values.items()) or "-")
+        shared = LINES if pack.linear else ", ".join(f"{k}={v}" for k, v in pack.values.items()) or "-"
+        table.add_row(pack.id, str(pack.rows), shared)
     if len(packs) > 40:
         table.add_row("...", "", f"{len(packs) - 40} more")
-    console.print(table)
+    out.print(table)
+    for line in about(study.task):
+        out.print(line, highlight=False, soft_wrap=True)
     if len(sizes) > 1:
-        console.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on what the earlier earn.")
-    console.print(f"Results will be in {study.folder}. To run it: the same command with 'run' instead of 'plan'.")
+        out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
+    if beyond(study.config, 1):
+        out.print(f"Stronger levels follow while no network has at most {study.config.reach} parameters.")
+    if study.config.monotone:
+        out.print(f"Monotone: each output {told(study.config.monotone)}.", highlight=False)
+    if folds:
+        out.print("After them the configurations of the front are trained on all development samples, with all seeds.")
+    if study.config.counted is not None:
+        count = study.config.counted.subsamples
+        most = most_halves(study.config.counted)
+        out.print(f"Then selection is counted: at most {most:,} networks more, {count} half samples of each configuration.")
+    out.print(f"Results will be in {study.folder}. To run it: the same command with 'run' instead of 'plan'.")
 
 
 def print_summary(study: Study) -> None:
-    """The front, the chosen network, where everything is."""
-    from nasplug.report import choices_table, front_picture, front_table, network_picture
+    """The front, the chosen network, and where the files are."""
+    from nasplug import files, results, stability
+    from nasplug.plan import task_places
+    from nasplug.report import LINEAR, choices_table, ensemble_words, front_picture, front_table, network_picture
+    from nasplug.tracking import STATE_FILE, database_of
 
-    console = _console()
+    out = console()
+    study = study.snapshot()
     frame = study.frame
     best = study.best()
-    console.print(front_table(study))
+    out.print(front_table(study, out.width))
     if task_places(study.axes):
-        console.print(choices_table(study))
-    console.print(front_picture(frame, str(best["replica"])), highlight=False, markup=False)
-    console.print(network_picture(study.network(str(best["replica"]))), highlight=False, markup=False)
+        out.print(choices_table(study, out.width))
+    out.print(front_picture(frame, str(best["replica"]), out.width, study.front("all")), highlight=False)
+    out.print(network_picture(study.network(str(best["replica"])), columns=out.width), highlight=False)
     counts = frame["status"].value_counts().to_dict()
-    console.print(f"{len(frame)} networks: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
-    baseline = study.folder / "baseline.json"
-    if baseline.exists():
-        console.print(json.loads(baseline.read_text())["sentence"], highlight=False)
-    console.print(f"Report: {study.folder / 'report.html'}", highlight=False, soft_wrap=True)
-    tracked = study.folder / "mlflow.json"
+    out.print(f"{len(frame)} networks: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    if reason := results.cause(frame):
+        out.print(f"One that diverged: {reason}.", highlight=False)
+    with suppress(files.DamageError):  # the front does not need it, and another run writes it anew
+        out.print(files.read_json(study.folder / LINEAR)["sentence"], highlight=False)
+    with suppress(files.DamageError):
+        for words in filter(None, (stability.words(study.folder), ensemble_words(study))):
+            out.print(words, highlight=False)
+    out.print(f"Report: {study.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    tracked = study.folder / STATE_FILE
     if tracked.exists():
-        where = json.loads(tracked.read_text())
-        if where.get("model"):
-            console.print(
-                f"Registered model: {where['model']} version {where['version']}, alias {where['alias']} "
-                f"(models:/{where['model']}@{where['alias']})",
+        try:
+            where = files.read_json(tracked)
+        except files.DamageError as error:
+            out.print(f"{error}; run the study again, which tracks it anew", highlight=False, soft_wrap=True)
+            return
+        database = database_of(where["uri"])
+        if database is not None and not database.exists():
+            out.print(
+                f"The store has moved since this was tracked: MLflow looks for models below {database.parent}. Move it back, "
+                f"or load the network itself: Study.open({str(study.folder)!r}).network()",
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(f"Open MLflow's page: nasplug ui {study.folder}", highlight=False, soft_wrap=True)
+        if where.get("model"):
+            out.print(
+                f"Registered as models:/{where['model']}/{where['version']} when this was tracked. Where the alias is now: "
+                f"models:/{where['model']}@{where['alias']}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        out.print(f"Open MLflow's page: nasplug ui {study.folder}", highlight=False, soft_wrap=True)
+
+
+def print_stable(study: Study, share: float) -> None:
+    """The front of networks whose inputs were all kept in this share of the half samples."""
+    from nasplug import stability
+    from nasplug.report import front_table
+
+    out = console()
+    out.print(front_table(study, out.width, stability.stable(study.frame, share)))
+    counted = len(stability.read(study.folder)["configuration"].unique())
+    out.print(
+        f"Each input of these networks was kept in at least {share:g} of the half samples. {counted} configurations were "
+        "counted: those of the front, and the chosen one's at other levels.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_within(study: Study, row: pd.Series[Any]) -> None:
@@ -109,28 +275,62 @@ def print_within(study: Study, row: pd.Series[Any]) -> None:
     from nasplug import results
     from nasplug.report import network_picture
 
-    console = _console()
+    out = console()
     network = study.network(str(row["replica"]))
-    console.print(network_picture(network), highlight=False, markup=False)
-    console.print(
+    out.print(network_picture(network, columns=out.width), highlight=False)
+    out.print(
         f"{row['replica']}: validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}, "
-        f"{row['edges']:.0f} edges, {row['parameters']:.0f} parameters, {results.latency(network):.1f} us a sample here. "
+        f"{row['edges']:.0f} edges, {row['parameters']:.0f} parameters, {results.latency(network):.1f} us per sample here. "
         f"In Python: Study.open({str(study.folder)!r}).network({row['replica']!r})",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def store_of(folder: Path) -> str:
-    """The tracking URI of a store or of a study's folder.
+def print_explained(found: Explained) -> None:
+    """The formula, the effect of each column, and the pairs that interact."""
+    out = console()
+    out.print(found.written, highlight=False, soft_wrap=True)
+    out.print(f"{found.formula.numbers} numbers, {found.formula.digits} digits: {found.formula.rule}.\n", highlight=False)
+    table = Table(title=f"Effects, scale: {one_line(found.scale)}")
+    for heading in ("column", "importance", "from", "to", "direction, or words"):
+        table.add_column(heading, overflow="fold", justify="left" if "column" in heading or "," in heading else "right")
+    for effect in found.effects[:MOST_COLUMNS]:
+        values = [*effect.curve.numbers.ravel().tolist(), *effect.curve.words.ravel().tolist()]
+        ends = [f"{end:+.4g}" for end in (min(values), max(values))] if values else ["", ""]
+        words = effect.direction
+        if effect.grid.words and effect.curve.words.shape[1] == 1:
+            pairs = zip(effect.grid.words, effect.curve.words[:, 0].tolist(), strict=True)
+            words = ", ".join([*([words] if words else []), *(f"{padded(word, 20).rstrip()} {at:+.4g}" for word, at in pairs)])
+        table.add_row(Text(padded(effect.grid.column, 40).rstrip()), f"{effect.importance:.4g}", *ends, Text(words))
+    out.print(table)
+    if not found.pairs:
+        out.print("No two columns interact: none meet in a neuron with a nonlinear activation.", highlight=False)
+        return
+    shown = [p for p in found.pairs[:MOST_PAIRS] if p.strength >= 0.0005]
+    table = Table(title=f"Pairs: {found.possible} can interact, all others add up")
+    for heading in ("pair", "share of the output's spread", "H"):
+        table.add_column(heading, overflow="fold", justify="left" if heading == "pair" else "right")
+    for pair in shown:
+        names = ", ".join(padded(name, 30).rstrip() for name in (pair.first, pair.second))
+        table.add_row(Text(names), f"{100 * pair.strength:.1f} %", f"{pair.h:.2f}")
+    if shown:
+        out.print(table)
+    else:
+        out.print(f"{found.possible} pairs can interact, and none does so noticeably.", highlight=False)
 
-    Raises:
-        ConfigError: where nothing has been tracked.
-    """
-    tracked = folder / "mlflow.json"
-    if tracked.exists():
-        return str(json.loads(tracked.read_text())["uri"])
-    for store in (folder, folder.parent) if folder.is_dir() else ():
-        if (store / "mlflow.db").exists():
-            return f"sqlite:///{(store / 'mlflow.db').resolve()}"
-    raise ConfigError(f"{folder}: no MLflow store here; give a store (the folder with mlflow.db) or a study's folder")
+
+def print_contributions(frame: pd.DataFrame) -> None:
+    """One line per row (and output): the base, what each column adds, most first, and the prediction."""
+    out = console()
+    base, *names, prediction = list(frame.columns)
+    for index, row in frame.head(MOST_COLUMNS).iterrows():
+        where = ", ".join(map(str, index)) if isinstance(index, tuple) else str(index)
+        order = sorted(names, key=lambda name: -abs(row[name]))
+        terms = [f"{padded(name, 40).rstrip()} {row[name]:+.4g}" for name in order if row[name] != 0]
+        line = f"row {where}: {base} {row[base]:.4g}, {', '.join(terms)} = {prediction} {row[prediction]:.6g}"
+        out.print(line, highlight=False, soft_wrap=True)
+    if len(frame) > MOST_COLUMNS:
+        out.print(f"... and {len(frame) - MOST_COLUMNS:,} more; --out FILE writes all")
+    exact = "exact" if frame.attrs["exact"] else "sampled for neurons that more than 12 columns reach; sums are exact"
+    out.print(f"Scale: {one_line(frame.attrs['scale'])}. Shapley values, {exact}.", highlight=False)

@@ -10,15 +10,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nasplug import networks
-from nasplug.contracts import Params, Regularizer
+from nasplug.contracts import Params, Regularizer, SearchMethod, Traits
 from nasplug.networks import Edge, Networks
 from nasplug.optimizers import Adam, Optimizer
 from nasplug.replicas import normal, uniform
 from nasplug.schedules import cosine, geometric, linear, track
 from nasplug.tasks import Kind, Task
 from nasplug.testing import example_task
-from nasplug.train import Search, State
+from nasplug.train import Search
 
 MIXTURES = (
     ("relu",),
@@ -89,22 +88,23 @@ def inputs(nets: Networks, samples: int = 5, *, own: bool = False, seed: int = 0
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(SearchMethod):
     """Blocks, biases, and if wanted edge gates ``sigmoid(logits / tau)`` with or without noise: nothing else."""
 
     hidden: tuple[int, ...] = (4,)
     skips: bool = False
     gated: bool = False
     biased: bool = True
-    stochastic: bool = False
+    noisy: bool = False
     act: str = "tanh"
 
     @property
-    def architecture(self) -> frozenset[str]:
-        """The logits of the edge gates, whatever edges there are."""
+    def traits(self) -> Traits:
+        """The logits of the edge gates are architecture."""
         depth = len(self.hidden) + 1
-        edges = [(to, source) for to in range(1, depth + 1) for source in range(to)]
-        return frozenset(f"logit {to} {source}" for to, source in edges) if self.gated else frozenset()
+        edges = [(to, source) for to in range(1, depth + 1) for source in range(to) if self.skips or source == to - 1]
+        logits = frozenset(f"logit {to} {source}" for to, source in edges) if self.gated else frozenset()
+        return Traits(architecture=logits, stochastic=self.noisy)
 
     def widths(self, task: Task) -> tuple[int, ...]:
         return (task.inputs, *self.hidden, task.outputs)
@@ -142,15 +142,9 @@ class Dense:
         widths = (blocks[1, 0].shape[2], *(blocks[layer, layer - 1].shape[1] for layer in range(1, depth + 1)))
         return Networks(widths=widths, blocks=blocks, biases=biases, edge_gates=gates, candidates=(self.act,))
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        return networks.forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        return nets
-
 
 @dataclass(frozen=True)
-class Squares:
+class Squares(Regularizer):
     """The sum of squared effective weights."""
 
     needs: frozenset[str] = field(default=frozenset({"blocks", "edge_gates"}))
@@ -160,7 +154,7 @@ class Squares:
 
 
 @dataclass(frozen=True)
-class Openness:
+class Openness(Regularizer):
     """The sum of edge gates."""
 
     needs: frozenset[str] = field(default=frozenset({"edge_gates"}))
@@ -201,9 +195,3 @@ def search(
         levels=tuple(level.to("cpu", dtype) for level in levels),
         **rest,
     )
-
-
-def copied(state: State) -> State:
-    """A state that shares no memory with ``state``."""
-    params, moments, best = ({n: t.clone() for n, t in part.items()} for part in (state.params, state.moments, state.best))
-    return State(params, moments, state.step, best)

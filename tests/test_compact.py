@@ -21,7 +21,7 @@ from nasplug.compact import CompactNetwork, compact, export, load, save
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, alive, forward, harden, sizes, take
 from nasplug.replicas import normal, uniform
-from nasplug.tasks import Kind, Task
+from nasplug.tasks import LOSSES, Kind, Task
 from nasplug.testing import example_networks, example_task
 
 from .stand_ins import inputs, records
@@ -37,7 +37,7 @@ def row(nets: Networks, k: int, x: Tensor) -> Tensor:
 
 def close(found: Tensor, wanted: Tensor) -> None:
     assert found.shape == wanted.shape
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.float64
     size = max(1.0, float(wanted.abs().max()))  # float32 of sums: relative to what is summed
     assert torch.allclose(found.double(), wanted.double(), rtol=1e-5, atol=1e-5 * size)
 
@@ -109,7 +109,7 @@ def test_a_row_is_as_small_as_it_counts(nets: Networks) -> None:
         assert small.widths[1:-1] == [int(h) for h in hidden if h]
         for layer, groups in zip(small.widths[1:-1], small.activations, strict=True):
             assert sum(count for _, count in groups) == layer
-            assert len({name for name, _ in groups}) == len(groups)  # each function is called once a layer
+            assert len({name for name, _ in groups}) == len(groups)  # each function is called once per layer
 
 
 @few
@@ -204,6 +204,9 @@ def test_it_is_a_module_like_any_other() -> None:
 # With a task.
 
 
+NAMED = {str(loss): loss for loss in LOSSES.values()}
+
+
 def raw_task(kind: Kind, loss: str | None = None) -> tuple[Task, Tensor]:
     """A task whose features and targets were scaled, and raw features ``(N, I)``."""
     task = example_task(kind)
@@ -215,7 +218,7 @@ def raw_task(kind: Kind, loss: str | None = None) -> tuple[Task, Tensor]:
         input_shift=torch.tensor([10.0, -3.0, 0.5]).double(),
         input_scale=torch.tensor([4.0, 0.25, 1.0]).double(),
         features=("age", "height", "dose"),
-        loss=loss or task.loss,
+        loss=NAMED[loss] if loss else task.loss,
         **ones,
     )
     return task, task.valid.x.T * task.input_scale + task.input_shift

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplug.checking import check, in_words, shown
 from nasplug.config import Sweep, as_sweep, from_yaml, json_schema, leaves, override, parse, read_yaml, to_yaml
+from nasplug.config.checking import check, in_words, shown
 from nasplug.errors import ConfigError
 from nasplug.plugins import load_plugins
 from nasplug.study import Study
@@ -302,7 +302,7 @@ def test_values_in_words() -> None:
 
 @pytest.fixture(scope="module")
 def schema() -> Draft202012Validator:
-    found = json_schema(load_plugins())
+    found = json_schema(load_plugins().models)
     Draft202012Validator.check_schema(found)
     return Draft202012Validator(found)
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from nasplug import ConfigError, Task
-from nasplug import cornn as module
-from nasplug.cornn import FUNCTIONS, find
-from nasplug.datasets import cornn
+from nasplug.data import cornn as module
+from nasplug.data.cornn import FUNCTIONS, find
+from nasplug.data.datasets import cornn
 
 Scalar = Callable[[float, float], float]
 
@@ -314,7 +314,7 @@ def test_unknown_name() -> None:
 def test_splits_and_scales() -> None:
     task = cornn(function="Goldstein-Price", seed=3)
     assert [s.samples for s in (task.train, task.valid, task.test)] == [3000, 750, 1250]
-    assert (task.kind, task.loss, task.inputs, task.outputs) == ("regression", "mse", 2, 1)
+    assert (task.kind, str(task.loss), task.inputs, task.outputs) == ("regression", "mse", 2, 1)
     both = torch.cat([task.train.y, task.valid.y], 1)
     assert both.min().item() == pytest.approx(-1, abs=1e-6)
     assert both.max().item() == pytest.approx(1, abs=1e-6)

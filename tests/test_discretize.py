@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from nasplug.contracts import Score
-from nasplug.discretize import Fresh, Frozen, better, discretize, finetune, refit, retrain
+from nasplug.byrow import ByRow
+from nasplug.contracts import Certifying, Discretizer, Score
+from nasplug.discretize import discretize
 from nasplug.errors import ConfigError, ContractError
+from nasplug.finetune import Fresh, Frozen, better, finetune, refit, retrain
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
 from nasplug.optimizers import Adam
 from nasplug.study import Study
-from nasplug.tasks import Task
+from nasplug.tasks import Task, stack
 from nasplug.testing import example_networks, example_task
 from nasplug.train import Architect, Search, evaluate
 
@@ -26,7 +30,7 @@ RATES = torch.tensor([0.05, 0.01, 0.02, 0.03], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cut(Discretizer):
     """Edge gates below ``at`` become 0, the others 1."""
 
     at: float = 0.5
@@ -37,7 +41,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(Discretizer):
     """Whichever of two cuts a network's validation loss likes better."""
 
     needs: frozenset[str] = field(default=frozenset({"edge_gates"}))
@@ -83,7 +87,7 @@ def test_discretizers_run_in_order_and_see_the_validation_loss() -> None:
     seen: list[Tensor] = []
 
     @dataclass(frozen=True)
-    class Look:
+    class Look(Discretizer):
         needs: frozenset[str] = frozenset()
 
         def __call__(self, nets: Networks, score: Score) -> Networks:
@@ -114,7 +118,7 @@ def test_row_by_row() -> None:
 
 
 @dataclass(frozen=True)
-class Wrong:
+class Wrong(Discretizer):
     change: Any
     needs: frozenset[str] = frozenset()
 
@@ -298,7 +302,7 @@ def test_frozen_networks_are_themselves() -> None:
 
 
 @dataclass(frozen=True)
-class Witness(Cut):
+class Witness(Cut, Certifying):
     """Cuts, and says of each network how many of its gates were nearly open."""
 
     short: int = 0
@@ -333,6 +337,116 @@ def test_who_certifies_too_few_is_refused() -> None:
     found = search()
     with pytest.raises(ContractError, match=r"certificates for \d networks; it must give each one, with a verdict"):
         discretize(found.task, soft(found), [Witness(short=1)])
+
+
+# -- options that differ between rows -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loose(Witness):
+    """Leaves the gates out where it cuts nothing: the same function with other parts."""
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        return super().__call__(nets, score) if self.at > 0.1 else replace(nets, edge_gates={}, biases={})
+
+
+@settings(max_examples=40)
+@given(rows=st.lists(st.integers(0, 3), min_size=4, max_size=4), own=st.booleans(), reads=st.booleans())
+def test_rows_get_their_own_discretizer_and_are_what_they_are_alone(rows: list[int], own: bool, reads: bool) -> None:
+    """Bit for bit, with data of their own or shared, and with their certificates, in the order of the rows."""
+    found = search()
+    task = stack([example_task(seed=n) for n in range(4)], [2, 0, 3, 1]) if own else found.task
+    nets = soft(found)
+    each = (Loose(0.0), Loose(0.4), Loose(0.6), Best() if reads else Loose(0.8))
+    place = ByRow(each, tuple(rows))
+    hard, certificates = discretize(task, nets, [place])
+    for row, at in enumerate(rows):
+        one = torch.tensor([row])
+        alone, its = discretize(task.take(one), take(nets, one), [each[at]])
+        mine = take(hard, one)
+        assert sizes(mine)["edges"].tolist() == sizes(alone)["edges"].tolist()
+        for part in PARTS:
+            for key, tensor in getattr(alone, part).items():
+                assert torch.equal(getattr(mine, part)[key], tensor), (part, key)
+        if not reads:
+            assert certificates[row]["nearly"] == its[0]["nearly"]
+            assert certificates[row]["loss"] == pytest.approx(its[0]["loss"], rel=1e-12)
+    assert len(certificates) == (0 if reads else 4)
+
+
+def numbers_study(folder: Path, pack: int | str = "auto", **changes: Any) -> Study:
+    return Study.from_dict(
+        {
+            "study": f"numbers-{pack}",
+            "store": str(folder),
+            "task": {"use": "xor", "samples": 40},
+            "method": {"use": "edges", "mode": "l1", "hidden": [3]},
+            "penalties": [{"use": "l1", "level": 1.0e-3}],
+            "discretizers": [{"use": "threshold", "tolerance": {"log": [0.001, 1.0], "points": 8}}],
+            "train": {"steps": 30, "batch": "full", "dtype": "float64", "finetune": 5},
+            "seeds": 2,
+            "resources": {"cpus": 1, "gpus": 0, "pack": pack},
+            "mlflow": None,
+        }
+        | changes
+    )
+
+
+def test_a_discretizers_number_makes_rows_that_are_those_of_packs_of_their_own(tmp_path: Path) -> None:
+    """8 tolerances and 2 seeds are one pack, and each network is the one of a pack of a single tolerance."""
+    whole, split = numbers_study(tmp_path), numbers_study(tmp_path, 2)
+    assert [pack.rows for pack in whole.plan()] == [16]
+    assert [pack.rows for pack in split.plan()] == [2] * 8
+    frames = []
+    for one in (whole, split):
+        one.run(runner="serial")
+        frames.append(one.frame)
+    place = "discretizers.0.tolerance"
+    assert frames[0][place].tolist() == frames[1][place].tolist()
+    assert frames[0][place].nunique() == 8
+    assert frames[0]["edges"].nunique() > 1
+    for name in ("edges", "neurons", "valid_loss", "cut_valid_loss", "test_loss"):
+        assert frames[0][name].tolist() == pytest.approx(frames[1][name].tolist(), rel=1e-9), name
+    (nets,) = [whole.networks(pack.id) for pack in whole.plan()]
+    for at, pack in enumerate(split.plan()):
+        own = split.networks(pack.id)
+        mine = take(nets, torch.tensor([2 * at, 2 * at + 1]))
+        for edge, w in own.blocks.items():
+            assert torch.allclose(mine.block(edge), own.block(edge), rtol=0, atol=1e-12), edge
+            assert w.shape == mine.blocks[edge].shape
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"use": "threshold", "tolerance": {"choice": [0.1, 0.2, -1.0]}}, "tolerance=-1.0"),
+        ({"use": "threshold", "tolerance": {"choice": [0.1, float("inf")]}}, "tolerance"),
+        ({"use": "obs", "refit": {"choice": [0, 2.5]}}, "discretizers.0.refit"),
+    ],
+)
+def test_a_number_that_a_later_row_may_not_have_is_refused_when_planned(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        numbers_study(tmp_path, discretizers=[options]).plan()
+
+
+def test_a_number_deep_in_an_option_is_a_row_too(tmp_path: Path) -> None:
+    costs = {"relu": {"choice": [1.0, 3.0]}, "tanh": 2.0}
+    study = numbers_study(
+        tmp_path,
+        method={"use": "mixture", "hidden": [3], "candidates": ["relu", "tanh"], "per": "layer"},
+        penalties=[],
+        discretizers=[{"use": "ranked", "costs": costs, "limit": 7.0}],
+    )
+    (pack,) = study.plan()
+    assert pack.columns == {"discretizers.0.costs.relu": [1.0, 1.0, 3.0, 3.0]}
+    study.run(runner="serial")
+    frame = study.frame
+    dear = frame[frame["discretizers.0.costs.relu"] == 3.0]
+    assert len(dear) == 2
+    nets = study.networks(pack.id)
+    assert nets.choices[1][2:, 0].argmax(-1).tolist() == [1, 1]  # three neurons of relu would cost 9
 
 
 def test_from_scratch_means_from_weights_that_know_nothing() -> None:

@@ -23,7 +23,7 @@ import yaml
 from nasplug.study import Study
 
 ROOT = Path(__file__).parents[1]
-TINY = "train.steps=30 train.finetune=0 train.compile=false penalties.0.level.points=2 seeds=2"
+TINY = "train.steps=30 train.finetune=0 train.compile=false penalties.0.level.points=2 seeds=2 linear=false reach=null"
 
 
 @pytest.fixture(scope="module")

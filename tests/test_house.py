@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -19,46 +20,34 @@ MODULES |= {f"{path.parent.name}/": sorted(path.parent.rglob("*.py")) for path i
 DOORS = {"ray": "runner.py", "mlflow": "tracking/", "pytest": "testing/"}
 """Heavy packages, and the one module that may import each."""
 
-PUBLIC = {
-    "checking",
-    "compact",
-    "config",
-    "contracts",
-    "discretize",
-    "errors",
-    "hookspecs",
-    "networks",
-    "replicas",
-    "stems",
-    "tasks",
-    "testing",
-    "tracking",
-}
-"""What a plugin may import of nasplug, besides the names of the package itself."""
-
-LINE = re.compile(r"^\s*(\d+)\s+(\w+(?:\.py|/))\s+(\S.*)$")
+LINE = re.compile(r"^\s*(\d+)\s+(\w+(?:\.py|/))\s+(\* )?\s*(\S.*)$")
 
 
-def house_map(text: str) -> dict[str, int]:
-    """Module -> floor, from the first fenced block after the words "house map"."""
+@dataclass(frozen=True)
+class Place:
+    """A module's floor, and whether a plugin may import it (a star on the map)."""
+
+    floor: int
+    public: bool
+
+
+def house_map(text: str) -> dict[str, Place]:
+    """Module -> its place, from the first fenced block after the words "house map"."""
     block = re.search(r"house map.*?^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert block is not None, "the README has no fenced block after the words 'house map'"
-    floors: dict[str, int] = {}
+    floors: dict[str, Place] = {}
     for line in block[1].splitlines():
         found = LINE.match(line)
-        assert found is not None, f"not '<floor> <module>.py  words' or '<floor> <package>/  words': {line!r}"
+        assert found is not None, f"not '<floor> <module>.py [*] words' or '<floor> <package>/ [*] words': {line!r}"
         assert found[2] not in floors, f"{found[2]} is on the map twice"
-        floors[found[2]] = int(found[1])
+        floors[found[2]] = Place(int(found[1]), found[3] is not None)
     return floors
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of everything imported anywhere but under ``if TYPE_CHECKING``; ``from a import b`` gives ``a.b``."""
+    """Dotted names of everything imported anywhere, also for type checkers only; ``from a import b`` gives ``a.b``."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield from imported(ast.Module([other], []))
-        elif isinstance(node, ast.Import):
+        if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where things live"
@@ -79,8 +68,12 @@ def ours(name: str) -> str | None:
     return next((f"{parts[1]}{end}" for end in (".py", "/") if f"{parts[1]}{end}" in MODULES), None)
 
 
-FLOORS = house_map((ROOT / "README.md").read_text(encoding="utf-8"))
+PLACES = house_map((ROOT / "README.md").read_text(encoding="utf-8"))
+FLOORS = {name: place.floor for name, place in PLACES.items()}
+PUBLIC = {re.sub(r"(\.py|/)$", "", name) for name, place in PLACES.items() if place.public}
 PLUGINS = sorted((ROOT / "plugins").glob("*/nasplug_*/**/*.py"))
+ROOMS = sorted({path.parent.parent for path in (ROOT / "plugins").glob("*/nasplug_*/*/__init__.py")})
+"""Packages of plugins that have rooms."""
 
 
 def test_the_map_names_every_module_and_no_other() -> None:
@@ -134,17 +127,39 @@ def test_a_plugin_has_no_more_rights_than_a_strangers(path: Path) -> None:
         assert parts[0] not in others, f"{full} belongs to another plugin"
 
 
+@pytest.mark.parametrize("package", ROOMS, ids=lambda package: package.name)
+def test_the_rooms_of_a_plugin_are_on_a_map_and_import_only_from_below(package: Path) -> None:
+    """A plugin with rooms has a house map in its README; within a room imports go in one direction, too."""
+    floors = {
+        name: place.floor for name, place in house_map((package.parent / "README.md").read_text(encoding="utf-8")).items()
+    }
+    modules = {path.name: [path] for path in package.glob("*.py") if path.name != "__init__.py"}
+    modules |= {f"{path.parent.name}/": sorted(path.parent.rglob("*.py")) for path in package.glob("*/__init__.py")}
+    assert set(floors) == set(modules)
+    for module, paths in modules.items():
+        within: dict[str, set[str]] = {}
+        for path in paths:
+            mine = [full.split(".")[1:] for full in imports(path) if full.startswith(f"{package.name}.")]
+            within[path.stem] = {parts[1] for parts in mine if f"{parts[0]}/" == module}
+            others = {f"{parts[0]}{'.py' if f'{parts[0]}.py' in floors else '/'}" for parts in mine} - {module}
+            wrong = {name for name in others if floors[name] >= floors[module]}
+            assert not wrong, f"{path.relative_to(package)} is on floor {floors[module]} and imports from {wrong}"
+        assert set().union(*within.values()) <= set(within), f"a room of {module} imports from the package's own file"
+        assert set(TopologicalSorter(within).static_order()) == set(within)  # CycleError where there is none
+
+
 def test_there_are_plugins_to_look_at() -> None:
+    assert "nasplug_swat" in {package.name for package in ROOMS}
     assert {path.parent.name for path in PLUGINS} >= {"nasplug_discretizers", "nasplug_regularizers"}
 
 
 # the reader itself
 
-BLOCK = "# x\nThe house map\n\n```text\n 0 errors.py    words\n12 plan.py      words\n13 testing/     words\n```\n"
+BLOCK = "# x\nThe house map\n\n```text\n 0 errors.py  * words\n12 plan.py      words * words\n13 testing/   * words\n```\n"
 
 
 def test_the_reader_of_maps() -> None:
-    assert house_map(BLOCK) == {"errors.py": 0, "plan.py": 12, "testing/": 13}
+    assert house_map(BLOCK) == {"errors.py": Place(0, True), "plan.py": Place(12, False), "testing/": Place(13, True)}
     for broken, told in (
         (BLOCK.replace("house map", "plan"), "no fenced block"),
         (BLOCK.replace("12 plan", "plan"), "not '<floor>"),
@@ -173,6 +188,7 @@ def inside():
         "os.path",
         "nasplug.errors.ConfigError",
         "nasplug.errors.NasplugError",
+        "ray",
         "json",
         "nasplug.hookspecs",
     }

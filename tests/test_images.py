@@ -1,4 +1,4 @@
-"""Images: whole, on one scale a channel, from files of the published format; and what is refused."""
+"""Images: whole, on one scale per channel, from files of the published format; and what is refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 
 from nasplug import ConfigError
 from nasplug.compact import compact
-from nasplug.datasets import digits
-from nasplug.images import CIFAR10_CLASSES, cifar10, cifar100, digits_images, from_images, mnist1d
+from nasplug.data.datasets import digits
+from nasplug.data.images import CIFAR10_CLASSES, cifar10, cifar100, digits_images, from_images, mnist1d
 from nasplug.networks import Networks
 from nasplug.stems import Convolution, Stem, drawn, parts
 from nasplug.testing import TaskLaws
@@ -56,7 +56,7 @@ def test_pixels_keep_their_places_and_channels_their_scale() -> None:
 
 
 def test_digits_as_images_are_the_digits() -> None:
-    whole, table = digits_images(seed=3), digits(seed=3)
+    whole, table = digits_images(seed=3), digits(validation="holdout", seed=3)
     assert torch.equal(whole.test.y, table.test.y)
     raw = whole.test.x * whole.input_scale.unsqueeze(1) + whole.input_shift.unsqueeze(1)
     assert whole.inputs == 64
@@ -201,5 +201,5 @@ def test_images_that_cannot_be_learned_from_are_refused() -> None:
     broken[0, 0, 0, 0] = np.nan
     with pytest.raises(ConfigError, match="not finite"):
         from_images(broken, y)
-    with pytest.raises(ConfigError, match="samples=10; needed: at least 100"):
+    with pytest.raises(ConfigError, match="samples=10; needed: a whole number >= 100"):
         mnist1d(samples=10)

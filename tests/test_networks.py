@@ -13,8 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nasplug.activations import FUNCTIONS, function_of
 from nasplug.errors import ConfigError, ContractError
-from nasplug.networks import ACTIVATIONS, PARTS, Networks, activation, alive, forward, harden, mixed, product, sizes, take
+from nasplug.networks import (
+    PARTS,
+    Networks,
+    alive,
+    forward,
+    harden,
+    join,
+    mixed,
+    product,
+    sizes,
+    sums,
+    take,
+    values,
+    where,
+)
 from nasplug.replicas import normal, uniform
 from nasplug.testing import example_networks
 
@@ -119,16 +134,21 @@ def on_paths(nets: Networks, k: int) -> Left:
 
 
 def test_every_activation_has_a_formula() -> None:
-    assert set(FORMULAS) == set(ACTIVATIONS)
+    assert set(FORMULAS) == set(FUNCTIONS)
     z = torch.linspace(-4, 4, 33, dtype=torch.float64)
     for name, formula in FORMULAS.items():
         wanted = torch.tensor([formula(v) for v in z.tolist()], dtype=torch.float64)
-        assert torch.allclose(activation(name)(z), wanted, rtol=0, atol=1e-14), name
+        assert torch.allclose(function_of(name)(z), wanted, rtol=0, atol=1e-14), name
 
 
 def test_unknown_activation_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"activation 'rleu' is not known; known: .*relu.*Did you mean 'relu'\?"):
-        activation("rleu")
+        function_of("rleu")
+
+
+def mixing(candidates: tuple[str, ...], choice: Tensor | None) -> Networks:
+    """Networks of which only the hidden layer's activation counts."""
+    return Networks((1, 1, 1), {}, choices={} if choice is None else {1: choice}, candidates=candidates)
 
 
 @pytest.mark.parametrize("per_neuron", [True, False])
@@ -142,7 +162,7 @@ def test_the_fast_mixture_is_the_general_one(per_neuron: bool) -> None:
     for order in ((0, 1), (1, 0)):  # only the first order has the fast form
         leaves = [z.clone().requires_grad_(), logits.clone().requires_grad_()]
         choice = leaves[1].softmax(-1)[..., list(order)]
-        value = mixed(leaves[0], tuple(("relu", "identity")[i] for i in order), choice)
+        value = mixed(mixing(tuple(("relu", "identity")[i] for i in order), choice), 1, leaves[0])
         found.append([value, *torch.autograd.grad((value * probe).sum(), leaves)])
     for fast, general in zip(*found, strict=True):
         assert torch.allclose(fast, general, rtol=0, atol=LEAST)
@@ -152,15 +172,16 @@ def test_the_fast_mixture_is_the_general_one(per_neuron: bool) -> None:
 def test_a_one_hot_choice_is_that_function(share: float, name: str) -> None:
     z = normal(torch.arange(3), "z", (4, 5))
     choice = torch.tensor([1.0 - share, share], dtype=torch.float64).expand(3, 1, 2)
-    assert torch.equal(mixed(z, ("relu", "identity"), choice), activation(name)(z))
+    nets = mixing(("relu", "identity"), choice)
+    assert torch.equal(mixed(nets, 1, z), function_of(name)(z))
     leaf = z.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(mixed(leaf, ("relu", "identity"), choice).sum(), leaf)
+    (slope,) = torch.autograd.grad(mixed(nets, 1, leaf).sum(), leaf)
     assert torch.equal(slope, torch.ones_like(z) if share else (z > 0).double())
 
 
 def test_mixed_without_a_choice_is_the_first_candidate() -> None:
     z = normal(torch.arange(2), "z", (3, 4))
-    assert torch.equal(mixed(z, ("tanh", "relu"), None), z.tanh())
+    assert torch.equal(mixed(mixing(("tanh", "relu"), None), 1, z), z.tanh())
 
 
 @pytest.mark.parametrize("to", [1, 3])
@@ -187,6 +208,32 @@ def test_forward_is_the_formula(nets: Networks, own: bool) -> None:
         columns = (x[k] if own else x).T.tolist()
         wanted = torch.tensor([naive(nets, k, column) for column in columns], dtype=torch.float64).T
         assert torch.allclose(out[k], wanted, rtol=1e-10, atol=1e-10)
+
+
+@few
+@given(nets=records(), own=st.booleans())
+def test_values_and_sums_of_a_layer_are_those_of_the_network_cut_off_there(nets: Networks, own: bool) -> None:
+    x = inputs(nets, own=own)
+    found = values(nets, x)
+    assert [v.shape[-2] for v in found] == list(nets.widths)
+    assert torch.equal(found[-1], forward(nets, x))
+    assert found[0] is x
+    for layer in range(1, nets.depth + 1):
+        some = values(nets, x, layer)
+        assert all(torch.equal(one, other) for one, other in zip(some, found[: layer + 1], strict=True))
+        z = sums(nets, x, layer)
+        for k in range(nets.replicas):
+            for column in range(x.shape[-1]):
+                wanted = [
+                    value if layer == nets.depth else activated(nets, k, layer, unit, value) * gate
+                    for unit, (value, gate) in enumerate(zip(z[k, :, column].tolist(), gates_of(nets, k, layer), strict=True))
+                ]
+                assert found[layer][k, :, column].tolist() == pytest.approx(wanted, rel=1e-10, abs=1e-10)
+
+
+def gates_of(nets: Networks, k: int, layer: int) -> list[float]:
+    gates: list[float] = nets.gates[layer][k].tolist() if layer in nets.gates else [1.0] * nets.widths[layer]
+    return gates
 
 
 @few
@@ -402,6 +449,50 @@ def test_take_is_rows_in_that_order() -> None:
             assert torch.equal(getattr(some, part)[key], tensor[[2, 0, 2]])
 
 
+@few
+@given(nets=records(), data=st.data())
+def test_join_gives_the_rows_that_take_took(nets: Networks, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, nets.replicas))
+    parts = [take(nets, torch.arange(0, cut)), take(nets, torch.arange(cut, nets.replicas))]
+    for joined in (join(parts), join([nets])):
+        assert (joined.widths, joined.candidates, joined.parts) == (nets.widths, nets.candidates, nets.parts)
+        for part in PARTS:
+            for key, tensor in getattr(nets, part).items():
+                assert torch.equal(getattr(joined, part)[key], tensor)
+
+
+@few
+@given(nets=records(), data=st.data())
+def test_where_takes_each_row_whole(nets: Networks, data: st.DataObject) -> None:
+    rows = torch.tensor(data.draw(st.lists(st.booleans(), min_size=nets.replicas, max_size=nets.replicas)))
+    other = nets.map(lambda t: t + 1.0)
+    found = where(rows, other, nets)
+    for part in PARTS:
+        for key, tensor in getattr(found, part).items():
+            for k, new in enumerate(rows.tolist()):
+                assert torch.equal(tensor[k], getattr(other if new else nets, part)[key][k])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gates": {}}, r"gates \[1\] and \[\]"),
+        ({"candidates": ("sin", "gelu", "elu")}, "candidates"),
+        ({"biases": {1: torch.zeros(2, 3)}}, r"biases \[1, 2\] and \[1\]"),
+        ({"widths": (2, 3, 2)}, "widths"),
+    ],
+)
+def test_rows_of_records_that_differ_do_not_mix(change: dict[str, Any], told: str) -> None:
+    """A row with another record's gates, or without its own, would be another function."""
+    nets = example_networks(k=2, widths=(2, 3, 1), parts=("biases", "gates", "choices"))
+    other = replace(nets, **change)
+    for mix in (lambda: where(torch.tensor([True, False]), nets, other), lambda: join([nets, other])):
+        with pytest.raises(ContractError, match=told):
+            mix()
+    with pytest.raises(ContractError, match="no record"):
+        join([])
+
+
 def test_a_record_knows_itself() -> None:
     nets = example_networks(k=2, widths=(2, 3, 4, 2), parts=("gates", "edge_gates"))
     assert nets.depth == 3
@@ -479,3 +570,45 @@ def test_both_forms_of_a_choice_fit() -> None:
             candidates=MIXTURES[2],
         )
         nets.check()
+
+
+# inputs of one column
+
+
+def test_what_was_made_of_one_column_counts_once() -> None:
+    """Columns a (inputs 0, 1, 2) and b (3), two neurons, one output with a skip edge."""
+    nets = Networks(
+        widths=(4, 2, 1),
+        blocks={
+            (1, 0): torch.tensor([[[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 1.0]]]),
+            (2, 1): torch.tensor([[[1.0, 1.0]]]),
+            (2, 0): torch.tensor([[[0.0, 5.0, 0.0, 0.0]]]),
+        },
+        biases={1: torch.tensor([[0.5, 0.0]])},
+        groups=(0, 0, 0, 1),
+    )
+    nets.check()
+    one_by_one = {name: int(value) for name, value in sizes(replace(nets, groups=())).items()}
+    assert one_by_one == {"edges": 7, "neurons": 2, "layers": 1, "inputs": 4, "parameters": 8}
+    assert {name: int(value) for name, value in sizes(nets).items()} == one_by_one | {"edges": 6, "inputs": 2}
+    assert alive(nets).groups == harden(take(nets, torch.tensor([0, 0]))).groups == nets.groups
+    with pytest.raises(ContractError, match="with groups"):
+        join([nets, replace(nets, groups=())])
+    for groups in ((0, 0, 0), (0, -1, 0, 0)):
+        with pytest.raises(ContractError, match="groups of"):
+            replace(nets, groups=groups).check()
+
+
+@given(st.integers(0, 1000), st.permutations([0, 0, 1, 2, 2, 2]))
+@settings(max_examples=30, deadline=None)
+def test_law_of_groups(seed: int, groups: list[int]) -> None:
+    """Never more edges and inputs than one by one, as many parameters; a column of one number counts as without groups."""
+    nets = example_networks(seed, 4, (6, 3, 2), {"blocks", "biases", "edge_gates"})
+    nets = replace(nets, edge_gates={edge: (gate > 0.7).to(gate.dtype) for edge, gate in nets.edge_gates.items()})
+    alone, together = sizes(nets), sizes(replace(nets, groups=tuple(groups)))
+    for name in ("edges", "inputs"):
+        assert bool((together[name] <= alone[name]).all())
+    for name in ("neurons", "layers", "parameters"):
+        assert torch.equal(together[name], alone[name])
+    same = sizes(replace(nets, groups=(5, 4, 3, 2, 1, 0)))
+    assert all(torch.equal(same[name], alone[name]) for name in alone)

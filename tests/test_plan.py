@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nasplug import plan, schedules
+from nasplug import machine, plan, schedules
 from nasplug.config import Sweep, parse
-from nasplug.contracts import Params, Schedule
+from nasplug.contracts import Discretizer, Params, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
-from nasplug.networks import ACTIVATIONS, Networks, forward
+from nasplug.networks import Networks, forward
 from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
@@ -75,7 +75,7 @@ PLACES: list[tuple[dict[str, Any], str, bool]] = [
     ({"task": {"use": "xor", "samples": {"choice": [8, 12]}}}, "task.samples", False),
     ({"task": {"use": "xor", "loss": {"choice": ["mse", "logistic"]}}}, "task.loss", False),
     ({"task": {"use": "cornn", "train": 20, "test": 9, "function": {"choice": ["Booth", "Sphere"]}}}, "task.function", True),
-    ({"discretizers": [{"use": "threshold", "eps": {"choice": [0.1, 0.2]}}]}, "discretizers.0.eps", False),
+    ({"discretizers": [{"use": "threshold", "eps": {"choice": [0.1, 0.2]}}]}, "discretizers.0.eps", True),
 ]
 
 
@@ -236,11 +236,11 @@ def test_a_gpu_takes_as_many_rows_as_are_allowed() -> None:
     ("text", "cpus"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", None)]
 )
 def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cpus: int | None) -> None:
-    monkeypatch.setattr(packing, "QUOTA", tmp_path / "none")
-    allowed = packing.cpus_here()
+    monkeypatch.setattr(machine, "QUOTA", tmp_path / "none")
+    allowed = machine.cpus_here()
     (tmp_path / "cpu.max").write_text(text + "\n")
-    monkeypatch.setattr(packing, "QUOTA", tmp_path / "cpu.max")
-    assert packing.cpus_here() == (allowed if cpus is None else cpus)
+    monkeypatch.setattr(machine, "QUOTA", tmp_path / "cpu.max")
+    assert machine.cpus_here() == (allowed if cpus is None else cpus)
 
 
 def test_places_are_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +324,9 @@ def test_tasks_are_shared_while_planning_and_read_anew_for_the_next_plan(tmp_pat
         (tmp_path / "t.csv").write_text("x,y\n" + rows)
 
     write(0.0)
-    study = Study.from_dict(SMALL | {"task": {"use": "table", "path": str(tmp_path / "t.csv"), "target": "y"}})
+    study = Study.from_dict(
+        SMALL | {"task": {"use": "table", "validation": "holdout", "path": str(tmp_path / "t.csv"), "target": "y"}}
+    )
     study.plan()
     before = study.task
     assert study.task is before
@@ -337,10 +339,8 @@ def test_tasks_are_shared_while_planning_and_read_anew_for_the_next_plan(tmp_pat
 # needs, and plugins that break their contracts
 
 
-class Stand:
+class Stand(SearchMethod):
     """A search method of one linear layer, whose parts a test breaks one at a time."""
-
-    architecture: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         return {"w": torch.ones(len(seeds), task.outputs, task.inputs)}
@@ -349,15 +349,11 @@ class Stand:
         w = params["w"]
         return Networks((w.shape[2], w.shape[1]), {(1, 0): w})
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        return forward(nets, x)
 
-    def direct(self, nets: Networks) -> Networks:
-        return nets
-
-
-class Fine:
+class Fine(Regularizer):
     """A penalty that needs what it is told to."""
+
+    needs = frozenset({"blocks"})
 
     def __init__(self, needs: Sequence[str] = ("blocks",), value: Callable[[Networks], Tensor] | None = None) -> None:
         self.needs = frozenset(needs)
@@ -367,8 +363,10 @@ class Fine:
         return self.value(nets)
 
 
-class Cut:
+class Cut(Discretizer):
     """A discretizer that needs what it is told to."""
+
+    needs: frozenset[str] = frozenset()
 
     def __init__(self, needs: Sequence[str]) -> None:
         self.needs = frozenset(needs)
@@ -404,7 +402,7 @@ def strangers(
             register("odd", lambda: task)
 
     plugins = Plugins()
-    for module in ("networks", "schedules", "datasets"):
+    for module in ("activations", "schedules", "data.datasets"):
         plugins.add(__import__(f"nasplug.{module}", fromlist=["x"]), module, "nasplug", "0")
     plugins.add(Stranger(), "stranger", "nasplug-stranger", "1.2")
     return plugins
@@ -442,14 +440,14 @@ def raising(*_: object, **__: object) -> Any:
 def test_a_method_that_breaks_is_named(part: str) -> None:
     method = Stand()
     setattr(method, part, raising)
-    with pytest.raises(ContractError, match="method 'stand' broke on one network with ZeroDivisionError: by zero"):
+    with pytest.raises(ContractError, match=r"method 'stand' of plugin .* broke on .* with ZeroDivisionError: by zero"):
         planned(strangers(method))
 
 
 def test_a_penalty_that_breaks_is_named() -> None:
-    with pytest.raises(ContractError, match=r"penalties\.0: regularizer 'fine' broke on one network with ZeroDivisionError"):
+    with pytest.raises(ContractError, match=r"penalties\.0: regularizer 'fine' of plugin .* broke on one network with ZeroDiv"):
         planned(strangers(penalty=Fine(value=raising)), **PENALTY)
-    with pytest.raises(ContractError, match=r"penalties\.0: 'fine' returned shape \(\) for one network; it must return one"):
+    with pytest.raises(ContractError, match=r"penalties\.0: .*'fine' of .* returned shape \(\); needed: shape \(1,\), one"):
         planned(strangers(penalty=Fine(value=lambda nets: nets.blocks[1, 0].sum())), **PENALTY)
 
 
@@ -467,7 +465,7 @@ def test_outputs_of_another_shape_are_refused() -> None:
         def forward(self, nets: Networks, x: Tensor) -> Tensor:
             return forward(nets, x).mean(2)
 
-    with pytest.raises(ContractError, match=r"gave outputs of shape \(1, 1\) for one network and 2 samples; .* \(1, 1, 2\)"):
+    with pytest.raises(ContractError, match=r"forward returned shape \(1, 1\); needed: shape \(1, 1, 2\), \(K, O, B\)"):
         planned(strangers(Flat()))
 
 
@@ -501,7 +499,7 @@ def test_a_factory_that_breaks_is_named() -> None:
 
 
 def test_a_task_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"task: the plugin returned str; a nasplug\.Task is needed"):
+    with pytest.raises(ContractError, match=r"^task 'odd' of plugin .*: the plugin returned str; a nasplug\.Task is needed"):
         planned(strangers(task="words"), task={"use": "odd"})
 
 
@@ -537,17 +535,14 @@ def test_schedules_of_rows_are_built_once_a_distinct_row(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "function", "reason"),
     [
-        ("logarithm", torch.log, "value or slope that is not finite at -100; needed: finite ones between -100 and 100"),
+        ("logarithm", torch.log, "its value or slope is not finite at -100; needed: finite ones between -100 and 100"),
         ("root", lambda z: z.abs().sqrt(), "not finite at 0;"),
-        ("sum", lambda z: z.sum(), "it must be elementwise"),
+        ("sum", lambda z: z.sum(), "an activation is elementwise"),
+        ("share", lambda z: z - z.mean(), "its value at a number changes with the numbers beside it"),
         ("broken", raising, "broke on one network with ZeroDivisionError"),
     ],
 )
-def test_an_activation_that_would_break_every_network_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, function: Any, reason: str
-) -> None:
-    monkeypatch.setitem(ACTIVATIONS, name, function)  # so that it is gone again afterwards
-
+def test_an_activation_that_would_break_every_network_is_refused(name: str, function: Any, reason: str) -> None:
     class Offering:
         @hookimpl
         def register_activations(self, register: Register) -> None:
@@ -559,10 +554,28 @@ def test_an_activation_that_would_break_every_network_is_refused(
 
     plugins = strangers(Bent())
     with pytest.raises(ConfigError, match=f"method 'stand': activation '{name}' is not installed"):
-        planned(plugins)  # known to the process, and offered by no plugin
+        planned(plugins)
     plugins.add(Offering(), "offering", "nasplug-offering", "1")
     with pytest.raises((ConfigError, ContractError), match=f"activation '{name}'.*{reason}"):
         planned(plugins)
+
+
+RGB = {"image": [1, 1, 2], "layers": [{"channels": 1, "kernel": 1, "activation": "rleu"}]}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"use": "edges", "activation": "rleu"},
+        {"use": "edges", "stem": RGB},
+        {"use": "sparcs", "activation": "rleu"},
+        {"use": "mixture", "candidates": ["relu", "rleu"]},
+    ],
+)
+def test_an_activation_that_nobody_offers_is_refused(method: dict[str, Any]) -> None:
+    told = rf"^method '{method['use']}': activation 'rleu' is not installed; installed: elu, .*\. Did you mean 'relu'\?"
+    with pytest.raises(ConfigError, match=told):
+        planned(load_plugins(), method=method)
 
 
 def moved(message: str, architecture: Any, **changes: Any) -> None:
@@ -583,7 +596,7 @@ def test_an_architect_that_cannot_work_is_refused() -> None:
     moved(r"train\.architecture\.lr: is missing", {"share": 0.5})
     moved(r"train\.architecture\.optimizer: 'exponential' is not known; .*mean 'exponentiated'",
           good | {"optimizer": {"use": "exponential"}})  # fmt: skip
-    told = r"train\.architecture\.optimizer: exponentiated moves points of the simplex, and logits .* are none; take adam"
+    told = r"train\.architecture\.optimizer: exponentiated moves points of the simplex, and logits .* are not on it; take adam"
     moved(told, good | {"optimizer": {"use": "exponentiated"}})
     moved(r"train\.optimizer: exponentiated moves points", None, train={"steps": 2, "optimizer": {"use": "exponentiated"}})
     eigen = {"penalties": [{"use": "eigenvalue", "proximal": True, "level": 1.0}], "method": {"use": "sparcs", "hidden": [3]}}
@@ -612,7 +625,7 @@ def test_data_sets_of_one_shape_share_packs_and_others_do_not(monkeypatch: pytes
 
 def test_copies_of_the_data_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "places", lambda study: 2)
-    monkeypatch.setattr(packing, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets a place
+    monkeypatch.setattr(packing, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets per place
     task = {"use": "xor", "samples": 8, "noise": {"uniform": [0, 0.5], "points": 12}}
     changes = {"task": task | {"samples_valid": 400, "samples_test": 2000}, "method": GATED}
     packs = planned(load_plugins(), **changes)

@@ -1,4 +1,4 @@
-"""What the README shows works as it is printed."""
+"""What the README and its pages show works as it is printed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,37 @@ import re
 import types
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
 from nasplug.config import parse
+from nasplug.data.recipe import TableFacts, recipe
 from nasplug.plugins import Plugins
 from nasplug.testing import RegularizerLaws, example_networks
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+MOST_LINES = 180  # of a front door
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return [block for text in PAGES.values() for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)]
+
+
+def test_the_front_door_is_short() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
+
+
+def test_links_lead_somewhere() -> None:
+    for path, text in PAGES.items():
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert "://" in link or (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_every_page_can_be_reached_from_the_front_door() -> None:
+    assert {f"docs/{path.name}" for path in PAGES if path.parent.name == "docs"} <= set(re.findall(r"\]\(([^)#]+)", README))
 
 
 def test_nothing_is_left_to_fill_in() -> None:
@@ -27,18 +46,37 @@ def test_nothing_is_left_to_fill_in() -> None:
 def test_the_plugin_card_is_a_plugin() -> None:
     card = next(block for block in blocks("python") if "register_regularizers" in block)
     module = types.ModuleType("nasplug_balance")
-    exec(compile(card, "README.md", "exec"), module.__dict__)  # noqa: S102 - our own README
+    exec(compile(card, "page", "exec"), module.__dict__)  # noqa: S102 - our own pages
     plugins = Plugins()
     plugins.add(module, "balance", "nasplug-balance", "1.0")
-    value = plugins.build("regularizer", "balance", {"share": 0.5})(example_networks(0, 3, (4, 3, 2)))
-    assert value.shape == (3,)
-    assert bool((value >= 0).all() & torch.isfinite(value).all())
+    for widths in ((4, 3, 2), (4, 1, 1), (1, 1)):
+        value = plugins.build("regularizer", "balance", {"share": 0.5})(example_networks(0, 3, widths))
+        assert value.shape == (3,)
+        assert bool((value >= 0).all() & torch.isfinite(value).all())
+
+
+def test_the_card_of_a_loss_and_a_metric_is_a_plugin() -> None:
+    card = next(block for block in blocks("python") if "register_metrics" in block)
+    module = types.ModuleType("nasplug_own")
+    exec(compile(card, "page", "exec"), module.__dict__)  # noqa: S102 - our own pages
+    plugins = Plugins()
+    plugins.add(module, "own", "nasplug-own", "1.0")
+    outputs, y = torch.tensor([[[0.0, 3.0, 40.0]], [[1.0, 2.0, 30.0]]]), torch.tensor([[0.0, 2.5, 30.0]])
+    found = plugins.build("loss", "log_cosh", {})(outputs, y)
+    torch.testing.assert_close(found, torch.log(torch.cosh((outputs - y)[:, 0].double())).float())
+    assert plugins.build("metric", "within", {})(outputs, y).tolist() == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_the_study_of_a_table_is_the_one_that_look_writes() -> None:
+    card = next(block for block in blocks("yaml") if "my.yaml" in block)
+    facts = TableFacts(path="houses.csv", target="price", kind="regression", rows=1000, numbers=5, categories=0)
+    assert parse(yaml.safe_load(card)) == parse(recipe(facts))
 
 
 def test_the_kit_card_is_a_kit() -> None:
     card = next(block for block in blocks("python") if "RegularizerLaws" in block)
     found: dict[str, type] = {}
-    exec(compile(card, "README.md", "exec"), found)  # noqa: S102 - our own README
+    exec(compile(card, "page", "exec"), found)  # noqa: S102 - our own pages
     kit = found["TestBalance"]
     assert issubclass(kit, RegularizerLaws)
     assert kit.name == "balance"  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import subprocess
 import sys
 import zlib
@@ -188,6 +189,23 @@ def test_orthogonal_rows(rows: int, columns: int, seed: int) -> None:
         assert torch.allclose(group @ group.transpose(1, 2), eye, rtol=0, atol=1e-12)
     if rows > columns:
         assert not torch.allclose(found[:, 0], found[:, columns].abs())
+
+
+def test_a_few_wide_orthogonal_rows_cost_no_square() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seeds = torch.tensor([3, 5])
+    found = orthogonal(seeds, "w", 4, 20_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; a square one has 3.2 million
+    assert torch.allclose(found @ found.transpose(1, 2), torch.eye(4, dtype=torch.float64).expand(2, -1, -1), atol=1e-12)
+    assert torch.equal(orthogonal(seeds[1:], "w", 4, 20_000)[0], found[1])
+
+
+def test_no_seeds_have_shapes() -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    assert uniform(none, "w", (10**9, 10**9)).shape == (0, 10**9, 10**9)
+    assert normal(none, "w", (3,)).shape == (0, 3)
+    assert orthogonal(none, "w", 6, 4).shape == (0, 6, 4)
+    assert orthogonal(none, "w", 3, 10**6).shape == (0, 3, 10**6)
 
 
 def test_orthogonal_matrices_have_no_favourite_direction() -> None:

@@ -1,4 +1,4 @@
-"""The report of a small real study: its files, its numbers, its pictures, its baseline."""
+"""The report of a small real study: its files, its numbers, its pictures, its verdict."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 import re
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,19 +19,21 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from nasplug import datasets, drawing, networks, report, results, schedules
+from nasplug import activations, drawing, report, results, schedules
 from nasplug.compact import CompactNetwork, compact
 from nasplug.config import parse
-from nasplug.contracts import Params
+from nasplug.contracts import Certifying, Discretizer, Params, Regularizer, Score, SearchMethod
+from nasplug.data import datasets
+from nasplug.files import read_json
 from nasplug.hookspecs import hookimpl
-from nasplug.networks import Edge, Networks, forward
+from nasplug.networks import Edge, Networks
 from nasplug.plugins import Plugins
 from nasplug.replicas import uniform
-from nasplug.report import linear as linear_room
 from nasplug.report import page as page_room
 from nasplug.report.tables import thinned
 from nasplug.study import Study
-from nasplug.tasks import Kind, Split, Task, unscaled
+from nasplug.summary import print_summary
+from nasplug.tasks import Task
 
 NASTY = "<script>alert(1)</script>"
 FEATURES = [NASTY, "price ($)", "useless & long " + "x" * 40]
@@ -43,11 +44,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(SearchMethod):
     """Dense layers and one skip block, nothing to relax."""
 
     hidden: int
-    architecture: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         shapes = {"1_0": (self.hidden, task.inputs), "2_1": (task.outputs, self.hidden), "2_0": (task.outputs, task.inputs)}
@@ -60,31 +60,25 @@ class Plain:
         widths = (params["1_0"].shape[2], params["1_0"].shape[1], params["2_0"].shape[1])
         return Networks(widths=widths, blocks=blocks, biases={2: params["bias"]})
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        return forward(nets, x)
 
-    def direct(self, nets: Networks) -> Networks:
-        return nets
-
-
-class Size:
+class Size(Regularizer):
     needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
     def __call__(self, nets: Networks) -> Tensor:
         return torch.stack([w.abs().sum((1, 2)) for w in nets.blocks.values()]).sum(0)
 
 
-class Cut:
+class Cut(Discretizer):
     needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
-    def __call__(self, nets: Networks, score: Callable[[Networks], Tensor]) -> Networks:
+    def __call__(self, nets: Networks, score: Score) -> Networks:
         return replace(nets, edge_gates={edge: (w.abs() > 0.1).to(w.dtype) for edge, w in nets.blocks.items()})
 
 
-class Sure(Cut):
+class Sure(Cut, Certifying):
     """Cuts, and is certain."""
 
-    def certified(self, nets: Networks, score: Callable[[Networks], Tensor]) -> tuple[Networks, list[dict[str, Any]]]:
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, list[dict[str, Any]]]:
         sites = [{"layer": 1, "margins": [0.25, -1.0], "passes": True, "by": {"relu": 0.5}}]
         return self(nets, score), [{"verdict": f"certain <{k}>", "gap": k / 8, "sites": sites} for k in range(nets.replicas)]
 
@@ -109,7 +103,7 @@ class Offers:
 
 def plugins() -> Plugins:
     found = Plugins()
-    for module in (networks, datasets, schedules):
+    for module in (activations, datasets, schedules):
         found.add(module, module.__name__, "nasplug", "0.1.0")
     found.add(Offers(), "offers", "report-tests", "9.8.7")
     return found
@@ -132,12 +126,14 @@ def study(folder: Path, target: str = "label", discretizer: str = "cut", retrain
     raw = {
         "study": f"small-{target}",
         "store": str(folder),
-        "task": {"use": "table", "path": where, "target": target, "features": FEATURES},
+        "task": {"use": "table", "validation": "holdout", "path": where, "target": target, "features": FEATURES},
         "method": {"use": "plain", "hidden": {"choice": [2, 4]}},
         "penalties": [{"use": "size", "level": {"log": [1e-4, 1.0], "points": 8}}],
         "discretizers": [{"use": discretizer}],
         "train": {"steps": 40, "lr": 0.05, "finetune": 5, "retrain": retrain, "reports": 4},
         "seeds": 2,
+        "linear": False,
+        "reach": None,
         "mlflow": None,
     }
     return Study(parse(raw), plugins()).run("serial")
@@ -188,7 +184,7 @@ def test_the_page_escapes_names(labels: Study) -> None:
 
 def test_pictures_in_the_page_are_well_formed_and_have_their_own_ids(labels: Study) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page(labels), flags=re.DOTALL)
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     ids: list[str] = []
     for picture in pictures:
         root = ElementTree.fromstring(picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
@@ -267,7 +263,8 @@ def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
 def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
     class Ill:
         config, folder, axes, task = labels.config, labels.folder, labels.axes, labels.task
-        task_of, choices = labels.task_of, labels.choices
+        task_of, facts_of, choices = labels.task_of, labels.facts_of, labels.choices
+        network = labels.network
 
         @property
         def frame(self) -> pd.DataFrame:
@@ -305,7 +302,7 @@ def test_regression(amounts: Study) -> None:
     text = page(amounts)
     best = amounts.best()
     assert f"R² is {best['test_r2']:.4f}" in text
-    assert "Lasso" in text
+    assert "no linear networks" in text
     assert "% wrong" not in text
     assert f"<td>{best['test_error']:.4g}</td>" in text
 
@@ -463,85 +460,70 @@ def test_many_dots_are_pixels() -> None:
     assert "<image" in text
 
 
-# -- the baseline ------------------------------------------------------------------------------------------------------
+# -- linear networks ---------------------------------------------------------------------------------------------------
 
 
-def synthetic(kind: Kind, samples: int = 300, outputs: int = 3) -> Task:
-    """10 inputs of which 2 count."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(10, samples, generator=generator)
-    score = torch.stack([x[0] - x[1], x[1] - 0.5 * x[0], -x[0]]) + 0.3 * torch.randn(3, samples, generator=generator)
-    y = {"classes": score.argmax(0), "binary": (score[:1] > 0).float(), "regression": score[:outputs]}[kind]
-    train, valid, test = (Split(x[:, i::3], y[..., i::3]) for i in range(3))
-    names = {"binary": ("no", "yes"), "classes": ("a", "b", "c"), "regression": tuple("abc"[:outputs])}[kind]
-    return unscaled("made", (train, valid, test), kind=kind, features=[f"f{i}" for i in range(10)], targets=names)
+def rows(*found: tuple[str, str, int, float]) -> pd.DataFrame:
+    """Networks: replica, method, edges and validation error."""
+    frame = pd.DataFrame(found, columns=["replica", "method.use", "edges", "valid_error"])
+    same = {"status": "finished", "valid_loss": 0.1, "test_error": 0.25}
+    return frame.assign(parameters=frame["edges"] + 1, inputs=frame["edges"], **same)
 
 
-@pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
-def test_the_baseline_finds_the_sparse_model(kind: Kind) -> None:
-    task = synthetic(kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        linear = report.baseline(task)
-    assert linear is not None
-    assert len(linear.path) == 20
-    assert linear.best.valid_error == min(fit.valid_error for fit in linear.path)
-    assert linear.simplest.edges <= linear.best.edges
-    assert linear.path[0].edges <= 3 < linear.path[-1].edges
-    assert linear.path[-1].inputs <= 10
-    assert all(fit.edges <= fit.parameters <= fit.edges + 3 for fit in linear.path)
-    assert linear.best.test_error < (0.2 if kind != "regression" else 0.3)
+@pytest.mark.parametrize(
+    ("found", "as_good", "line", "said"),
+    [
+        ([("l0000/0000", "linear", 3, 0.1), ("p0000/0000", "plain", 9, 0.09)], True, "l0000/0000", "the chosen network is one"),
+        ([("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.09)], True, "l0000/0000", "but larger: l0000/0000"),
+        (
+            [("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.4)],
+            False,
+            "l0000/0000",
+            "No linear model is as good",
+        ),
+        ([("p0000/0000", "plain", 3, 0.1)], None, None, "no linear networks"),
+    ],
+)
+def test_the_verdict_on_linear_networks(
+    labels: Study, found: list[tuple[str, str, int, float]], as_good: bool | None, line: str | None, said: str
+) -> None:
+    frame, facts = rows(*found), labels.task.facts
+    verdict = report.against_lines(frame, results.choose(frame, lambda name: facts), lambda name: facts)
+    assert verdict.as_good == as_good
+    assert (None if verdict.line is None else verdict.line["replica"]) == line
+    assert said in verdict.sentence
 
 
-def test_the_baseline_counts_what_scikit_learn_says() -> None:
-    from sklearn.linear_model import Lasso
-
-    task = synthetic("regression", outputs=1)
-    linear = report.baseline(task)
-    assert linear is not None
-    fit = linear.path[8]
-    model = Lasso(alpha=fit.strength).fit(task.train.x.T.numpy(), task.train.y.T.numpy())
-    assert fit.edges == int((model.coef_ != 0).sum())
-    square = (model.predict(task.test.x.T.numpy()) - task.test.y[0].numpy()) ** 2
-    assert fit.test_error == pytest.approx(square.mean(), rel=1e-3)
+def test_a_linear_model_with_fewer_parameters_is_not_called_larger(labels: Study) -> None:
+    frame, facts = rows(("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.09)), labels.task.facts
+    frame["parameters"] = [12, 10]  # edges that leave an image's convolutions have weights of their own
+    verdict = report.against_lines(frame, results.choose(frame, lambda name: facts), lambda name: facts)
+    assert verdict.sentence.startswith("A linear model is as good: l0000/0000 has 10 parameters")
 
 
-def test_test_scores_do_not_choose_the_baseline() -> None:
-    task = synthetic("binary")
-    wrong = replace(task, test=Split(task.test.x, 1 - task.test.y))
-    one, other = report.baseline(task), report.baseline(wrong)
-    assert one is not None
-    assert other is not None
-    assert one.best.strength == other.best.strength
-    assert one.best.test_error == pytest.approx(1 - other.best.test_error)
-
-
-def test_a_standard_error_decides_within(labels: Study) -> None:
-    fit = report.Fit(1.0, 4, 3, 5, 0.1, 0.2, True)
-    linear = report.Baseline("L1 logistic regression", fit, fit, 0.04, 100, (fit,))
-    task = labels.task
-    row = pd.Series({"test_error": 0.239, "parameters": 7})
-    said = report.compare(task, row, linear)
-    assert said.startswith("chosen network: test error 23.90 % (7 parameters); L1 logistic regression: 20.00 % (5 parameters)")
-    assert said.endswith("(4.00 %, N = 100): yes")
-    assert report.compare(task, pd.Series({"test_error": 0.241, "parameters": 7}), linear).endswith("no")
-
-
-def test_baseline_json(labels: Study) -> None:
-    written = json.loads((labels.folder / "baseline.json").read_text())
+def test_linear_json_and_the_page_say_the_same(labels: Study) -> None:
+    written = json.loads((labels.folder / "linear.json").read_text())
     assert written["sentence"] in page(labels)
-    assert written["digest"] == labels.task.digest
+    assert written["as_good"] is None  # this study has none
     assert written["chosen"]["edges"] == labels.best()["edges"]
-    error, n = written["best"]["test_error"], labels.task.test.samples
-    assert written["standard_error"] == pytest.approx((error * (1 - error) / n) ** 0.5)
-    within = labels.best()["test_error"] - error <= written["standard_error"]
-    assert written["within_one_standard_error"] == within
 
 
-def test_a_large_task_gets_no_baseline_and_the_page_says_why() -> None:
-    task = synthetic("binary", samples=3 * 20_001)
-    assert report.baseline(task) is None
-    assert "20,001 training samples" in linear_room._refusal(task)
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_read_once_at_the_end_and_once_to_show_it(labels: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    times, read = [], results.read
+
+    def counted(folder: Path, **options: bool) -> pd.DataFrame:
+        times.append(folder)
+        return read(folder, **options)
+
+    monkeypatch.setattr(results, "read", counted)
+    labels.snapshot()._conclude({}, 1.0, report=True)
+    assert len(times) == 1
+    print_summary(labels)
+    assert len(times) == 2
+    assert labels.snapshot().frame.equals(labels.frame)
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------
@@ -565,12 +547,15 @@ def test_a_certificate_is_columns_a_file_and_a_part_of_the_report(tmp_path: Path
     found = results.certificate(done.folder, name)
     assert found is not None
     assert (found["verdict"], found["gap"]) == (f"certain <{row}>", row / 8)
-    assert json.loads((done.folder / "best" / "certificate.json").read_text()) == found
+    assert read_json(done.folder / "best" / "certificate.json") == found
     page = (done.folder / "report.html").read_text()
     assert f"certain &lt;{row}&gt;" in page
     for text in ("What is certain about its choices", "0.25, -1", "<td>yes</td>", "relu 0.5", "<td>gap</td>"):
         assert text in page
-    assert results.certificate(study(tmp_path, "amount").folder, name) is None
+    other = study(tmp_path, "amount").folder
+    assert results.certificate(other, name) is None
+    results.write_certificate(other, name, done.folder / "best")
+    assert not (done.folder / "best" / "certificate.json").exists()  # it was another network's
 
 
 def test_both_scores_of_an_architecture_that_was_trained_from_scratch_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import pytest
 import torch
 import yaml
 
-from nasplug.hookspecs import hookimpl
+from nasplug.folder import claim, held
+from nasplug.hookspecs import Progress, hookimpl
 from nasplug.packs import TABLE
 from nasplug.study import Study
 
@@ -120,7 +120,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         """Kills the pack's worker once, when a checkpoint is there."""
 
         @hookimpl
-        def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
+        def pack_reported(self, pack: str, progress: Progress) -> None:
             if killed or not (tmp_path / "small/packs" / pack / "checkpoint.safetensors").exists():
                 return
             for process in psutil.Process().children(recursive=True):
@@ -184,7 +184,8 @@ def test_swept_tasks_keep_their_own_scales_and_passwords_stay_out_of_files(tmp_p
         mlflow={"uri": f"sqlite:///{tmp_path}/m.db?password=hush"},
     )
     both.check()
-    both._claim()
+    with held(both.config):
+        claim(both.config, both.plan(), both.plugins)
     assert "hush" not in (both.folder / "study.yaml").read_text()
     quiet = study(tmp_path / "q", task=both.config.task.model_dump(), resources={"pack": 64}).run("serial")
     names = {str(quiet.task_of(replica).name) for replica in quiet.frame["replica"]}

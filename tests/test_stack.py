@@ -17,6 +17,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.study import Study
 from nasplug.tasks import Kind, stack
+from nasplug.tasks.metrics import Mae
 from nasplug.testing import example_task
 from nasplug.train import evaluate, train
 
@@ -46,11 +47,16 @@ def test_a_pack_over_data_sets_is_its_rows(kind: Kind, batch: int | None) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_each_networks_own(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [example_task(kind, seed=seed) for seed in range(3)]
+    if kind == "regression":  # in units of the target, which each data set has its own of
+        scored = [replace(task, scores={"mae": Mae()}) for task in tasks]
+        tasks = [replace(task, output_scale=(1.0 + at) * task.output_scale) for at, task in enumerate(scored)]
     task = stack(tasks, [0, 1, 2, 1, 0])
     method = Dense(hidden=(4,))
     nets = method.relax(method.init(task, torch.arange(5)), torch.ones(5))
     whole = evaluate(task, task.valid, nets, forward)
-    monkeypatch.setattr("nasplug.train.CHUNK_FLOATS", 2 * task.valid.samples * sum(nets.widths[1:]))  # two rows at a time
+    monkeypatch.setattr(
+        "nasplug.train.scoring.CHUNK_FLOATS", 2 * task.valid.samples * sum(nets.widths[1:])
+    )  # two rows at a time
     pieces = evaluate(task, task.valid, nets, forward)
     for name, values in whole.items():
         assert torch.allclose(values, pieces[name], rtol=0, atol=1e-12), name
@@ -86,6 +92,7 @@ def plain(store: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+@pytest.mark.reports
 def test_a_study_over_data_sets_is_one_pack_and_equals_a_study_a_data_set(tmp_path: Path) -> None:
     done = Study.from_dict(plain(tmp_path)).run("serial")
     frame = done.frame
@@ -107,15 +114,15 @@ def test_a_study_over_data_sets_is_one_pack_and_equals_a_study_a_data_set(tmp_pa
     mine = frame[(frame["task.function"] == "Ackley") & (frame["task.seed"] == 0)]
     assert each.loc[("Ackley", 0), "replica"] in set(mine["replica"])
     assert each.loc[("Ackley", 0), "valid_error"] <= mine["valid_error"].min() + results.slack(
-        done.task_of(str(mine["replica"].iloc[0])), float(mine["valid_error"].min())
+        done.facts_of(str(mine["replica"].iloc[0])), float(mine["valid_error"].min())
     )
     page = (done.folder / "report.html").read_text()
     assert "<h2>Each data set</h2>" in page
     assert len((done.folder / "choices.csv").read_text().splitlines()) == 7
     shown = CliRunner().invoke(main, ["front", str(done.folder)]).output
-    assert "errors of different data sets do not compare" in shown
+    assert "errors of different data sets cannot be compared" in shown
     assert len(json.loads(CliRunner().invoke(main, ["front", str(done.folder), "--json"]).output)["choices"]) == 6
-    plan = results.plan_of(done.folder, "p0000/0000")
+    plan = results.pack_record(done.folder, "p0000")["pack"]
     assert set(plan["columns"]) == {"task.function", "task.seed", "penalties.0.level"}
 
 

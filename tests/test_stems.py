@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from nasplug.compact import compact, export, load, save
 from nasplug.config import parse
-from nasplug.discretize import Fresh, Frozen, discretize, finetune
+from nasplug.discretize import discretize
 from nasplug.drawing import draw_network, network_picture, strengths
 from nasplug.errors import ConfigError, ContractError
+from nasplug.finetune import Fresh, Frozen, finetune
 from nasplug.networks import Networks, alive, features, forward, harden, sizes, take
 from nasplug.packs import _save_networks, load_networks
 from nasplug.plan import assemble, chunk, components
@@ -171,7 +172,7 @@ def test_a_network_that_reads_nothing_has_no_stem() -> None:
     assert sizes(silent)["inputs"].tolist() == [0] * 3
     small = compact(silent, 0)
     assert "stem" not in small.record
-    torch.testing.assert_close(small(torch.ones(2, 60)), silent.biases[2][0].float().expand(2, 2))
+    torch.testing.assert_close(small(torch.ones(2, 60)), silent.biases[2][0].double().expand(2, 2))
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -215,7 +216,7 @@ def test_a_broken_stem_in_a_saved_network_is_refused(tmp_path: Path) -> None:
 
 def test_packs_keep_their_stems(tmp_path: Path) -> None:
     nets = alive(harden(networks(PLAIN)))
-    _save_networks(tmp_path, nets)
+    _save_networks(tmp_path, nets, "mine")
     again = load_networks(tmp_path)
     again.check()
     assert again.stem == PLAIN
@@ -227,7 +228,7 @@ def study(**changes: Any) -> dict[str, Any]:
     """A small study of images of 1 x 3 pixels."""
     return {
         "study": "stems",
-        "task": {"use": "iris"},
+        "task": {"use": "iris", "validation": "holdout"},
         "method": {
             "use": "edges",
             "mode": "l1",
@@ -288,9 +289,17 @@ def test_a_step_with_a_stem_compiles_whole() -> None:
 def test_scores_do_not_depend_on_how_many_samples_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     task = example_task("classes", inputs=60, samples=23)
     nets = networks(PLAIN, outputs=3)
-    wanted = evaluate(task, task.valid, nets, forward)
-    monkeypatch.setattr("nasplug.train.MOST_FLOATS", 5 * nets.activations)
-    found = evaluate(task, task.valid, nets, forward)
+    wanted = evaluate(task, task.valid, nets, forward, constant=True)
+    monkeypatch.setattr("nasplug.train.scoring.MOST_FLOATS", 5 * nets.activations)
+    held: list[int] = []
+
+    def seen(part: Networks, x: torch.Tensor) -> torch.Tensor:
+        held.append(x.shape[-1])
+        return forward(part, x)
+
+    found = evaluate(task, task.valid, nets, seen, constant=True)
+    assert max(held) == 5
+    assert found.pop("constant").equal(wanted.pop("constant"))
     for name, values in wanted.items():
         torch.testing.assert_close(found[name], values, rtol=1e-10, atol=1e-12)
 
@@ -304,7 +313,6 @@ REFUSED = [
     ({"image": [1, 2, 2], "layers": [{"channel": 2}]}, r"stem.layers.0.channel: unknown key.*Did you mean 'channels'"),
     ({"image": [1, 2, 2], "layers": [{"channels": "two"}]}, "stem.layers.0.channels: 'two'"),
     ({"image": [1, 2, 2], "layers": [{"channels": 2, "kernel": [3]}]}, "stem.layers.0.kernel"),
-    ({"image": [1, 2, 2], "layers": [{"channels": 2, "activation": "rleu"}]}, "activation 'rleu' is not known.*'relu'"),
     ({"image": [1, 2, 2], "layers": [{"channels": 2, "kernel": 5, "padding": 0}]}, "layer 1 with kernel 5.*not fit on 2 x 2"),
     ({"image": [1, 2, 2], "layers": [{"channels": 2, "pool": 2}, {"channels": 2, "pool": 2}]}, "layer 2.*pool 2.*on 1 x 1 pix"),
     ({"image": [1, 3, 3], "layers": [{"channels": 2}]}, r"image \[1, 3, 3\].*9 numbers; task 'iris' has 4 inputs"),
@@ -380,7 +388,7 @@ def test_a_study_of_images_registers_a_network_that_takes_raw_pixels(tmp_path: P
     done = Study(parse(raw | {"store": str(tmp_path), "discretizers": [{"use": "threshold", "tolerance": 0.05}]})).run("serial")
     assert (done.frame["status"] == "finished").all()
     assert (done.frame["inputs"] == 64).all()
-    pixels = torch.from_numpy(load_digits().data).float()
+    pixels = torch.from_numpy(load_digits().data)
     right = torch.from_numpy(load_digits().target)
     best = load(done.folder / "best")
     assert best.stem is not None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nasplug import ConfigError
-from nasplug.tasks import Kind, Split, unscaled
+from nasplug.tasks import Kind, Split, SquaredError, unscaled
 
 
 def numbered(samples: int, inputs: int = 2, outputs: int = 1) -> Split:
@@ -39,7 +39,7 @@ def test_no_part_of_a_cut_is_empty(samples: int, held: int) -> None:
 def test_a_regression_as_it_is() -> None:
     task = unscaled("plain", numbered(10, 3, 2).cut(1), source="by hand")
     task.check()
-    assert (task.name, task.kind, task.loss, task.source) == ("plain", "regression", "mse", "by hand")
+    assert (task.name, task.kind, str(task.loss), task.source) == ("plain", "regression", "mse", "by hand")
     assert (task.inputs, task.outputs) == (3, 2)
     assert (task.features, task.targets) == (("x0", "x1", "x2"), ("y0", "y1"))
     for shift, scale, size in ((task.input_shift, task.input_scale, 3), (task.output_shift, task.output_scale, 2)):
@@ -64,9 +64,9 @@ def test_labels_have_names_and_a_loss(kind: Kind, labels: tuple[str, ...], loss:
     x = torch.rand(2, 10)
     y = torch.arange(10) % 3 if kind == "classes" else (x[:1] > 0.5).float()
     task = unscaled("labels", Split(x, y).cut(2), kind=kind, targets=labels)
-    assert (task.loss, task.outputs, task.targets, len(task.output_shift)) == (loss, outputs, labels, outputs)
+    assert (str(task.loss), task.outputs, task.targets, len(task.output_shift)) == (loss, outputs, labels, outputs)
     if kind == "binary":
-        assert unscaled("labels", Split(x, y).cut(2), kind=kind, loss="mse", targets=labels).loss == "mse"
+        assert unscaled("labels", Split(x, y).cut(2), kind=kind, loss=SquaredError(), targets=labels).loss == SquaredError()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
+import re
 import shutil
 import socket
 import sqlite3
@@ -12,27 +14,31 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from nasplug import NasplugError, Networks, hookimpl
-from nasplug.config import parse, scrub
-from nasplug.errors import ConfigError
+from nasplug import NasplugError, Networks, files, hookimpl
+from nasplug.config import parse
+from nasplug.contracts import Regularizer
+from nasplug.errors import scrub
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tracking import Registered, Tracker, default_uri, flatten, spread
+from nasplug.tracking import Registered, Tracker, default_uri, end_killed, flatten, spread
+from nasplug.tracking.places import SAFE
 
 PASSWORD = "hunter2"
 
 
-class Moody:
-    """A penalty that fails where it is told to, but only in a pack: planning, which tries one network, cannot see it."""
+class Moody(Regularizer):
+    """A penalty that fails where it is told to, but only in a large pack: planning, which tries two networks, cannot see it."""
 
     needs = frozenset({"blocks"})
 
@@ -40,7 +46,7 @@ class Moody:
         self.fails = fails
 
     def __call__(self, nets: Networks) -> Tensor:
-        if self.fails and nets.replicas > 1:
+        if self.fails and nets.replicas > 2:
             raise RuntimeError(f"out of luck at http://me:{PASSWORD}@example.org")
         return sum((w.square().sum((1, 2)) for w in nets.blocks.values()), torch.zeros(nets.replicas))
 
@@ -66,7 +72,7 @@ def study(store: Path, *, fails: bool = False, **changes: Any) -> Study:
     raw: dict[str, Any] = {
         "study": "tiny",
         "store": str(store),
-        "task": {"use": "breast_cancer"},
+        "task": {"use": "breast_cancer", "validation": "holdout"},
         "method": {"use": "edges", "hidden": [4]},
         "penalties": [
             {"use": "l1", "level": {"log": [1e-4, 1e-1], "points": 5}},
@@ -75,10 +81,22 @@ def study(store: Path, *, fails: bool = False, **changes: Any) -> Study:
         "discretizers": [{"use": "threshold", "tolerance": 0.05}],
         "train": {"steps": 60, "batch": "full", "lr": 0.05, "reports": 6, "compile": False},
         "seeds": 4,
+        "linear": False,
+        "reach": None,
         "resources": {"pack": 64},
         "mlflow": {"register": "served"},
     }
     return Study(parse(raw | changes), plugins())
+
+
+class Evil:
+    """What a tampered model may hold: code that runs when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
 
 
 def client_of(store: Path) -> Any:
@@ -168,7 +186,7 @@ def test_data_is_an_input_with_its_digest(tracked: Tracked) -> None:
 
 def test_each_network_of_the_front_is_a_child_run(tracked: Tracked) -> None:
     done, client, parent, children = tracked
-    front = done.front()
+    front = done.front("all")
     assert {name for name in children if "/" in name} == set(front["replica"])
     for row in front.to_dict("records"):
         run = children[row["replica"]]
@@ -269,7 +287,7 @@ def test_the_registered_model_loads_without_nasplug(tracked: Tracked, tmp_path: 
     network = tracked.study.network()
     generator = np.random.default_rng(0)
     task = tracked.study.task
-    x = (generator.normal(size=(7, task.inputs)) * task.input_scale.numpy() + task.input_shift.numpy()).astype(np.float32)
+    x = (generator.normal(size=(7, task.inputs)) * task.input_scale.numpy() + task.input_shift.numpy()).astype(np.float64)
     with torch.no_grad():
         np.savez(tmp_path / "given.npz", x=x, y=network(torch.from_numpy(x)).numpy())
     uri = default_uri(Path(tracked.study.config.store))
@@ -311,6 +329,90 @@ def test_a_half_written_child_is_made_anew_and_the_alias_completed(tracked: Trac
     assert len(models) == len([name for name in now.children if "/" in name])
 
 
+def test_a_killed_run_is_said_to_be_killed_by_the_next_one(store: Path) -> None:
+    """Killed before it was written down: the next run of the study cannot go on with it, but nothing stays RUNNING."""
+    first = study(store, mlflow={"children": 1})
+    tracker = Tracker(first.config, first.plugins)
+    tracker.study_started(first.config.plain(), first.folder)
+    (first.folder / "mlflow.json").unlink()
+    shutil.rmtree(first.folder)
+    second = look(study(store, mlflow={"children": 1}).run("serial"))
+    assert second.parent.info.run_id != tracker.run
+    assert second.client.get_run(tracker.run).info.status == "KILLED"
+    assert second.parent.info.status == "FINISHED"
+
+
+def test_a_run_that_was_killed_is_said_to_be_killed_by_a_look_at_its_study(store: Path) -> None:
+    killed = study(store, mlflow={"children": 1}).run("serial")
+    tracker = Tracker(killed.config, killed.plugins)
+    tracker.study_started(killed.config.plain(), killed.folder)
+    with files.locked(killed.folder, "the study"):
+        assert not end_killed(killed.folder)  # it runs
+    assert tracker._client.get_run(tracker.run).info.status == "RUNNING"
+    assert end_killed(killed.folder)
+    assert tracker._client.get_run(tracker.run).info.status == "KILLED"
+    assert not end_killed(killed.folder)
+    done = look(study(store, mlflow={"children": 1}).run("serial"))
+    assert (done.parent.info.run_id, done.parent.info.status) == (tracker.run, "FINISHED")
+    assert not end_killed(done.study.folder)
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_look_at_a_study_asks_no_server(tmp_path: Path, scheme: str) -> None:
+    """Its folder may be anybody's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        state = {"uri": f"{scheme}://127.0.0.1:{server.getsockname()[1]}/x", "run_id": "r", "running": True}
+        files.write_json(tmp_path / "mlflow.json", state)
+        assert not end_killed(tmp_path)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_look_at_a_study_makes_and_migrates_no_database(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    for database in (tmp_path / "missing.db", empty):
+        files.write_json(tmp_path / "mlflow.json", {"uri": f"sqlite:///{database}", "run_id": "r", "running": True})
+        assert not end_killed(tmp_path)
+    assert not (tmp_path / "missing.db").exists()
+    assert empty.stat().st_size == 0
+
+
+def test_the_same_network_is_not_registered_twice_and_takes_no_alias_back(store: Path) -> None:
+    first = study(store).run("serial")
+    client = client_of(store)
+    study(store, study="second", seeds=[5, 6]).run("serial")
+    client.delete_run(look(first).parent.info.run_id)
+    again = study(store).run("serial")  # another parent run, the same content
+    assert len(client.search_model_versions("name = 'served'")) == 2
+    assert str(client.get_model_version_by_alias("served", "champion").version) == "2"
+    assert json.loads((again.folder / "mlflow.json").read_text())["version"] == "1"
+
+
+@pytest.mark.slow
+def test_a_model_with_a_pickle_in_it_is_refused_where_none_is_allowed(
+    tracked: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    for name, value in SAFE.items():
+        monkeypatch.setenv(name, value)
+    now = look(tracked.study)
+    model = next(iter(now.children[str(tracked.study.best()["replica"])].outputs.model_outputs)).model_id
+    root = Path(unquote(urlsplit(now.client.get_logged_model(model).artifact_location).path))
+    assert mlflow.pyfunc.load_model(str(root)).predict(np.zeros((2, tracked.study.task.inputs))).shape == (2, 1)
+    tampered = tmp_path / "tampered"
+    shutil.copytree(root, tampered)
+    (archive,) = tampered.rglob("*.pt2")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(f"{file.namelist()[0].split('/')[0]}/extra.pkl", pickle.dumps(Evil(str(tmp_path / "ran"))))
+    with pytest.raises(MlflowException, match="pickle is disallowed"):
+        mlflow.pyfunc.load_model(str(tampered))
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.slow
 def test_a_deleted_run_or_a_new_uri_begins_a_new_run_and_says_so(store: Path, schema: Path) -> None:
     first = study(store).run("serial")
@@ -339,7 +441,7 @@ def test_a_deleted_run_or_a_new_uri_begins_a_new_run_and_says_so(store: Path, sc
 def test_a_second_study_takes_the_alias_and_the_first_does_not_take_it_back(store: Path) -> None:
     first = study(store).run("serial")
     client = client_of(store)
-    study(store, study="second", seeds=2).run("serial")
+    study(store, study="second", seeds=[5, 6]).run("serial")
     now = client.get_model_version_by_alias("served", "champion")
     assert (str(now.version), now.tags["nasplug.study"], now.tags["nasplug.previous_champion"]) == ("2", "second", "1")
     assert str(client.get_model_version_by_alias("served", "challenger").version) == "1"
@@ -382,38 +484,42 @@ def free_port() -> int:
         return port
 
 
-def test_an_unreachable_server_stops_the_study_before_any_work(tmp_path: Path) -> None:
+def unreachable(done: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    """The study ran to its end, and what MLflow was not told is said, without a password."""
+    assert set(done.frame["status"]) == {"finished"}
+    assert (done.folder / "best" / "network.json").exists()
+    told = capfd.readouterr().err
+    assert "Tracker (nasplug " in done.untracked
+    assert "MLflow at" in done.untracked
+    assert done.untracked in told
+    assert PASSWORD not in told
+
+
+def test_an_unreachable_server_does_not_stop_a_study(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     uri = f"http://me:{PASSWORD}@127.0.0.1:{free_port()}"
-    began = time.monotonic()
-    with pytest.raises(NasplugError, match=r"(?s)MLflow at http://127.*mlflow\.uri=null") as caught:
-        study(tmp_path, mlflow={"uri": uri}).run("serial")
-    assert time.monotonic() - began < 12
-    assert PASSWORD not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert list(tmp_path.glob("tiny/packs/*")) == []
+    unreachable(study(tmp_path, mlflow={"uri": uri}).run("serial"), capfd)
+    again = study(tmp_path).run("serial")  # the server is there now, so to speak
+    assert again.untracked == ""
+    assert look(again).parent.info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("what", ["folder", "text", "port"])
-def test_a_database_that_is_none_stops_the_study_at_once(tmp_path: Path, what: str) -> None:
+def test_a_database_that_is_none_does_not_stop_a_study(tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mlflow.db"
     if what == "folder":
         path.mkdir()
     else:
         path.write_text("not a database, though long enough to have a header of a hundred bytes " * 3)
     uri = f"sqlite:///{path}" if what != "port" else f"postgresql://me:{PASSWORD}@127.0.0.1:{free_port()}/mlflow"
-    began = time.monotonic()
-    with pytest.raises(NasplugError, match="MLflow at") as caught:
-        study(tmp_path, mlflow={"uri": uri}).run("serial")
-    assert time.monotonic() - began < 10
-    assert PASSWORD not in str(caught.value)
+    unreachable(study(tmp_path, mlflow={"uri": uri}).run("serial"), capfd)
 
 
 def test_a_deleted_experiment_is_named(store: Path) -> None:
     done = study(store).run("serial")
     where = look(done)
     where.client.delete_experiment(where.parent.info.experiment_id)
-    with pytest.raises(ConfigError, match=r"was deleted .* restore"):
-        study(store).run("serial")
+    again = study(store).run("serial")
+    assert re.search(r"was deleted .* restore", again.untracked)
 
 
 def test_results_survive_a_store_that_fails_at_the_end(store: Path) -> None:
@@ -446,14 +552,16 @@ def test_a_stopped_study_is_said_to_have_failed(store: Path) -> None:
     done = study(store)
     tracker = Tracker(done.config, done.plugins)
     tracker.study_started(done.config.plain(), done.folder)
-    tracker.stopped(f"no network finished, see http://me:{PASSWORD}@x")
+    tracker.study_stopped(f"no network finished, see http://me:{PASSWORD}@x")
     parent = client_of(store).get_run(tracker.run)
     assert parent.info.status == "FAILED"
     assert parent.data.tags["nasplug.stopped"] == "no network finished, see http://x"
 
 
 def test_every_task_of_a_swept_one_is_an_input(store: Path) -> None:
-    done = study(store, task={"use": "breast_cancer", "seed": {"choice": [0, 1]}}, seeds=2).run("serial")
+    done = study(store, task={"use": "breast_cancer", "validation": "holdout", "seed": {"choice": [0, 1]}}, seeds=2).run(
+        "serial"
+    )
     where = look(done)
     assert len({i.dataset.digest for i in where.parent.inputs.dataset_inputs}) == 2
     for name, run in where.children.items():

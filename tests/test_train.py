@@ -22,10 +22,10 @@ from nasplug.schedules import Track, linear, track
 from nasplug.tasks import Kind, Split
 from nasplug.testing import example_task
 from nasplug.train import (
-    CHUNK_FLOATS,
     OBJECTIVE,
     Architect,
     Batches,
+    Keep,
     Report,
     Search,
     State,
@@ -36,8 +36,9 @@ from nasplug.train import (
     step,
     train,
 )
+from nasplug.train.scoring import CHUNK_FLOATS
 
-from .stand_ins import Dense, Openness, Squares, copied, search
+from .stand_ins import Dense, Openness, Squares, search
 
 few = settings(max_examples=25, deadline=None)
 METRICS = {"train_loss", "penalty", "valid_loss", "valid_error"}
@@ -65,7 +66,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gates": {"method": Dense(gated=True), "penalties": (Openness(),)},
     "everything": {
         "kind": "binary",
-        "method": Dense(hidden=(4, 3), skips=True, gated=True, stochastic=True, act="gelu"),
+        "method": Dense(hidden=(4, 3), skips=True, gated=True, noisy=True, act="gelu"),
         "penalties": (Squares(), Openness()),
         "batch": 7,
         "clip": 0.05,
@@ -76,7 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
         "architect": architect(Adam(beta1=0.5, weight_decay=1e-3)),
         "clip": 0.5,
     },
-    "first order": {"method": Dense(gated=True, stochastic=True), "architect": architect(share=0.5), "batch": 5},
+    "first order": {"method": Dense(gated=True, noisy=True), "architect": architect(share=0.5), "batch": 5},
     "second order": {
         "method": Dense(gated=True, skips=True),
         "architect": architect(share=0.4, order=2),
@@ -133,14 +134,38 @@ def test_a_broken_row_is_alone(case: str, poison: float) -> None:
         assert reports[1].healthy.tolist() == [True, False, True, True]
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_report_that_is_kept_stays_as_it_is(case: str, keep: Keep) -> None:
+    """Nothing that follows changes it, neither the steps nor a second training from it; nor does it change the training."""
+    found = replace(search(**CASES[case]), keep=keep)
+
+    def tensors(report: Report) -> dict[str, Tensor]:
+        state = report.state
+        parts = {"params": state.params, "moments": state.moments, "best": state.best, "metrics": report.metrics}
+        return {f"{part}/{name}": t for part, of in parts.items() for name, t in of.items()} | {"healthy": report.healthy}
+
+    kept, seen = [], []
+    for report in train(found, every=10):
+        kept.append(report)
+        seen.append({name: t.clone() for name, t in tensors(report).items()})
+    list(train(found, kept[0].state, every=10))
+    for report, before in zip(kept, seen, strict=True):
+        equal(tensors(report), before)
+    assert not torch.equal(kept[0].state.params["weight 1 0"], kept[1].state.params["weight 1 0"])
+    for report, before in zip(train(found, every=10), seen, strict=True):
+        equal(tensors(report), before)
+        for t in tensors(report).values():
+            t.zero_()
+
+
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_training_goes_on_where_it_stopped(case: str) -> None:
     found = search(**CASES[case])
     whole = last(found)
     first = next(iter(train(found, every=10)))
     assert first.step == first.state.step == 10
-    saved = copied(first.state)
-    rest = list(train(found, saved, every=10))
+    rest = list(train(found, first.state, every=10))
     assert [report.step for report in rest] == [20, 25]
     equal(rest[-1].state.params, whole.state.params)
     equal(rest[-1].state.moments, whole.state.moments)
@@ -161,7 +186,7 @@ def test_removing_rows_on_the_way(case: str) -> None:
 
 def test_a_row_is_its_seed_and_its_numbers() -> None:
     """Two rows with one seed and one set of numbers end equal, bit by bit, wherever they stand."""
-    found = search(method=Dense(gated=True, stochastic=True), penalties=(Openness(),), batch=6)
+    found = search(method=Dense(gated=True, noisy=True), penalties=(Openness(),), batch=6)
     twins = last(found.take(torch.tensor([0, 2, 0, 1, 0]))).state.params
     for name, leaf in twins.items():
         assert torch.allclose(leaf[0], leaf[2], rtol=0, atol=1e-13), name
@@ -175,7 +200,7 @@ def test_one_step_is_torchs(kind: Kind) -> None:
     state = start(found)
     batch = found.task.train
     level = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
-    before = copied(state)
+    before = state.copy()
     loss, penalty = step(
         found, state.params, {}, (batch.x, batch.y), torch.ones(3).double(), torch.ones(3).double(), (level,), None
     )
@@ -225,7 +250,7 @@ def test_reports() -> None:
     scores = task.metrics(forward(nets, task.valid.x), task.valid.y)
     assert torch.equal(reports[-1].metrics["valid_loss"], scores["loss"])
     assert torch.equal(reports[-1].metrics["valid_error"], scores["error"])
-    assert list(train(found, copied(reports[-1].state))) == []
+    assert list(train(found, reports[-1].state)) == []
     assert [report.step for report in train(found, every=100)] == [7]
 
 
@@ -363,9 +388,7 @@ def test_a_broken_network_has_no_score(kind: Kind) -> None:
 @pytest.mark.slow
 def test_a_compiled_step_is_the_same_step(recwarn: pytest.WarningsRecorder) -> None:
     """With everything in it that a step may have, and one row broken from the start."""
-    found = search(
-        Dense(hidden=(3,), gated=True, stochastic=True), penalties=(Openness(),), batch=8, clip=0.5, dtype=torch.float32
-    )
+    found = search(Dense(hidden=(3,), gated=True, noisy=True), penalties=(Openness(),), batch=8, clip=0.5, dtype=torch.float32)
     broken = start(found)
     for leaf in broken.params.values():
         leaf[1] = torch.nan
@@ -388,7 +411,7 @@ def test_the_second_order_is_the_derivative_through_one_step() -> None:
     assert {tuple(c) for c in inner.x.T.tolist()} | {tuple(c) for c in held.x.T.tolist()} == columns
     assert inner.samples == held.samples == 12
     state = start(found)
-    before = copied(state).params
+    before = state.copy().params
     lr, tau = found.lr.at(3), found.tau.at(3)
     alternate(found, state.params, state.moments, (inner.pair, held.pair), lr, tau, (), None)
 
@@ -451,7 +474,7 @@ def test_the_best_iterate_is_kept_row_by_row_and_through_a_stop() -> None:
     value = evaluate(settled.task, settled.task.valid, nets, forward)["loss"] + settled.levels[0].at(39) * Squares()(nets)
     assert torch.allclose(value, wanted)
     assert not torch.equal(kept.kept["weight 1 0"], kept.params["weight 1 0"])
-    stopped = copied(next(report for report in train(settled, every=4) if report.step == 32).state)
+    stopped = next(report for report in train(settled, every=4) if report.step == 32).state
     assert torch.equal(last(settled, stopped, every=4).state.best[OBJECTIVE], kept.best[OBJECTIVE])
     row = torch.tensor([2])
     alone = last(settled.take(row), every=4).state
@@ -461,7 +484,7 @@ def test_the_best_iterate_is_kept_row_by_row_and_through_a_stop() -> None:
 def test_a_row_that_ends_broken_keeps_what_it_had() -> None:
     one = track([lambda progress: 1.0], [0] * 4, [1.0] * 4, 20)
     found = replace(search(keep="best", steps=20), tau=one)
-    state = copied(next(iter(train(found, every=10))).state)
+    state = next(iter(train(found, every=10))).state
     good = {name: p[1].clone() for name, p in state.kept.items()}
     state.params["weight 1 0"][1] = torch.nan
     ended = last(found, state, every=10)

@@ -1,4 +1,4 @@
-"""Training and hardening of the networks of the front."""
+"""Curves of training and discretizing, for the networks of the front."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_curves", "draw_cut"]
+__all__ = ["draw_curves", "draw_cut", "log_axis"]
 
 
-def _log_axis(axes: Axes, which: str) -> None:
+def log_axis(axes: Axes, which: str) -> None:
+    """Make an axis, ``x`` or ``y``, logarithmic: few ticks, with plain numbers or powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     getattr(axes, f"set_{which}scale")("log")
@@ -30,8 +31,9 @@ def _log_axis(axes: Axes, which: str) -> None:
 
 
 def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
-    """Training loss, validation loss and penalty over the steps, a line a network, coloured by edges; None without any.
+    """Training loss, validation loss and penalty over the steps, one line per network, coloured by edges; None without any.
 
+    Of networks that were refitted the loss on all development samples takes the place of the validation loss.
     ``histories`` has ``replica``, ``edges`` and the list columns ``history_*``.
     """
     import matplotlib as mpl
@@ -39,9 +41,10 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
     panels = {
         "history_train_loss": "training loss",
         "history_valid_loss": "validation loss",
+        "history_fitted_loss": "loss on all development samples",
         "history_penalty": "penalty (level x regularizer)",
     }
-    panels = {column: words for column, words in panels.items() if column in histories.columns}
+    panels = {name: words for name, words in panels.items() if name in histories and histories[name].notna().any()}
     if "history_step" not in histories.columns or not panels or histories.empty:
         return None
     edges = np.log1p(histories["edges"].to_numpy(float))
@@ -62,7 +65,7 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
                     axes.plot(steps, values, color=shade, lw=1.1)
             every = np.concatenate(drawn) if drawn else np.ones(1)
             if np.nanmin(every) > 0 and np.nanmax(every) / np.nanmin(every) > WIDE / 4:
-                _log_axis(axes, "y")
+                log_axis(axes, "y")
             axes.set_title(words)
             axes.set_xlabel("step")
             if axes.get_legend_handles_labels()[0]:
@@ -95,7 +98,7 @@ def draw_cut(front: pd.DataFrame, chosen: str) -> Figure | None:
             )
         every = np.concatenate(list(columns.values()))
         if every.min() > 0 and every.max() / every.min() > WIDE / 4:
-            _log_axis(axes, "y")
+            log_axis(axes, "y")
         shown = x[:: max(1, math.ceil(len(x) / 24))]
         axes.set_xticks(shown, [str(int(front["edges"].iloc[i])) for i in shown])
         for place in np.flatnonzero((front["replica"] == chosen).to_numpy()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +44,14 @@ def _log_size_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_xlim(low * 0.85 if low > 0 else -0.25, high * 1.2)
 
 
+def _highest(dots: Array, line: Array, slack: float) -> float:
+    """The top of the picture: all of the front that matters, the slack and most dots; far ones would flatten the rest."""
+    best = float(line.min())
+    top = max(float(np.quantile(dots, 0.98)), float(line[-1]) * 1.2, best + 2 * slack)
+    top = min(max(top, float(np.quantile(line, 0.5))), float(dots.max()))
+    return top + (0.06 * (top - best) or 1e-9)
+
+
 def draw_front(
     frame: pd.DataFrame,
     front: pd.DataFrame,
@@ -52,9 +59,10 @@ def draw_front(
     *,
     slack: float = 0.0,
     colour: tuple[str, str] | None = None,
-    baseline: tuple[str, Sequence[tuple[float, float]]] | None = None,
+    lines: Array | None = None,
+    spread: tuple[Array, str] | None = None,
 ) -> Figure:
-    """Validation error against edges: every finished replica a dot, the front a step line, the chosen network marked.
+    """Validation error against edges: a dot for each finished replica, the front as a step line, the chosen network marked.
 
     Args:
         frame: the table of replicas.
@@ -62,7 +70,8 @@ def draw_front(
         chosen: name of the chosen replica.
         slack: how much worse than the best still counts as good (drawn as a band).
         colour: column that colours the dots, and what to call it.
-        baseline: name and ``(edges, validation error)`` of other models to compare with.
+        lines: edges and validation errors of the front of linear networks alone, ``(N, 2)``.
+        spread: of each network of the front the ends of a bar, ``(N, 2)`` validation errors, NaN for none; and what it is.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -72,19 +81,13 @@ def draw_front(
     dots = dots[kept].drop_duplicates()  # dots that cover each other exactly are drawn once
     x, y = dots["edges"].to_numpy(float), factor * dots["valid_error"].to_numpy(float)
     line_x, line_y = front["edges"].to_numpy(float), factor * front["valid_error"].to_numpy(float)
+    best, top = float(line_y.min()), _highest(y, line_y, factor * slack)
+    inside = [] if lines is None else [(float(e), float(factor * v)) for e, v in lines if factor * v <= top]
     with styled():
         figure = new_figure(8.2, 4.6)
         axes = figure.add_subplot()
-        best = float(line_y.min())
-        top = max(float(np.quantile(y, 0.98)), float(line_y[-1]) * 1.2, best + 2 * factor * slack)
-        top = min(max(top, float(np.quantile(line_y, 0.5))), float(y.max()))
-        top += 0.06 * (top - best) or 1e-9
-        bottom = best - 0.08 * (top - best)
         hidden = int((frame.loc[frame["status"] == "finished", "valid_error"] * factor > top).sum())
-        low, high = float(x.min()), float(x.max())
-        if baseline is not None:
-            inside = [(e, factor * v) for e, v in baseline[1] if factor * v <= top]
-            high = max([high, *(e for e, _ in inside)])
+        low, high = float(x.min()), max([float(x.max()), *(e for e, _ in inside)])
         if is_wide(x):
             _log_size_axis(axes, low, high)
         else:
@@ -97,34 +100,19 @@ def draw_front(
             axes.axhspan(best, best + factor * slack, color=MUTED, alpha=0.10, lw=0, label=label, zorder=1)
         axes.plot([*line_x, right], [*line_y, line_y[-1]], drawstyle="steps-post", color=INK, lw=1.3, zorder=4, label="front")
         axes.plot(line_x, line_y, "o", ms=4.0, color=INK, zorder=4.5)
-        if baseline is not None and inside:
+        if spread is not None and np.isfinite(spread[0]).any():
+            ends = np.minimum(factor * spread[0], top)
+            axes.vlines(line_x, ends[:, 0], ends[:, 1], color=INK, lw=4.0, alpha=0.25, zorder=3.5, label=spread[1])
+        if inside:
             bx, by = zip(*inside, strict=True)
-            axes.plot(
-                [*bx, right],
-                [*by, by[-1]],
-                drawstyle="steps-post",
-                ls=(0, (3, 2)),
-                lw=1.2,
-                color=POSITIVE,
-                zorder=3,
-                label=baseline[0],
-            )
-        mark = front[front["replica"] == chosen]
-        if len(mark):
-            point = mark.iloc[0]
-            where = ([float(point["edges"])], [factor * float(point["valid_error"])])
-            axes.plot(
-                *where,
-                "D",
-                ms=9,
-                mfc=CHOSEN,
-                mec=PAPER,
-                mew=1.2,
-                ls="none",
-                zorder=6,
-                label=f"chosen: {int(point['edges'])} edges",
-            )
-        axes.set_ylim(bottom, top)
+            dashed: dict[str, Any] = {"drawstyle": "steps-post", "ls": (0, (3, 2)), "lw": 1.2, "color": POSITIVE, "zorder": 3}
+            axes.plot([*bx, right], [*by, by[-1]], label="linear networks alone", **dashed)
+        for _, point in front[front["replica"] == chosen].iterrows():
+            diamond: dict[str, Any] = {"ms": 9, "mfc": CHOSEN, "mec": PAPER, "mew": 1.2, "ls": "none", "zorder": 6}
+            label = f"chosen: {int(point['edges'])} edges"
+            axes.plot([float(point["edges"])], [factor * float(point["valid_error"])], "D", label=label, **diamond)
+        lowest = best if spread is None else min(best, factor * float(np.nanmin(np.append(spread[0][:, 0], best / factor))))
+        axes.set_ylim(lowest - 0.08 * (top - lowest), top)
         axes.set_xlabel("edges (weights on a path from an input to an output)")
         axes.set_ylabel(f"validation error: {words}" if factor > 1 else f"validation {words}")
         axes.legend(loc="upper right")
@@ -147,6 +135,10 @@ def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None
     middle = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.22, 0.92, 256)))  # both ends show on white and on black
     low, high = float(np.nanmin(value)), float(np.nanmax(value))
     log = low > 0 and high / low >= 5
+    none = ~np.isfinite(value)  # linear networks have levels of their own
+    if none.any():
+        axes.scatter(x[none], y[none], color=MUTED, marker="^", **style)
+        x, y, value = x[~none], y[~none], value[~none]
     norm = LogNorm(low, high) if log else Normalize(low, high)
     points = axes.scatter(x, y, c=value, cmap=middle, norm=norm, **style)
     bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=30)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasplug.compact import CompactNetwork
-from nasplug.drawing.reading import Edge, blocks_of, hidden_kinds, output_names, shorten, strengths
+from nasplug.drawing.reading import Edge, drawn_blocks, hidden_kinds, shorten, strengths
 from nasplug.drawing.style import INK, MUTED, NEGATIVE, PAPER, POSITIVE, Array, new_figure, styled
+from nasplug.records import output_names
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["draw_network"]
@@ -24,10 +26,11 @@ MOST_NAMES = 80  # rows of a heat map that still have names
 def draw_network(network: CompactNetwork) -> Figure:
     """The network, inputs left: edges as wide as |weight|, blue where positive, orange where negative; skip edges as arcs.
 
-    Only what survived is drawn. Above `MOST_NODES` nodes: a heat map of each block.
+    Only what survived is drawn. What was made of one column of the table is one input, its edge the norm of its numbers.
+    Above `MOST_NODES` nodes: a heat map of each block.
     """
     with styled():
-        return _draw_graph(network) if sum(network.widths) <= MOST_NODES else _draw_blocks(network)
+        return _draw_graph(network) if len(network.columns) + sum(network.widths[1:]) <= MOST_NODES else _draw_blocks(network)
 
 
 def _order(network: CompactNetwork, blocks: Mapping[Edge, Array]) -> list[list[int]]:
@@ -66,13 +69,13 @@ STEP = 3.8  # between two layers, in rows
 BAR = 1.5  # the longest bar of strength
 
 Point = tuple[float, float]
+Arcs = dict[tuple[int, int, int, int], tuple[Point, Point, float]]
+"""Skip edges, ``(to, from, row, column)``, as Bezier curves: their ends, and the height of what controls them."""
 
 
-def _arcs(
-    blocks: Mapping[Edge, Array], places: Sequence[Array], reach: float
-) -> dict[tuple[int, int, int, int], tuple[Point, Point, float]]:
-    """Skip edges as Bezier curves over or under the layers between: ``(to, from, row, column)`` -> ends, height of control."""
-    found: dict[tuple[int, int, int, int], tuple[Point, Point, float]] = {}
+def _arcs(blocks: Mapping[Edge, Array], places: Sequence[Array], reach: float) -> Arcs:
+    """Skip edges over or under the layers between, wherever there is room."""
+    found: Arcs = {}
     for side in (1.0, -1.0):
         here: list[tuple[int, float, float, tuple[int, int, int, int]]] = []
         for (to, source), w in blocks.items():
@@ -89,15 +92,12 @@ def _arcs(
 
 
 def _draw_graph(network: CompactNetwork) -> Figure:
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path as Curve
-
-    record, blocks = network.record, blocks_of(network)
+    blocks = drawn_blocks(network)
     places = _places(_order(network, blocks))
     reach = max(float(np.abs(p).max()) if len(p) else 0.0 for p in places)
     arcs = _arcs(blocks, places, reach)
-    names = [shorten(n, 32) for n in network.first_names]
-    outputs = [shorten(n, 24) for n in output_names(record)]
+    names = [shorten(n, 32) for n, _ in network.columns]
+    outputs = [shorten(n, 24) for n in output_names(network.record)]
     left = -(BAR + 0.9) - 0.21 * max([len(n) for n in names], default=0)
     right = STEP * (len(places) - 1) + 0.5 + 0.22 * max(len(n) for n in outputs)
     peaks = [0.125 * (start[1] + end[1]) + 0.75 * height for start, end, height in arcs.values()]
@@ -109,8 +109,25 @@ def _draw_graph(network: CompactNetwork) -> Figure:
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     largest = max((float(np.abs(w).max()) for w in blocks.values()), default=1.0)
+    _draw_edges(axes, blocks, places, arcs, largest)
+    _draw_nodes(axes, network, places, names, outputs)
+    if names:
+        axes.text(-0.35 - BAR, reach + 0.8, "strength", ha="left", va="center", fontsize=7.5, color=MUTED)
+    else:
+        axes.text(left, 0, "no input is left:\nthe output is constant", ha="left", va="center", fontsize=9, color=MUTED)
+    if blocks:
+        _weight_key(figure, largest)
+    return figure
+
+
+def _draw_edges(axes: Axes, blocks: Mapping[Edge, Array], places: Sequence[Array], arcs: Arcs, largest: float) -> None:
+    """Lines between neighbouring layers, curves for skip edges; a few have their weight written on them."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Curve
+
     written = sum(int((w != 0).sum()) for w in blocks.values()) <= MOST_WEIGHTS
     patch = {"boxstyle": "round,pad=0.12", "fc": PAPER, "ec": "none", "alpha": 0.85}
+    words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "bbox": patch, "zorder": 5}
     for (to, source), w in blocks.items():
         for t, s in zip(*np.nonzero(w), strict=True):
             weight = float(w[t, s])
@@ -134,15 +151,13 @@ def _draw_graph(network: CompactNetwork) -> Figure:
                 axes.add_patch(PathPatch(Curve(points, codes), fill=False, capstyle="round", **style))
                 middle = (start[0] + 1.5 * third, 0.125 * (start[1] + end[1]) + 0.75 * height)
             if written:
-                axes.text(
-                    *middle,
-                    f"{weight:+.2f}".replace("-", "\u2212"),
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    bbox=patch,
-                    zorder=5,
-                )
+                axes.text(*middle, f"{weight:+.2f}".replace("-", "\u2212"), **words)
+
+
+def _draw_nodes(
+    axes: Axes, network: CompactNetwork, places: Sequence[Array], names: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Inputs with their names and strengths, hidden neurons with their activations, outputs with their names."""
     found = strengths(network)
     most = max((s.value for s in found), default=1.0) or 1.0
     for strength in found:
@@ -151,7 +166,7 @@ def _draw_graph(network: CompactNetwork) -> Figure:
         length = BAR * strength.value / most
         axes.barh([height], [length], left=-0.35 - BAR, height=0.42, color=MUTED, alpha=0.45, lw=0)
         axes.text(-0.6 - BAR, height, name, ha="right", va="center", fontsize=8.5)
-    for layer, kinds in enumerate(hidden_kinds(record), start=1):
+    for layer, kinds in enumerate(hidden_kinds(network.record), start=1):
         for kind, height in zip(kinds, places[layer], strict=True):
             box = {"boxstyle": "round,pad=0.35", "fc": PAPER, "ec": INK, "lw": 1.0}
             axes.text(STEP * layer, height, kind, ha="center", va="center", fontsize=7.5, bbox=box, zorder=4)
@@ -159,13 +174,6 @@ def _draw_graph(network: CompactNetwork) -> Figure:
         at = STEP * (len(places) - 1)
         axes.plot([at], [height], "s", ms=7, color=INK, zorder=3)
         axes.text(at + 0.35, height, name, ha="left", va="center", fontsize=9, fontweight="bold")
-    if names:
-        axes.text(-0.35 - BAR, reach + 0.8, "strength", ha="left", va="center", fontsize=7.5, color=MUTED)
-    else:
-        axes.text(left, 0, "no input is left:\nthe output is constant", ha="left", va="center", fontsize=9, color=MUTED)
-    if blocks:
-        _weight_key(figure, largest)
-    return figure
 
 
 def _weight_key(figure: Figure, largest: float) -> None:
@@ -183,7 +191,7 @@ def _weight_key(figure: Figure, largest: float) -> None:
 def _draw_blocks(network: CompactNetwork) -> Figure:
     from matplotlib.colors import to_rgb
 
-    record, blocks = network.record, blocks_of(network)
+    record, blocks = network.record, drawn_blocks(network)
     hidden = hidden_kinds(record)
     last = len(network.widths) - 1
     mixed = [len(set(kinds)) > 1 for kinds in hidden]
@@ -192,9 +200,9 @@ def _draw_blocks(network: CompactNetwork) -> Figure:
         *(f"layer {i}" + ("" if mixed[i - 1] else f" ({hidden[i - 1][0]})") for i in range(1, last)),
         "output",
     ]
-    names = network.first_names
+    names = [name for name, _ in network.columns]
     rows = [s.place for s in strengths(network)]
-    tallest = max(network.widths[source] for _, source in blocks)
+    tallest = max(w.shape[1] for w in blocks.values())
     height = min(max(0.15 * tallest, 3.0), 11.0) + 0.8
     widths = [max(0.6, min(network.widths[to] * 0.12, 5.0)) for to, _ in blocks]
     width = min(max(sum(widths) + 1.3 * len(widths) + 2.5, 6.0), 13.0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,7 +56,6 @@ THEME = {
 WIDE = 20.0  # a range of sizes with this ratio gets a logarithmic axis
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.color": INK,
     "text.parse_math": False,  # a feature may be called "price ($)"
@@ -84,12 +85,35 @@ STYLE: dict[str, Any] = {
 }
 
 
+FONT = "DejaVu Sans"  # comes with matplotlib
+FALLBACKS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR",
+    "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "NanumGothic",
+    "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimSun",
+    "Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji",
+)  # fmt: skip
+"""Fonts for letters that `FONT` lacks: those of them that this machine has are asked in turn."""
+
+
+@cache
+def fonts() -> tuple[str, ...]:
+    """The fonts that pictures are written in, the first that has a letter is taken."""
+    from matplotlib.font_manager import fontManager
+
+    there = set(fontManager.get_font_names())
+    return (FONT, *(name for name in FALLBACKS if name in there))
+
+
 @contextmanager
 def styled() -> Iterator[None]:
-    """What is drawn meanwhile has our style; matplotlib's own comes back afterwards."""
+    """What is drawn meanwhile has our style; matplotlib's own comes back afterwards.
+
+    A letter that no font of this machine has is a box in a PNG, in silence; the page's pictures keep it as text.
+    """
     import matplotlib as mpl
 
-    with mpl.rc_context(cast(Any, STYLE)):
+    with mpl.rc_context(cast(Any, STYLE | {"font.family": list(fonts())})), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
         yield
 
 
@@ -98,6 +122,7 @@ def svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
     with styled():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.set_layout_engine("none")  # it is laid out: a second time would take as long as all the drawing
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -114,9 +139,10 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """The figure on white, 150 pixels an inch."""
+    """The figure on white, 150 pixels per inch."""
     with styled():
         figure.savefig(path, format="png", dpi=150, facecolor="white")
+        figure.set_layout_engine("none")  # as in `svg`
 
 
 def new_figure(width: float, height: float) -> Figure:

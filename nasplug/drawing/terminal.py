@@ -7,34 +7,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from rich.cells import cell_len
 
 from nasplug.compact import CompactNetwork
-from nasplug.drawing.reading import output_names, shorten, strengths
+from nasplug.console import one_line, padded
+from nasplug.drawing.reading import strengths
 from nasplug.drawing.style import Array, error_words, is_wide
+from nasplug.folds import candidates
+from nasplug.records import output_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["front_picture", "network_picture"]
 
-COLUMNS, LINES = 72, 18
+COLUMNS, LINES = 72, 18  # cells, at most
 BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a cell of 4 x 2 dots
 
 
-def front_picture(frame: pd.DataFrame, chosen: str = "") -> str:
+def front_picture(frame: pd.DataFrame, chosen: str = "", columns: int = COLUMNS, front: pd.DataFrame | None = None) -> str:
     """The front for a terminal, at most 72 x 18 characters: ``○`` is on the front, ``◆`` is chosen, dots are the others.
 
     Args:
         frame: the table of replicas.
         chosen: name of the chosen replica; without one none is marked.
+        columns: cells that a line of the terminal has.
+        front: the networks to mark as the front; None: those of validation error and edges.
     """
     from nasplug.results import front as pareto
 
+    frame = candidates(frame)
     finished = frame[frame["status"] == "finished"]
     if finished.empty:
         return "no network finished"
     factor, words = error_words(frame)
-    front = pareto(frame)
+    front = pareto(frame) if front is None else front
     x, y = finished["edges"].to_numpy(float), factor * finished["valid_error"].to_numpy(float)
     log = is_wide(x)
 
@@ -46,7 +53,7 @@ def front_picture(frame: pd.DataFrame, chosen: str = "") -> str:
     low, high = float(scale(x).min()), float(scale(x).max())
     high = max(high, low + 1e-9)
     margin = 8
-    wide, tall = COLUMNS - margin - 1, LINES - 5
+    wide, tall = min(COLUMNS, columns) - margin - 1, LINES - 5
     cells = np.zeros((tall, wide), dtype=int)
 
     def dot(edges: Array, errors: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -88,12 +95,16 @@ def _edge_ticks(low: float, high: float, log: bool, wide: int) -> str:
     return "".join(line).rstrip()
 
 
-def network_picture(network: CompactNetwork, most: int = 24) -> str:
-    """The network for a terminal: its layers, and a bar for each feature that survived (see `Strength`), at most ``most``."""
+def network_picture(network: CompactNetwork, most: int = 24, columns: int = COLUMNS) -> str:
+    """The network for a terminal: its layers, and a bar for each feature that survived (see `Strength`), at most ``most``.
+
+    No bar is longer than a line of ``columns`` cells.
+    """
     record, widths = network.record, network.widths
     size = record["sizes"]
-    outputs = ", ".join(output_names(record)[:4]) + (", …" if widths[-1] > 4 else "")
-    layers = [f"{widths[0]} of {record['inputs']} features"]
+    outputs = ", ".join(map(one_line, output_names(record)[:4])) + (", …" if widths[-1] > 4 else "")
+    of = len(record.get("columns", record["features"]))
+    layers = [f"{len(network.columns)} of {of} features"]
     if network.stem is not None:
         shapes = [" x ".join(map(str, shape)) for shape in network.stem.shapes]
         layers = [*shapes, f"{widths[0]} of {network.stem.features} features"]
@@ -109,12 +120,13 @@ def network_picture(network: CompactNetwork, most: int = 24) -> str:
     if not found:
         return "\n".join([*lines, "no feature is left: the output is constant"])
     lines.append("")
-    name_width = min(max(len(s.feature) for s in found[:most]), 32)
-    bar_width = COLUMNS - name_width - 14
+    room = min(COLUMNS, columns)
+    name_width = min(max(cell_len(one_line(s.feature)) for s in found[:most]), 32, room // 2)
+    bar_width = max(room - name_width - 14, 3)
     for s in found[:most]:
         eighths = round(8 * bar_width * s.value / found[0].value) if found[0].value else 0
         bar = "█" * (eighths // 8) + (chr(0x2590 - eighths % 8) if eighths % 8 else "")
-        lines.append(f"{shorten(s.feature, name_width):>{name_width}} {s.sign:1} {bar or '▏'} {s.value:.3g}")
+        lines.append(f"{padded(s.feature, name_width, right=True)} {s.sign:1} {bar or '▏'} {s.value:.3g}")
     if len(found) > most:
         lines.append(f"{'':>{name_width}}   and {len(found) - most} weaker ones")
     lines.append("")

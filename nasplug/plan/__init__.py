@@ -6,29 +6,74 @@ them on one network, so that a wrong combination is refused here and not at step
 
 from __future__ import annotations
 
-from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle
-from nasplug.plan.packing import chunk, cpus_here
+from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
+from nasplug.plan.laws import check_laws
+from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
+from nasplug.plan.meaning import unambiguous
+from nasplug.plan.packing import chunk
+from nasplug.plan.reach import ROUNDS, beyond, reached
+from nasplug.plan.refits import check_halves, halves, most_halves, refits
 from nasplug.plan.trying import try_out
-from nasplug.plan.varying import TASK, Axis, Pack, axes, cells, corners, grid, inside, task_places, task_values
+from nasplug.plan.varying import (
+    LOSS,
+    REFIT,
+    TASK,
+    Axis,
+    Pack,
+    axes,
+    cells,
+    combinations,
+    corners,
+    data_key,
+    grid,
+    halved,
+    inside,
+    kind_words,
+    replica_name,
+    row_of,
+    task_places,
+    with_secrets,
+)
 
 __all__ = [
+    "LOSS",
+    "REFIT",
+    "ROUNDS",
     "TASK",
     "Axis",
     "Components",
     "Pack",
     "assemble",
     "axes",
+    "beyond",
     "build_task",
     "cells",
+    "check_halves",
+    "check_laws",
     "chunk",
+    "combinations",
     "components",
     "corners",
-    "cpus_here",
+    "data_key",
     "forget_tasks",
     "grid",
+    "halved",
+    "halves",
     "inside",
+    "kind_words",
+    "linear_packs",
+    "linear_study",
+    "most_halves",
+    "reached",
+    "refits",
+    "replica_name",
+    "row_of",
     "settle",
+    "shown_values",
+    "study_of",
+    "task_facts",
     "task_places",
-    "task_values",
     "try_out",
+    "unambiguous",
+    "with_secrets",
 ]

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 
-from nasplug.checking import check
+from nasplug.byrow import ByRow
 from nasplug.config import StudyConfig, Use, as_sweep, parse
-from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod
+from nasplug.config.checking import check
+from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod, check_component
+from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.monotone import directions
 from nasplug.optimizers import OPTIMIZERS, Optimizer
-from nasplug.plan.varying import TASK, Pack
+from nasplug.plan.varying import TASK, Pack, data_key
 from nasplug.plugins import Plugins, options_model
-from nasplug.schedules import Track, constant, track
-from nasplug.tasks import Task, stack
+from nasplug.schedules import Track, still, track
+from nasplug.tasks import Facts, Loss, Metric, Task, scored, stack
 from nasplug.train import Architect, Search
 
-__all__ = ["Components", "assemble", "build_task", "components", "forget_tasks", "settle"]
+__all__ = ["Components", "assemble", "build_task", "components", "discretizers", "forget_tasks", "settle", "task_facts"]
+
+MOST_VALUES = 2 * 10**7  # of all schedules that one place has in a pack, at all steps: 160 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What a pack is built from: made once a distinct set of pack-level values."""
+    """What a pack is built from: made once per distinct set of pack-level values."""
 
     study: StudyConfig
     task: Task
     method: SearchMethod
     penalties: tuple[Regularizer, ...]
-    discretizers: tuple[Discretizer, ...]
+    discretizers: tuple[Discretizer | ByRow, ...]
     optimizer: Optimizer
     architect: Optimizer | None
     steps: int
@@ -41,44 +47,97 @@ class Components:
     finetune: int
     retrain: int
     clip: float | None
+    monotone: tuple[int, ...]
 
 
 def settle(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     """The study with the sweeps at ``values``' paths replaced by those values."""
     raw = study.plain()
     for path, value in values.items():
-        here: Any = raw
-        *parents, last = path.split(".")
-        for key in parents:
-            here = here[int(key)] if isinstance(here, list) else here[key]
-        here[int(last) if isinstance(here, list) else last] = value
+        _put(raw, path, value)
     return parse(raw)
+
+
+def _put(raw: Any, path: str, value: Any) -> None:
+    """A value into the place that a path names, in nested plain data."""
+    *parents, last = path.split(".")
+    for key in parents:
+        raw = raw[int(key)] if isinstance(raw, list) else raw[key]
+    raw[int(last) if isinstance(raw, list) else last] = value
 
 
 def _settled(value: Any, where: str) -> Any:
     if as_sweep(value) is not None:
-        raise ConfigError(f"{where}: still varies inside a pack; this place takes one value a pack")
+        raise ConfigError(f"{where}: still varies inside a pack; this place takes one value per pack")
     return value
+
+
+def _built(plugins: Plugins, kind: str, name: str, options: Mapping[str, Any], where: str) -> Any:
+    """A component that keeps its contract, as far as its names can say."""
+    made = plugins.build(kind, name, options, where)
+    offer = str(plugins.offer(kind, name))
+    check_component(kind, made, offer if offer.startswith(where) else f"{where}: {offer}")
+    return made
+
+
+@lru_cache(maxsize=16)
+def _data(key: str, plugins: Plugins) -> Task:
+    """The data alone: a sweep over losses reads its file once."""
+    use = json.loads(key)
+    task: Task = _built(plugins, "task", use.pop("use"), use, "task")
+    return task
 
 
 @lru_cache(maxsize=16)
 def _task(key: str, plugins: Plugins) -> Task:
-    use = json.loads(key)
-    task = plugins.build("task", use.pop("use"), use, "task")
-    if not isinstance(task, Task):
-        raise ConfigError(f"task: the plugin returned {type(task).__name__}; a nasplug.Task is needed")
+    use, loss, metrics = json.loads(key)
+    task = _data(json.dumps(use, sort_keys=True), plugins)
+    other: Loss | None = None if loss is None else _built(plugins, "loss", loss.pop("use"), loss, "loss")
+    more: dict[str, Metric] = {}
+    for i, metric in enumerate(metrics):
+        name = column_of(metric)
+        if name in more:
+            raise ConfigError(f"metrics.{i}: {name!r} comes twice; remove one")
+        more[name] = _built(plugins, "metric", metric.pop("use"), metric, f"metrics.{i}")
+    task = scored(task, other, more)
     task.check()
     return task
 
 
+def column_of(metric: Mapping[str, Any]) -> str:
+    """What a metric's columns are called: its name, and its options if it has some; ``pinball_0_9``.
+
+    Of letters, digits and ``_`` alone: a point is in the names of places of the study, and a score is none.
+    """
+    return re.sub(r"\W", "_", "_".join([metric["use"], *(str(value) for key, value in metric.items() if key != "use")]))
+
+
 def forget_tasks() -> None:
     """Build tasks anew from now on: their files may have changed."""
+    _data.cache_clear()
     _task.cache_clear()
+    _facts.cache_clear()
 
 
 def build_task(study: StudyConfig, plugins: Plugins) -> Task:
     """The task of a settled study; built once for the same options, until `forget_tasks`."""
-    return _task(json.dumps(study.task.model_dump(mode="json"), sort_keys=True), plugins)
+    return _task(_key(study), plugins)
+
+
+def _key(study: StudyConfig) -> str:
+    loss = None if study.loss is None else study.loss.model_dump(mode="json")
+    parts = (study.task.model_dump(mode="json"), loss, [metric.model_dump(mode="json") for metric in study.metrics])
+    return json.dumps(parts, sort_keys=True)
+
+
+@cache
+def _facts(key: str, plugins: Plugins) -> Facts:
+    return _task(key, plugins).facts
+
+
+def task_facts(study: StudyConfig, plugins: Plugins) -> Facts:
+    """What is known of the task of a settled study without its samples; kept for every task, until `forget_tasks`."""
+    return _facts(_key(study), plugins)
 
 
 def _optimizer(use: Use, where: str) -> Optimizer:
@@ -90,12 +149,54 @@ def _optimizer(use: Use, where: str) -> Optimizer:
 
 
 def _tasks(study: StudyConfig, pack: Pack, plugins: Plugins) -> Task:
-    """The task of a pack: one for all its rows, or a stack of theirs."""
-    if not any(path.startswith(TASK) for path in pack.columns):
-        return build_task(settle(study, pack.values), plugins)
-    keys = [json.dumps(pack.task(row), sort_keys=True) for row in range(pack.rows)]
+    """The task of a pack: one for all its rows, or a stack of theirs; of rows on resamples, all with the development samples.
+
+    Raises:
+        ConfigError: where the data are not those that the pack was planned with.
+    """
+    stacked = any(path.startswith(TASK) for path in pack.columns)
+    rows = range(pack.rows if stacked else 1)
+    keys = [json.dumps(pack.task(row), sort_keys=True) for row in rows]
     distinct = {key: at for at, key in enumerate(dict.fromkeys(keys))}
-    return stack([build_task(settle(study, json.loads(key)), plugins) for key in distinct], [distinct[key] for key in keys])
+    tasks = []
+    for key in distinct:
+        values = json.loads(key)
+        task = build_task(settle(study, values), plugins)
+        planned = pack.data.get(data_key(values))
+        if planned not in (None, task_facts(settle(study, values), plugins).digest):
+            raise ConfigError(
+                f"task {task.name!r}: its data are not those that pack {pack.id} was planned with; they changed while the "
+                "study runs, or differ between machines. Give every machine the same data, and run again"
+            )
+        tasks.append(task)
+    if stacked:
+        return stack(tasks, [distinct[key] for key in keys], pack.folds)
+    if pack.halved:
+        drawn = half_samples(tasks[0], 1 + max(pack.folds), study.train.data_seed)
+        return replace(tasks[0], resamples=drawn).resampled(pack.folds)
+    return tasks[0].resampled(pack.folds) if pack.folds else tasks[0]
+
+
+def discretizers(study: StudyConfig, pack: Pack, plugins: Plugins) -> tuple[Discretizer | ByRow, ...]:
+    """The discretizers of a pack's rows: one for each distinct set of the options that differ between them.
+
+    Raises:
+        ConfigError: for options that a discretizer does not accept, of any row.
+    """
+    found: list[Discretizer | ByRow] = []
+    for i, use in enumerate(settle(study, pack.values).discretizers):
+        where = f"discretizers.{i}"
+        mine = {path.removeprefix(f"{where}."): column for path, column in pack.columns.items() if path.startswith(f"{where}.")}
+        rows = list(zip(*mine.values(), strict=True)) or [()] * pack.rows
+        distinct = {row: at for at, row in enumerate(dict.fromkeys(rows))}
+        each = []
+        for row in distinct:
+            options = json.loads(json.dumps(use.options))
+            for path, value in zip(mine, row, strict=True):
+                _put(options, path, value)
+            each.append(_built(plugins, "discretizer", use.use, options, where))
+        found.append(each[0] if len(each) == 1 else ByRow(tuple(each), tuple(distinct[row] for row in rows)))
+    return tuple(found)
 
 
 def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "cpu") -> Components:
@@ -105,18 +206,22 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
         ConfigError: for anything a plugin or a place does not accept.
     """
     task = _tasks(study, pack, plugins)
+    cuts = discretizers(study, pack, plugins)
     study = settle(study, pack.values)
     dtype = torch.float64 if study.train.dtype == "float64" else torch.float32
     task = task.to(device, dtype)
-    method = plugins.build("method", study.method.use, study.method.options, "method")
-    penalties = tuple(plugins.build("regularizer", p.use, p.options, f"penalties.{i}") for i, p in enumerate(study.penalties))
-    discretizers = tuple(
-        plugins.build("discretizer", d.use, d.options, f"discretizers.{i}") for i, d in enumerate(study.discretizers)
-    )
+    method = _built(plugins, "method", study.method.use, study.method.options, "method")
+    penalties = tuple(_built(plugins, "regularizer", p.use, p.options, f"penalties.{i}") for i, p in enumerate(study.penalties))
     batch = _settled(study.train.batch, "train.batch")
     if batch != "full" and batch > task.train.samples:
         raise ConfigError(
             f"train.batch: {batch}; needed: at most {task.train.samples}, which is all training samples of the task, or full"
+        )
+    names = ["error", "loss", "r2" if task.kind == "regression" else "accuracy", *task.scores, *task.each_error]
+    if study.choose.by not in names:
+        raise ConfigError(
+            f"choose.by: {study.choose.by!r} is no score of this study; there are: {', '.join(names)}. Add it to metrics, or "
+            f"take one of these.{did_you_mean(study.choose.by, names)}"
         )
     clip, architecture = study.train.clip, study.train.architecture
     return Components(
@@ -124,7 +229,7 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
         task=task,
         method=method,
         penalties=penalties,
-        discretizers=discretizers,
+        discretizers=cuts,
         optimizer=_optimizer(study.train.optimizer, "train.optimizer"),
         architect=_optimizer(architecture.optimizer, "train.architecture.optimizer") if architecture else None,
         steps=int(_settled(study.train.steps, "train.steps")),
@@ -132,6 +237,7 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
         finetune=int(_settled(study.train.finetune, "train.finetune")),
         retrain=int(_settled(study.train.retrain, "train.retrain")),
         clip=None if clip is None else float(_settled(clip, "train.clip")),
+        monotone=directions(task, study.monotone),
     )
 
 
@@ -144,18 +250,23 @@ def _numbers(values: Sequence[float], where: str, *, positive: bool) -> list[flo
 
 
 def _schedule_track(use: Use | None, where: str, pack: Pack, scale: Sequence[float], steps: int, plugins: Plugins) -> Track:
-    """One row a distinct set of options; rows that share them share the table's column."""
+    """One row per distinct set of options; rows that share them share the table's column."""
     if use is None:
-        return track([constant()], [0] * pack.rows, scale, steps)
+        return still(scale, steps)
     mine = {path: column for path, column in pack.columns.items() if path.startswith(where + ".")}
     distinct: dict[tuple[float, ...], int] = {}
     index = [distinct.setdefault(row, len(distinct)) for row in zip(*mine.values(), strict=True)]
     if not mine:
         distinct, index = {(): 0}, [0] * pack.rows
+    if len(distinct) * steps > MOST_VALUES:
+        raise ConfigError(
+            f"{where}: {len(distinct):,} schedules over {steps:,} steps are {len(distinct) * steps:,} values; needed: "
+            f"{MOST_VALUES:,} at most. Let fewer of its options vary, or take fewer steps"
+        )
     schedules: list[Schedule] = []
     for row in distinct:
         options = use.options | {path.rsplit(".", 1)[1]: value for path, value in zip(mine, row, strict=True)}
-        schedules.append(plugins.build("schedule", use.use, options, where))
+        schedules.append(_built(plugins, "schedule", use.use, options, where))
     try:
         return track(schedules, index, scale, steps)
     except ConfigError as error:
@@ -229,4 +340,6 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         clip=parts.clip,
         architect=architect,
         keep=train.keep,
+        functions=plugins.functions,
+        monotone=parts.monotone,
     )

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nasplug.contracts import Choosy, Holding, OnSimplex, Params, Proximal, SearchMethod
-from nasplug.errors import ConfigError, ContractError, NasplugError
-from nasplug.networks import Networks, activation
+from nasplug.activations import non_decreasing
+from nasplug.byrow import ByRow
+from nasplug.contracts import Discretizer, Params, Proximal, SearchMethod
+from nasplug.errors import ConfigError, ContractError, NasplugError, cause
+from nasplug.monotone import accept
+from nasplug.networks import Networks
 from nasplug.optimizers import Exponentiated
 from nasplug.plan.building import Components
 from nasplug.plugins import Plugins
 from nasplug.replicas import normal
 from nasplug.train import Search, start
 
-__all__ = ["try_out"]
+__all__ = ["fit", "try_out"]
 
+ROUNDING = 1e-6  # of a value in float32
 PROBE = 100.0  # activations must be finite up to here: units of a search that still works receive less
 
 
@@ -32,39 +37,44 @@ def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: s
 
 
 def _holds(what: str, name: str, penalty: Proximal, method: SearchMethod, use: str) -> None:
-    held = method.holds if isinstance(method, Holding) else frozenset()
+    held = method.traits.holds
     missing = sorted(penalty.needs - held)
     if missing:
         raise ConfigError(
-            f"{what}: {name!r} is proximal and moves {', '.join(missing)}, which are no parameters of method {use!r}; it "
+            f"{what}: {name!r} is proximal and moves {', '.join(missing)}, which are not parameters of method {use!r}; it "
             f"holds: {', '.join(sorted(held)) or 'none'}. Take a penalty that is not proximal, or another method"
         )
 
 
 def _elementwise(nets: Networks, method: str, plugins: Plugins) -> None:
-    """Refuse activations that no plugin offers, and those that would break every network that takes them."""
+    """Refuse activations that no plugin offers, that look at more than their argument, or break every network with them."""
     probe = (torch.arange(-2000, 2001) * (PROBE / 2000)).requires_grad_()  # 0 is among them, exactly
     for name in nets.names:
-        plugins.offer("activation", name, method)
-        with _blaming(f"activation {name!r} of {method}"):
-            values = activation(name)(probe)
-            if values.shape != probe.shape:
+        whom = str(plugins.offer("activation", name, method))
+        with _blaming(whom):
+            values = nets.function(name)(probe)
+            _shaped(whom, values, tuple(probe.shape), "an activation is elementwise")
+            fewer, same = nets.function(name)(probe[1500:]), values[1500:]
+            if not torch.allclose(fewer, same, rtol=1e-4, atol=1e-6, equal_nan=True):
                 raise ContractError(
-                    f"activation {name!r} made shape {tuple(values.shape)} of {tuple(probe.shape)}; it must be elementwise"
+                    f"{whom}: its value at a number changes with the numbers beside it; an activation is elementwise. "
+                    "Tell its author"
                 )
             (slope,) = torch.autograd.grad(values.sum(), probe, allow_unused=True, materialize_grads=True)
+        if non_decreasing(name, nets.functions) and bool((values.diff() < -ROUNDING * values[1:].abs()).any()):
+            raise ContractError(f"{whom} says that it never decreases, and does; tell its author")
         bad = ~(torch.isfinite(values) & torch.isfinite(slope))
         if bool(bad.any()):
             where = float(probe.detach()[bad][0])
             raise ConfigError(
-                f"{method}: activation {name!r} has a value or slope that is not finite at {where:g}; needed: finite "
-                f"ones between -{PROBE:g} and {PROBE:g}. Take another activation"
+                f"{method}: {whom}: its value or slope is not finite at {where:g}; needed: finite ones between -{PROBE:g} and "
+                f"{PROBE:g}. Take another activation"
             )
 
 
 def _moved(parts: Components, search: Search, params: Params) -> None:
     """Refuse optimizers that do not fit the leaves they would move, and a bilevel search without samples for it."""
-    study, method, architect = parts.study, parts.method, search.architect
+    study, architect = parts.study, search.architect
     use = study.method.use
     if architect is not None:
         leaves = sorted(search.architecture(params))
@@ -88,7 +98,7 @@ def _moved(parts: Components, search: Search, params: Params) -> None:
                 f"train.architecture.share: {architect.share:g} of {samples} training samples holds {held} and leaves "
                 f"{samples - held}; needed: {least} at least for each (train.batch). Take a share nearer to 0.5"
             )
-    simplex = method.simplex if isinstance(method, OnSimplex) else frozenset()
+    simplex = search.traits.simplex
     groups = {"train.optimizer": search.weights(params), "train.architecture.optimizer": search.architecture(params)}
     for (where, group), optimizer in zip(groups.items(), (parts.optimizer, parts.architect), strict=True):
         on, off = sorted(set(group) & simplex), sorted(set(group) - simplex)
@@ -99,7 +109,7 @@ def _moved(parts: Components, search: Search, params: Params) -> None:
             )
         if off and isinstance(optimizer, Exponentiated):
             raise ConfigError(
-                f"{where}: exponentiated moves points of the simplex, and {', '.join(off)} of method {use!r} are none; "
+                f"{where}: exponentiated moves points of the simplex, and {', '.join(off)} of method {use!r} are not on it; "
                 "take adam, adamw or sgd here, or an option of the method that puts them there"
             )
 
@@ -113,18 +123,25 @@ def _blaming(whom: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ContractError(
-            f"{whom} broke on one network with {type(error).__name__}: {error}. Change its options, or tell its author"
+            f"{whom} broke on one network with {cause(error)}. Change its options, or tell its author"
         ) from error
 
 
-def _tempered(method: SearchMethod, search: Search, params: Params, use: str) -> None:
+def _shaped(whom: str, value: object, wanted: tuple[int, ...], rule: str) -> None:
+    """Refuse what is no tensor of that shape."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != wanted:
+        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ContractError(f"{whom} returned {came}; needed: shape {wanted}, {rule}. Tell its author")
+
+
+def _tempered(search: Search, params: Params, use: str, whom: str) -> None:
     """Refuse a temperature that changes nothing: networks at its largest and smallest value, from leaves moved a little."""
     values = search.tau.table[:, search.tau.index[0]] * search.tau.scale[0]  # (T,)
     low, high = float(values.min()), float(values.max())
     low = high / 2.0 if low == high else low
     moved = {name: p + 0.1 * normal(search.seeds, f"try out {name}", tuple(p.shape[1:])).to(p) for name, p in params.items()}
-    with _blaming(f"method {use!r}"), torch.no_grad():
-        hot, cold = (method.relax(moved, torch.full_like(search.tau.at(0), tau), search.seeds) for tau in (high, low))
+    with _blaming(whom), torch.no_grad():
+        hot, cold = (search.relax(moved, torch.full_like(search.tau.at(0), tau), search.seeds) for tau in (high, low))
         pairs = [(getattr(hot, part)[key], getattr(cold, part)[key]) for part in hot.parts for key in getattr(hot, part)]
     if all(torch.equal(a, b) for a, b in pairs):
         raise ConfigError(
@@ -143,45 +160,63 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
     first = search.take(torch.tensor([0]))
     study = parts.study
     method = f"method {study.method.use!r}"
-    with _blaming(method):
+    whom = str(plugins.offer("method", study.method.use))
+    with _blaming(whom):
+        parts.method.accept(first.task)
         drawn = parts.method.init(first.task, first.seeds)
+    if not isinstance(drawn, dict) or not all(isinstance(p, Tensor) and p.shape[:1] == (1,) for p in drawn.values()):
+        shapes = {n: tuple(getattr(p, "shape", ())) for n, p in drawn.items()} if isinstance(drawn, dict) else drawn
+        raise ContractError(
+            f"{whom}: init returned {shapes!r} for one seed; needed: a dict of tensors (1, ...). Tell its author"
+        )
+    if unknown := sorted(first.traits.architecture - set(drawn)):
+        raise ContractError(
+            f"{whom}: traits.architecture names {', '.join(unknown)}, which init does not make; it makes: {', '.join(drawn)}"
+        )
     _moved(parts, first, drawn)
-    with _blaming(method):
+    with _blaming(whom):
         params = start(first).params
-        nets = parts.method.relax(params, first.tau.at(0))
-        nets.check()
+        nets = first.relax(params, first.tau.at(0))
     _elementwise(nets, method, plugins)
+    if first.monotone:
+        accept(nets, method)
+    with _blaming(whom):
+        nets.check()
     if study.temperature is not None:
-        _tempered(parts.method, first, params, study.method.use)
+        _tempered(first, params, study.method.use, whom)
     if nets.inputs != parts.task.inputs or nets.widths[-1] != parts.task.outputs:
         raise ConfigError(
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
             "outputs; take another method, or another task"
         )
-    with _blaming(method):
+    with _blaming(whom):
         given = first.task.train.x[..., :2]
-        outputs = parts.method.forward(nets, given)
-        direct = parts.method.direct(nets)
+        outputs = first.forward(nets, given)
+        direct = first.direct(nets)
         direct.check()
-    if outputs.shape != (1, parts.task.outputs, 2):
-        raise ContractError(
-            f"{method} gave outputs of shape {tuple(outputs.shape)} for one network and 2 samples; "
-            f"it must give {(1, parts.task.outputs, 2)}, (K, O, B)"
-        )
+    _shaped(f"{whom}: forward", outputs, (1, parts.task.outputs, 2), "(K, O, B) of one network and 2 samples")
     for i, penalty in enumerate(parts.penalties):
         _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
         if isinstance(penalty, Proximal):
             _holds(f"penalties.{i}", study.penalties[i].use, penalty, parts.method, study.method.use)
-        with _blaming(f"penalties.{i}: regularizer {study.penalties[i].use!r}"):
+        whom = f"penalties.{i}: {plugins.offer('regularizer', study.penalties[i].use)}"
+        with _blaming(whom):
+            penalty.accept(nets)
             value = penalty(nets)
-        if value.shape != (1,):
-            raise ContractError(
-                f"penalties.{i}: {study.penalties[i].use!r} returned shape {tuple(value.shape)} for one network; "
-                "it must return one number a network, (K,)"
-            )
-    for i, discretizer in enumerate(parts.discretizers):
-        _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
-        if isinstance(discretizer, Choosy):
-            with _blaming(f"discretizers.{i}: discretizer {study.discretizers[i].use!r}"):
-                discretizer.accept(direct)
+        _shaped(whom, value, (1,), "one number per network, (K,)")
+    fit(parts, parts.discretizers, direct, plugins)
     return nets
+
+
+def fit(parts: Components, discretizers: Sequence[Discretizer | ByRow], direct: Networks, plugins: Plugins) -> None:
+    """Ask discretizers, of any rows, whether they fit networks in direct space.
+
+    Raises:
+        ConfigError: for one that does not.
+    """
+    study = parts.study
+    for i, place in enumerate(discretizers):
+        for discretizer in place.each if isinstance(place, ByRow) else (place,):
+            _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
+            with _blaming(f"discretizers.{i}: {plugins.offer('discretizer', study.discretizers[i].use)}"):
+                discretizer.accept(direct)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from nasplug.compact import CompactNetwork
 from nasplug.config import StudyConfig
 from nasplug.plan import Axis
-from nasplug.tasks import Task
+from nasplug.tasks import Facts, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +28,12 @@ class Finished(Protocol):
     def axes(self) -> list[Axis]: ...  # noqa: D102
 
     @property
-    def task(self) -> Task: ...  # noqa: D102
-
-    @property
     def frame(self) -> pd.DataFrame: ...  # noqa: D102
 
     def task_of(self, replica: str) -> Task: ...  # noqa: D102
+
+    def facts_of(self, replica: str) -> Facts: ...  # noqa: D102
+
+    def network(self, replica: str | None = None) -> CompactNetwork: ...  # noqa: D102
 
     def choices(self) -> pd.DataFrame: ...  # noqa: D102

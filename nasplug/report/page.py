@@ -15,34 +15,43 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nasplug import results
+from nasplug import files, results, stability
+from nasplug.activations import FUNCTIONS
 from nasplug.compact import CompactNetwork
-from nasplug.config import scrub
+from nasplug.config import Choose
 from nasplug.drawing import draw_curves, draw_cut, draw_front, draw_network, save_png, strengths, svg
-from nasplug.packs import HISTORIES, TABLE
-from nasplug.plan import Axis, task_places
+from nasplug.errors import scrub
+from nasplug.folds import candidates
+from nasplug.monotone import told
+from nasplug.packs import PACK, TABLE
+from nasplug.plan import Axis, kind_words, row_of, task_places
+from nasplug.report.explaining import MOST_ROWS, figures_of, spread_of, write_explanations
 from nasplug.report.finished import Finished
-from nasplug.report.linear import Fit, shown_error, write_baseline
-from nasplug.report.tables import columns_of, heading_of, listed, number_text, thinned
+from nasplug.report.lines import lines_of, shown_error, write_verdict
+from nasplug.report.mean import ensemble_words
+from nasplug.report.stable import steadiness
+from nasplug.report.tables import columns_of, heading_of, listed, number_text, thinned, trivial_words
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["import_libraries", "write_report"]
 
 LISTED = 30  # rows of the tables of what went wrong
+PICTURES = ("front", "network", "effects", "test", "frequencies")  # that have a file of their own, too
 CURVES = 24  # networks whose training curves are drawn
 
 
 def import_libraries() -> None:
     """Import what `write_report` needs, which takes a second or two: at a moment when the driver waits anyway."""
-    for name in ("matplotlib.figure", "sklearn.linear_model", "pandas"):
+    for name in ("matplotlib.figure", "pandas"):
         import_module(name)
 
 
 def write_report(study: Finished, seconds: float | None = None) -> Path:
-    """Write ``report.html`` (one file, no network), ``front.png``, ``network.png``, ``front.csv`` and ``baseline.json``.
+    """Write ``report.html`` (one file, no network), the files beside it (PNG, CSV), ``linear.json`` and ``explain/``.
 
     Args:
         study: one that has run.
@@ -53,49 +62,73 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
 
     began = None if seconds is None else time.time() - seconds  # now: fits and pictures take time too
     config, folder, frame, axes = study.config, study.folder, study.frame, study.axes
-    front, best = results.front(frame), results.choose(frame, study.task_of)
+    ranked, score = results.judged(frame, study.facts_of, config.choose)
+    front = results.standing(frame, study.facts_of, config.choose)
+    best = results.choose(frame, study.facts_of, config.choose)
+    standing = candidates(frame)
     chosen = str(best["replica"])
     task = study.task_of(chosen)
-    network = results.network(folder, chosen, task)
-    slack = results.slack(task, float(front["valid_error"].min()))
-    linear, sentence = write_baseline(study, task, best)
+    network = study.network(chosen)
+    by_score = results.front(ranked, score)
+    slack = results.allowed(by_score.iloc[int(by_score[score].argmin())], task.facts, config.choose)
+    band = slack if config.choose.by == "error" else 0.0  # the picture's axis is the error
+    verdict = write_verdict(study, best)
     colour = next(((a.path, heading_of(a, axes)) for a in axes if a.row and a.path in frame.columns), None)
     if colour is not None and colour[1] == "level":
         colour = (colour[0], "penalty level λ")
-    steps = [(float(f.edges), f.valid_error) for f in _pareto(linear.path)] if linear else []
+    lines = results.front(lines_of(ranked), score) if verdict.line is not None else front.iloc[:0]
+    explained = write_explanations(study, chosen, task, network)
+    inside = lines[["edges", "valid_error"]].to_numpy(float)
+    spread = spread_of(standing, front)
     figures = {
-        "front": draw_front(
-            frame, front, chosen, slack=slack, colour=colour, baseline=(linear.name, steps) if linear else None
-        ),
+        "front": draw_front(standing, front, chosen, slack=band, colour=colour, lines=inside, spread=spread),
         "network": draw_network(network),
         "cut": draw_cut(front, chosen),
         "curves": draw_curves(_histories(folder, front, chosen), chosen),
+        **figures_of(study, task, network, explained),
     }
-    for name in ("front", "network"):
-        save_png(figures[name], folder / f"{name}.png")  # type: ignore[arg-type]
-    front.drop(columns="owners", errors="ignore").to_csv(folder / "front.csv", index=False)
-    columns = columns_of(study, task, frame)
+    steady = steadiness(study, best)
+    if steady is not None and steady.picture is not None:
+        figures["frequencies"] = steady.picture
+    _save(folder, figures)
+    files.write_csv(folder / "front.csv", front.drop(columns="owners", errors="ignore"))
+    columns = columns_of(study, task.facts, frame)
     places = task_places(axes)
     each = study.choices() if places else None
     if each is not None:
-        each.drop(columns="owners", errors="ignore").to_csv(folder / "choices.csv", index=False)
+        files.write_csv(folder / "choices.csv", each.drop(columns="owners", errors="ignore"))
     environment = Environment(loader=PackageLoader("nasplug"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.get_template("report.html").render(
         config=config,
         task=task,
         pictures={name: Markup(svg(figure, name)) for name, figure in figures.items() if figure is not None},
         facts=_facts(study, task, frame, seconds, began),
-        verdict=_verdict(task, best, network),
-        rule=_rule(task, slack),
+        verdict=" ".join(
+            [
+                _verdict(task, best, network),
+                *(f"{said}." for said in trivial_words(task.facts, front, chosen)),
+                verdict.sentence,
+                stability.words(folder),
+                ensemble_words(study),
+            ]
+        ).rstrip(),
+        rule=_rule(task, slack, config.choose),
         columns=columns,
         rows=listed(front, columns, chosen),
         each=None if each is None else listed(each.sort_values(places, kind="stable"), columns, chosen),
         chosen=best,
+        explained=None if isinstance(explained, str) else explained,
+        unexplained=explained if isinstance(explained, str) else "",
+        tested=f"{min(MOST_ROWS, task.test.samples):,}",
         strengths=strengths(network),
-        linear=linear,
-        sentence=sentence,
-        error=lambda value: shown_error(task, float(value)),
-        cut=_cut(frame, best),
+        steady=steady,
+        line=verdict.line,
+        lines=len(lines_of(frame)),
+        sentence=verdict.sentence,
+        error=lambda value: shown_error(task.facts, float(value)),
+        one=kind_words(places)[0],
+        several=kind_words(places)[1],
+        cut=_cut(standing, best),
         stages=list(_stages(frame)),
         retrain="retrained_valid_loss" in frame.columns,
         certificate=_certificate(results.certificate(folder, chosen), frame),
@@ -108,28 +141,29 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
     path = folder / "report.html"
-    beside = path.with_suffix(".tmp")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)
+    files.write_text(path, scrub(page))
     return path
 
 
-def _pareto(path: Sequence[Fit]) -> list[Fit]:
-    found: list[Fit] = []
-    for fit in sorted(path, key=lambda f: (f.edges, f.valid_error)):
-        if not found or fit.valid_error < found[-1].valid_error:
-            found.append(fit)
-    return found
+def _save(folder: Path, figures: Mapping[str, Figure | None]) -> None:
+    """Pictures that have a file; that of an earlier run goes where there is none now."""
+    for name in PICTURES:
+        figure = figures.get(name)
+        if figure is None:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+            continue
+        with files.beside(folder / f"{name}.png") as there:
+            save_png(figure, there)
 
 
 def _histories(folder: Path, front: pd.DataFrame, chosen: str) -> pd.DataFrame:
     """Curves of the front's networks (evenly thinned to `CURVES`, the chosen one always among them)."""
-    import pyarrow.parquet as pq
-
     names = [str(name) for name in thinned(front, chosen, CURVES)["replica"]]
-    there = set(pq.read_schema(folder / TABLE).names)
-    columns = ["replica", "edges", *(f"history_{name}" for name in ("step", *HISTORIES) if f"history_{name}" in there)]
-    table: pd.DataFrame = pq.read_table(folder / TABLE, columns=columns, filters=[("replica", "in", names)]).to_pandas()
+
+    def read(column: str) -> bool:
+        return column in ("replica", "edges") or column.startswith("history_")
+
+    table: pd.DataFrame = files.read_table(folder / TABLE, read, [("replica", "in", names)]).to_pandas()
     return table.sort_values("edges", kind="stable")
 
 
@@ -145,24 +179,29 @@ def _facts(
     """What the study was, in pairs of name and value; ``task`` is the chosen network's."""
     config, swept = study.config, task_places(study.axes)
     counts = frame["status"].value_counts()
-    packs = frame["replica"].str.partition("/")[0]
+    packs = frame["replica"].map(lambda name: row_of(name)[0])
     found = [
         (
             "task of the chosen network" if swept else "task",
             f"{task.name} ({task.kind}, loss {task.loss}): {_count(task.inputs, 'input')}, {_count(task.outputs, 'output')}",
         ),
         ("data", task.source or "not said"),
-        ("samples", f"{task.train.samples:,} train, {task.valid.samples:,} validation, {task.test.samples:,} test"),
+        ("samples", _samples(task)),
         ("method", config.method.use + _options(config.method.options)),
         ("penalties", ", ".join(p.use for p in config.penalties) or "none"),
         ("discretizers", ", ".join(d.use for d in config.discretizers) or "none"),
+        *(
+            [("monotone", f"each output {told(config.monotone)}: the weights of every network prove it")]
+            if config.monotone
+            else []
+        ),
         ("networks", f"{len(frame):,} in {_count(packs.nunique(), 'pack')}"),
         ("finished", f"{int(counts.get('finished', 0)):,}"),
         ("diverged", f"{int(counts.get('diverged', 0)):,}"),
         ("failed", f"{int(counts.get('failed', 0)):,}"),
     ]
     if swept:
-        found.insert(0, ("data sets", f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))
+        found.insert(0, (kind_words(swept)[1], f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))
     found += [(f"data: {name}", words) for name, words in task.notes.items()]
     work = _pack_seconds(study.folder)
     if seconds is not None and began is not None:
@@ -181,12 +220,19 @@ def _facts(
     return found
 
 
+def _samples(task: Task) -> str:
+    if task.resamples is None:
+        return f"{task.train.samples:,} train, {task.valid.samples:,} validation, {task.test.samples:,} test"
+    development = task.train.samples + task.valid.samples
+    return f"{development:,} development ({task.resamples.words}), {task.test.samples:,} test"
+
+
 def _options(options: dict[str, Any]) -> str:
     return f" ({', '.join(f'{key}: {value}' for key, value in options.items())})" if options else ""
 
 
 def _packs(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted((folder / "packs").glob("*/pack.json"))]
+    return [results.pack_record(folder, file.parent.name) for file in sorted((folder / "packs").glob(f"*/{PACK}"))]
 
 
 def _pack_seconds(folder: Path) -> float:
@@ -205,17 +251,36 @@ def _verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -> str:
     )
     error, n = float(best["test_error"]), task.test.samples
     if task.kind == "regression":
-        r2 = f"its R² is {float(best['test_r2']):.4f}"
+        found = float(best["test_r2"])
+        r2 = "R² is not defined (the target is constant there)" if math.isnan(found) else f"its R² is {found:.4f}"
         return f"{size} On {n:,} test samples {r2} (mean squared error {error:.4g} of the standardised target)."
-    share = f"{100 * error:.2f} % ± {100 * task.standard_error(error, task.test):.2f} (one standard error)"
+    spread = task.facts.standard_error(error, "test")
+    share = f"{100 * error:.2f} % ± {100 * spread:.2f} (one standard error)"
     return f"{size} It is wrong on {round(error * n):,} of {n:,} test samples: {share}."
 
 
-def _rule(task: Task, slack: float) -> str:
-    why = "1 % of the target's variance" if task.kind == "regression" else "one standard error of the best, Breiman's rule"
+def _rule(task: Task, slack: float, rule: Choose) -> str:
+    more = rule.by in task.facts.higher
+    score = f"validation {rule.by.replace('_', ' ')}"
+    if rule.rule == "best":
+        least = "largest" if more else "smallest"
+        return f"Chosen is the network of the front with the {least} {score}. Test scores choose nothing."
+    why = "one standard error of the best, Breiman's rule"
+    if rule.rule == "within":
+        why = "as the study asks"
+    elif task.resamples is not None:
+        why = (
+            f"one standard error of the best over {task.resamples.words}, and of the difference to it fold by fold; the "
+            "network itself was trained on all development samples"
+        )
+    elif rule.by != "error":
+        why = "1 % of the way to it from the score of a network that gives every sample the same answer"
+    elif task.kind == "regression":
+        why = "1 % of the target's variance"
+    room = shown_error(task.facts, slack) if rule.by == "error" else f"{slack:.4g}"
     return (
-        "Chosen is the smallest network of the front whose validation error is at most "
-        f"{shown_error(task, slack)} above the best ({why}). Test scores choose nothing."
+        f"Chosen is the smallest network of the front whose {score} is at most {room} {'below' if more else 'above'} the best "
+        f"({why}). Test scores choose nothing."
     )
 
 
@@ -330,6 +395,8 @@ def _troubles(frame: pd.DataFrame, axes: Sequence[Axis]) -> list[Trouble]:
 
 def _snippets(folder: Path, network: CompactNetwork, chosen: str) -> list[tuple[str, str]]:
     inputs, outputs = network.record["inputs"], network.widths[-1]
+    strange = any(name not in FUNCTIONS for name in network.names)  # activations of plugins
+    chances = network.record["link"] in ("sigmoid", "softmax")
     return [
         (
             "The chosen network, from its two files (network.json, weights.safetensors)",
@@ -337,10 +404,10 @@ def _snippets(folder: Path, network: CompactNetwork, chosen: str) -> list[tuple[
 
 import torch
 from nasplug.compact import load
-
-network = load(Path({str(folder / "best")!r}))
-x = torch.zeros(5, {inputs})  # (N, {inputs}): raw features, ordered as in network.record["features"]
-print(network(x))  # (N, {outputs}): {"probabilities" if network.record["link"] != "identity" else "in the target's units"}
+{"from nasplug.plugins import load_plugins" if strange else ""}
+network = load(Path({str(folder / "best")!r}){", load_plugins().functions" if strange else ""})
+x = torch.zeros(5, {inputs}).double()  # (N, {inputs}): raw features, ordered as in network.record["features"]
+print(network(x))  # (N, {outputs}): {"probabilities" if chances else "in the target's units"}
 """,
         ),
         (
@@ -350,8 +417,8 @@ from nasplug.compact import export
 from nasplug.study import Study
 
 network = Study.open({str(folder)!r}).network({chosen!r})
-torch.export.save(export(network, torch.zeros(2, {inputs})), "network.pt2")
-print(torch.export.load("network.pt2").module()(torch.zeros(5, {inputs})))
+torch.export.save(export(network, torch.zeros(2, {inputs}).double()), "network.pt2")
+print(torch.export.load("network.pt2").module()(torch.zeros(5, {inputs}).double()))
 """,
         ),
     ]

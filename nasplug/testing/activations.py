@@ -33,6 +33,14 @@ class ActivationLaws(Laws):
         slopes = gradients(values, {"z": z})["z"]
         assert bool(torch.isfinite(slopes).all()), "finite law: a slope is not finite between -10 and 10"
 
+    def test_what_it_says_of_its_slope(self) -> None:
+        """``function.non_decreasing = True`` is true: monotone networks are built on it."""
+        function = self.component()
+        values = function(torch.linspace(-100.0, 100.0, 4001, dtype=torch.float64))
+        if getattr(function, "non_decreasing", False):
+            fall = float(values.diff().min())
+            assert fall >= -TOLERANCE, f"monotone law: it says that it never decreases, and falls by {-fall:g}"
+
     def test_control_flow_reads_no_data(self) -> None:
         """It runs without data (torch's meta device): compile-safe."""
         values = calm("compile law, tensors without data", self.component(), probe().to("meta"))

@@ -13,7 +13,7 @@ from nasplug.contracts import Certifying, Discretizer, Score
 from nasplug.networks import Networks
 from nasplug.tasks import Task, stack
 from nasplug.testing.comparing import HARD, TOLERANCE, calm, equal, filled, fits, row_of, same, spoil, tensors_of, without
-from nasplug.testing.examples import ExampleScore, example_networks, example_score
+from nasplug.testing.examples import ExampleScore, example_networks, example_score, weighted
 from nasplug.testing.laws import NeedsLaws
 
 __all__ = ["DiscretizerLaws"]
@@ -122,6 +122,19 @@ class DiscretizerLaws(NeedsLaws):
                 same(
                     tensors_of(alone), tensors_of(shared), f"row law, data of its own against shared data, row {row}", TOLERANCE
                 )
+
+    def test_row_law_with_weights(self) -> None:
+        """So it is where each network has its own sample weights, ``(K, N)``: alone with its ``(N,)`` it is the same."""
+        component = self.component()
+        for nets in self.examples():
+            task = weighted(example_score(nets.widths).task, nets.replicas)
+            pack = tensors_of(calm("row law, sample weights", component, nets, ExampleScore(task)))
+            for row in range(nets.replicas):
+                index = torch.tensor([row])
+                one = task.take(index)
+                own = [replace(split, weights=w[0]) for split in one.splits[:2] if (w := split.weights) is not None]
+                alone = component(networks.take(nets, index), ExampleScore(replace(one, train=own[0], valid=own[1])))
+                same(row_of(pack, row), tensors_of(alone), f"row law, sample weights, row {row}", TOLERANCE)
 
     def test_isolation(self) -> None:
         """A row with weights or a loss that are not finite raises nothing and leaves the others as they are, bit by bit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,16 @@ from nasplug.stems import Convolution, Stem, drawn
 from nasplug.stems import parts as stem_parts
 from nasplug.tasks import Kind, Split, Task, unscaled
 
-__all__ = ["CANDIDATES", "SKELETONS", "ExampleScore", "example_networks", "example_score", "example_task"]
+__all__ = [
+    "CANDIDATES",
+    "SKELETONS",
+    "ExampleScore",
+    "example_networks",
+    "example_score",
+    "example_task",
+    "grouped",
+    "weighted",
+]
 
 SKELETONS = ((3, 4, 1), (2, 3, 4, 2))
 """Widths the kits try: one hidden layer and one output; two hidden layers and two outputs (with skips)."""
@@ -37,7 +46,7 @@ def example_networks(
     """Random soft networks with exactly these parts (blocks always): row j depends on ``seed + j`` alone.
 
     Weights and biases are normal, gates and edge gates uniform in [0, 1], eigenvalues normal on all layers 0..D. Choices
-    are uniform points of the simplex, one a neuron in odd layers and one a layer in even ones, over three candidates.
+    are uniform points of the simplex, one per neuron in odd layers and one per layer in even ones, over three candidates.
     ``skips`` joins every pair of layers, else only neighbours. With ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1
     channels on images of one row, which leaves as many features as there are inputs.
 
@@ -84,6 +93,11 @@ def example_networks(
     )
 
 
+def grouped(nets: Networks) -> Networks:
+    """The same networks, of inputs each two of which were made of one column (`Networks.groups`)."""
+    return replace(nets, groups=tuple(place // 2 for place in range(nets.widths[0])))
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleScore:
     """The validation loss of networks on a task, whatever their type."""
@@ -98,7 +112,8 @@ class ExampleScore:
         """``(K,)``."""
         like = next(iter(nets.blocks.values()))
         valid = self.task.valid
-        return self.task.losses(networks.forward(nets, valid.x.to(like)), valid.y.to(like))
+        weights = None if valid.weights is None else valid.weights.to(like)
+        return self.task.losses(networks.forward(nets, valid.x.to(like)), valid.y.to(like), weights)
 
 
 def example_score(widths: tuple[int, ...], samples: int = 16, seed: int = 0) -> Score:
@@ -130,3 +145,17 @@ def example_task(kind: Kind = "regression", *, seed: int = 0, inputs: int = 3, s
     train, valid, test = (split(number) for number in range(3))
     names: dict[Kind, tuple[str, ...]] = {"regression": ("y",), "binary": ("no", "yes"), "classes": ("low", "middle", "high")}
     return unscaled(f"example {kind}", (train, valid, test), kind=kind, targets=names[kind], source="nasplug.testing")
+
+
+def weighted(task: Task, k: int, seed: int = 0) -> Task:
+    """The task with weights ``(K, N)`` on its training and validation samples: a third of them 0, the others uniform up to 2.
+
+    Row j depends on ``seed + j`` alone.
+    """
+    seeds = torch.arange(seed, seed + k)
+
+    def own(split: Split, name: str) -> Split:
+        drawn = uniform(seeds, f"weights/{name}", (split.samples,), -1.0, 2.0)  # (K, N)
+        return replace(split, weights=drawn.clamp(min=0.0).to(split.x))
+
+    return replace(task, train=own(task.train, "train"), valid=own(task.valid, "valid"))

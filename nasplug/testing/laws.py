@@ -12,13 +12,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Discretizer, Regularizer, SearchMethod
+from nasplug.contracts import Discretizer, Regularizer, SearchMethod, check_component
+from nasplug.errors import ContractError
 from nasplug.networks import PARTS, Networks
 from nasplug.plugins import Plugins, load_plugins
+from nasplug.replicas import normal
 from nasplug.schedules import tabulate
-from nasplug.tasks import Task
+from nasplug.tasks import Loss, Metric, Task
 from nasplug.testing.comparing import tensors_of
-from nasplug.testing.examples import SKELETONS, example_networks, example_score, example_task
+from nasplug.testing.examples import SKELETONS, example_networks, example_score, example_task, grouped
+from nasplug.testing.remedies import Kit
 
 __all__ = ["ALWAYS", "Laws", "NeedsLaws", "fingerprint", "probe"]
 
@@ -69,6 +72,10 @@ def _made(
         return _made_by_method(component, example_task() if task is None else registry.build("task", *task))
     if kind == "task":
         return _made_by_task(component)
+    if kind == "loss":
+        return _made_by_loss(component)
+    if kind == "metric":
+        return _made_by_metric(component)
     if kind == "activation":
         return {"values": component(probe())}
     return {"table": tabulate([component], 11)}
@@ -93,7 +100,8 @@ def _made_by_discretizer(component: Discretizer, skeletons: Sequence[Sequence[in
 
 def _made_by_task(component: Task) -> dict[str, Tensor]:
     splits = {"train": component.train, "valid": component.valid, "test": component.test}
-    return {f"{name}.{part}": getattr(split, part) for name, split in splits.items() for part in ("x", "y")}
+    parts = ("x", "y", "weights")
+    return {f"{name}.{part}": t for name, split in splits.items() for part, t in zip(parts, split.batch, strict=False)}
 
 
 def _made_by_method(component: SearchMethod, task: Task) -> dict[str, Tensor]:
@@ -103,7 +111,25 @@ def _made_by_method(component: SearchMethod, task: Task) -> dict[str, Tensor]:
     return {**params, **tensors_of(nets)}
 
 
-class Laws:
+def _made_by_loss(component: Loss) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    for kind in sorted(component.kinds):
+        task = example_task(kind)
+        outputs = normal(torch.arange(3), "outputs", (task.outputs * len(component.outputs), task.train.samples)).double()
+        made[kind] = component(outputs, task.train.y)
+    return made
+
+
+def _made_by_metric(component: Metric) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    for kind in sorted(component.kinds):
+        task = example_task(kind)
+        outputs = normal(torch.arange(3), "outputs", (task.outputs, task.train.samples)).double()
+        made[kind] = component(task.loss.point(outputs), task.train.y)
+    return made
+
+
+class Laws(Kit):
     """What holds for every kind; inherit from one of the kits below instead."""
 
     kind: ClassVar[str]
@@ -116,6 +142,10 @@ class Laws:
         """The registry: everything installed. Override it to test a plugin that is not."""
         return load_plugins()
 
+    def whose(self) -> str:
+        """See `nasplug.testing.remedies.Kit.whose`."""
+        return str(self.plugins().offer(self.kind, self.name))
+
     def component(self) -> Any:
         """A fresh component, made as a study makes it."""
         return self.plugins().build(self.kind, self.name, self.options)
@@ -127,6 +157,13 @@ class Laws:
     def fingerprint(self) -> str:
         """What the component makes of the examples."""
         return fingerprint(self.kind, self.name, self.options, plugins=self.plugins(), **self.setting())
+
+    def test_contract(self) -> None:
+        """It inherits its contract, its traits fit, and none of its names is a misspelling of one that nasplug reads."""
+        try:
+            check_component(self.kind, self.component(), f"{self.kind} {self.name!r}")
+        except ContractError as error:
+            raise AssertionError(f"contract law: {error}") from error
 
     def test_is_documented(self) -> None:
         """The factory's docstring has a first line: `nasplug plugins` shows it."""
@@ -174,16 +211,13 @@ class NeedsLaws(Laws):
         return {"widths": self.widths}
 
     def examples(self, k: int = 4) -> list[Networks]:
-        """Soft networks for each skeleton: with every part, and with no more than declared (plus blocks and biases)."""
+        """Soft networks for each skeleton: with every part, with no more than declared (plus blocks and biases), and of inputs
+        two of which were made of one column.
+        """
         needs = self.component().needs
-        return [
+        found = [
             example_networks(11 * number, k, widths, parts)
             for number, widths in enumerate(self.widths)
             for parts in (PARTS, needs | ALWAYS)
         ]
-
-    def test_needs_are_parts(self) -> None:
-        """``needs`` is a frozenset of names in `nasplug.networks.PARTS`."""
-        needs = self.component().needs
-        assert isinstance(needs, frozenset), f"needs law: needs is a {type(needs).__name__}; write frozenset({{...}})"
-        assert needs <= set(PARTS), f"needs law: {sorted(needs - set(PARTS))} are no parts; parts are {PARTS}"
+        return [*found, *(grouped(nets) for nets in found if nets.stem is None)]

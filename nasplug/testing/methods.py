@@ -14,12 +14,12 @@ from torch import Tensor
 
 from nasplug import networks
 from nasplug.compact import compact, export, load, save
-from nasplug.contracts import Holding, Params, Projected, SearchMethod
-from nasplug.networks import PARTS, Networks
+from nasplug.contracts import Params, SearchMethod
+from nasplug.networks import Networks
 from nasplug.optimizers import Adam
 from nasplug.tasks import Task
 from nasplug.testing.comparing import HARD, TOLERANCE, calm, fits, gradients, row_of, same, spoil, tensors_of, without
-from nasplug.testing.examples import example_task
+from nasplug.testing.examples import example_task, weighted
 from nasplug.testing.laws import Laws
 
 __all__ = ["SearchMethodLaws"]
@@ -86,33 +86,34 @@ class SearchMethodLaws(Laws):
             torch.linspace(0.003, 0.01, k, dtype=torch.float64),
         )
 
+    def relaxed(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The soft networks, with the activations that the plugins offer, as in a study."""
+        return replace(self.component().relax(params, tau, noise), functions=self.plugins().functions)
+
     def _soft(self, pack: _Pack) -> list[Networks]:
         """The soft networks without and with noise, at the pack's temperatures and nearly hard."""
-        method = self.component()
-        return [method.relax(pack.params, pack.tau * scale, noise) for scale in (1.0, 0.02) for noise in (None, pack.seeds)]
+        return [self.relaxed(pack.params, pack.tau * scale, noise) for scale in (1.0, 0.02) for noise in (None, pack.seeds)]
 
-    def _trained(self, pack: _Pack) -> dict[str, Tensor]:
+    def _trained(self, pack: _Pack, task: Task | None = None) -> dict[str, Tensor]:
         """Parameters and loss after a few full-batch steps of Adam with noise, each row by itself."""
-        method, task, optimizer = self.component(), self.task(), Adam()
+        method, task, optimizer = self.component(), self.task() if task is None else task, Adam()
         params = {name: p.clone() for name, p in pack.params.items()}
         state = optimizer.start(params)
         losses = pack.tau.new_zeros(len(pack.tau))
         for step in range(1, self.steps + 1):
             leaves = {n: p.detach().clone().requires_grad_(p.is_floating_point()) for n, p in params.items()}
-            nets = method.relax(leaves, pack.tau, pack.seeds + step)
-            losses = task.losses(method.forward(nets, task.train.x), task.train.y)
+            nets = self.relaxed(leaves, pack.tau, pack.seeds + step)
+            losses = task.losses(method.forward(nets, task.train.x), *task.train.batch[1:])
             moved = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
             optimizer.update({name: params[name] for name in moved}, gradients(losses, moved), state, pack.lr)
-            if isinstance(method, Projected):
-                params = {name: p.clone() for name, p in method.project(params, step, self.steps).items()}
+            params = {name: p.clone() for name, p in method.project(params, step, self.steps).items()}
         return {**params, "loss": losses.detach()}
 
     def test_architecture_names_parameters(self) -> None:
-        """``architecture`` is a frozenset of names that `init` makes."""
+        """``traits.architecture`` names leaves that `init` makes."""
         method = self.component()
         params = method.init(self.task(), self.seeds())
-        assert isinstance(method.architecture, frozenset), "architecture law: write frozenset({...})"
-        unknown = method.architecture - set(params)
+        unknown = method.traits.architecture - set(params)
         assert not unknown, f"architecture law: {sorted(unknown)} are no parameters; there are {sorted(params)}"
 
     def test_init_leads_with_replicas(self) -> None:
@@ -158,11 +159,10 @@ class SearchMethodLaws(Laws):
         same(pack.params, before, "purity law, the parameters")
 
     def test_holds(self) -> None:
-        """`Holding` alone: ``hold`` names leaves, and gives back the parameters that the networks were made from."""
+        """With ``traits.holds`` alone: ``hold`` names leaves, and gives back the parameters that made the networks."""
         method, pack = self.component(), self.pack()
-        if not isinstance(method, Holding):
+        if not method.traits.holds:
             return
-        assert method.holds <= set(PARTS), f"holding law: {sorted(method.holds - set(PARTS))} are no parts"
         held = method.hold(self._soft(pack)[0])
         assert set(held) <= set(pack.params), f"holding law: {sorted(set(held) - set(pack.params))} are no parameters"
         same(held, {name: pack.params[name] for name in held}, "holding law, hold after relax")
@@ -202,6 +202,16 @@ class SearchMethodLaws(Laws):
         for k in range(self.replicas):
             same(row_of(together, k), all_of(pack.row(k)), f"row law, row {k}", TOLERANCE)
 
+    def test_row_law_with_weights(self) -> None:
+        """So it is where each row has its own sample weights: trained alone with its weights ``(N,)`` it is the same."""
+        pack, task = self.pack(), weighted(self.task(), self.replicas)
+        together = self._trained(pack, task)
+        for k in range(self.replicas):
+            one = task.take(torch.tensor([k]))
+            train = replace(one.train, weights=one.train.weights[0] if one.train.weights is not None else None)
+            alone = self._trained(pack.row(k), replace(one, train=train))
+            same(row_of(together, k), alone, f"row law, sample weights, row {k}", TOLERANCE)
+
     def test_isolation(self) -> None:
         """A row that is NaN raises nothing, in training or on the way to direct space, and the others do not change a bit."""
         method, pack = self.component(), self.pack()
@@ -223,7 +233,7 @@ class SearchMethodLaws(Laws):
         params = {name: p.to("meta") for name, p in pack.params.items()}
 
         def run(noise: Tensor | None) -> Tensor:
-            return method.forward(method.relax(params, pack.tau.to("meta"), noise), x.to("meta"))
+            return method.forward(self.relaxed(params, pack.tau.to("meta"), noise), x.to("meta"))
 
         for noise in (None, pack.seeds.to("meta")):
             outputs = calm("compile law, tensors without data", run, noise)
@@ -244,7 +254,7 @@ class SearchMethodLaws(Laws):
             same({"outputs": outputs.double()}, {"outputs": wanted[k].T}, f"export law, row {k} as a module", EXPORTED)
             with tempfile.TemporaryDirectory() as folder:
                 save(small, Path(folder))
-                again = load(Path(folder))
+                again = load(Path(folder), nets.functions)
             same({"outputs": again(rows).detach()}, {"outputs": outputs}, f"export law, row {k} saved and loaded")
 
     def test_export_law_in_other_runtimes(self) -> None:

@@ -71,7 +71,9 @@ class _Declared(Networks):
 def _declared(nets: Networks, needs: frozenset[str]) -> Networks:
     """``nets`` with every part outside ``needs`` poisoned."""
     shown: dict[str, Any] = {part: getattr(nets, part) if part in needs else _Forbidden(part, needs) for part in PARTS}
-    return _Declared(widths=nets.widths, candidates=nets.candidates, stem=nets.stem, whole=nets, **shown)
+    return _Declared(
+        widths=nets.widths, candidates=nets.candidates, functions=nets.functions, stem=nets.stem, whole=nets, **shown
+    )
 
 
 class RegularizerLaws(NeedsLaws):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from nasplug.errors import ConfigError
-from nasplug.tasks import Task
+from nasplug.tasks import Split, Task
+from nasplug.testing.comparing import same
 from nasplug.testing.laws import Laws
 
 __all__ = ["TaskLaws"]
@@ -50,6 +51,9 @@ class TaskLaws(Laws):
                 assert tuple(split.y.shape) == wanted, f"task law: {name}.y is {tuple(split.y.shape)}, needed {wanted}"
             if task.kind == "binary":
                 assert bool(((split.y == 0) | (split.y == 1)).all()), f"task law: {name}.y has labels other than 0 and 1"
+            if split.weights is not None:
+                found = tuple(split.weights.shape)
+                assert found == (split.samples,), f"task law: {name}.weights is {found}, needed {(split.samples,)}"
         for what, tensor, size in (
             ("input_shift", task.input_shift, task.inputs),
             ("input_scale", task.input_scale, task.inputs),
@@ -63,9 +67,34 @@ class TaskLaws(Laws):
     def test_loss_fits_the_kind(self) -> None:
         """The loss is one the kind can have, and is ``(K,)`` and finite for the zero predictor on every split."""
         task = self.component()
-        fits = {"regression": {"mse"}, "binary": {"logistic", "mse"}, "classes": {"cross_entropy"}}[task.kind]
-        assert task.loss in fits, f"task law: loss {task.loss!r} on a {task.kind} task; it can have {sorted(fits)}"
+        fits = sorted(task.loss.kinds)
+        assert task.kind in fits, f"task law: loss {task.loss} on a {task.kind} task; it is for {fits}"
         for split in (task.train, task.valid, task.test):
-            loss = task.losses(split.x.new_zeros(2, task.outputs, split.samples), split.y)
+            loss = task.losses(split.x.new_zeros(2, task.outputs, split.samples), *split.batch[1:])
             assert tuple(loss.shape) == (2,), f"task law: losses of 2 networks have shape {tuple(loss.shape)}"
             assert bool(torch.isfinite(loss).all()), f"task law: the zero predictor's loss is {loss.tolist()}"
+
+    def test_makes_the_same_digest(self) -> None:
+        """Made twice it is the same content: numbers, shifts, scales and names; that is what a study is resumed by."""
+        one, other = self.component(), self.component()
+        assert one.digest == other.digest, "digest law: made twice from the same options it has two digests"
+        for name in ("features", "targets", "kind", "loss", "image"):
+            first, second = getattr(one, name), getattr(other, name)
+            assert first == second, f"digest law: {name} is {first!r} once and {second!r} then"
+        for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
+            same({name: getattr(other, name)}, {name: getattr(one, name)}, "digest law")
+
+    def test_splits_share_no_sample(self) -> None:
+        """Where no training sample occurs twice, none of them is in another split: else the scores are not held out."""
+        task = self.component()
+
+        def rows(split: Split) -> list[bytes]:
+            y = split.y.view(-1, split.samples).to(split.x.dtype)
+            return [row.numpy().tobytes() for row in torch.cat([split.x, y]).T.contiguous()]
+
+        seen = set(found := rows(task.train))
+        if len(seen) < len(found):
+            return  # data of few distinct samples, as a truth table: they come again everywhere
+        for name, split in (("valid", task.valid), ("test", task.test)):
+            again = sum(row in seen for row in rows(split))
+            assert again == 0, f"split law: {again} of {split.samples} samples of {name} are training samples too"

@@ -7,10 +7,29 @@ Only the driver writes, and always through a client that is told its URI: the ca
 
 from __future__ import annotations
 
-from nasplug.tracking.models import digest_of, publish, reach
-from nasplug.tracking.places import default_uri
+from nasplug.tracking.models import Entry, publish, publish_files, reach
+from nasplug.tracking.page import serve
+from nasplug.tracking.places import database_of, default_uri, store_of
 from nasplug.tracking.records import flatten, spread
-from nasplug.tracking.runs import STATE_FILE
+from nasplug.tracking.runs import STATE_FILE, end_killed
+from nasplug.tracking.serving import MODELS, served
 from nasplug.tracking.tracker import Registered, Tracker
 
-__all__ = ["STATE_FILE", "Registered", "Tracker", "default_uri", "digest_of", "flatten", "publish", "reach", "spread"]
+__all__ = [
+    "MODELS",
+    "STATE_FILE",
+    "Entry",
+    "Registered",
+    "Tracker",
+    "database_of",
+    "default_uri",
+    "end_killed",
+    "flatten",
+    "publish",
+    "publish_files",
+    "reach",
+    "serve",
+    "served",
+    "spread",
+    "store_of",
+]

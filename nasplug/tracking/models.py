@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasplug.compact import CompactNetwork
+from nasplug.compact import CompactNetwork, digest_of
+from nasplug.ensemble import Ensemble
 from nasplug.errors import NasplugError
 from nasplug.tasks import Task
-from nasplug.tracking.places import alone, artifact_root, as_global, probe, talking
+from nasplug.tracking.places import artifact_root, as_global, probe, talking
 from nasplug.tracking.records import example_of, version_of
+from nasplug.tracking.schema import alone
 
-__all__ = ["digest_of", "ensure_registered", "log_model", "new_version", "publish", "reach"]
+__all__ = ["Entry", "ensure_registered", "log_model", "new_version", "publish", "publish_files", "reach"]
 
-SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s a model
+SEE_TAGS = "see the tags of each version for where it came from"
+SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s per model
 
 
 def log_model(
     client: Any,
     experiment: str,
     run: str,
-    network: CompactNetwork,
+    network: CompactNetwork | Ensemble,
     task: Task,
     name: str,
     tags: Mapping[str, str],
@@ -46,7 +49,7 @@ def log_model(
     from mlflow.types import Schema, TensorSpec
 
     example = example_of(task)
-    real = np.dtype("float32")
+    real = np.dtype("float64")
     signature = ModelSignature(
         inputs=Schema([TensorSpec(real, (-1, example.shape[1]))]),  # unnamed: a named tensor wants a dict of arrays
         outputs=Schema([TensorSpec(real, (-1, task.outputs))]),
@@ -89,7 +92,7 @@ def ensure_registered(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Small networks found by nasplug; see the tags of each version.")
+        client.create_registered_model(name, description=f"Made by nasplug; {SEE_TAGS}.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -116,60 +119,95 @@ def probed(uri: str) -> Iterator[None]:
         yield
 
 
-def digest_of(network: CompactNetwork) -> str:
-    """SHA-256 of a network's record and weights, hexadecimal."""
-    h = hashlib.sha256(json.dumps(network.record, sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        h.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return h.hexdigest()
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a plugin made outside of a study, as it shall stand in MLflow.
+
+    Attributes:
+        name: of the registered model that gets a version.
+        uri: of the store.
+        store: the folder for artifacts where ``uri`` is a database that is no file; a server and a database file have a place.
+        experiment: of the run.
+        run_name: a person's name for it.
+        tags: of run and version, and of the logged model.
+        metrics: of the run.
+        files: of the run.
+    """
+
+    name: str
+    uri: str
+    store: str
+    experiment: str
+    run_name: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    files: Sequence[Path] = ()
 
 
-def publish(
-    network: CompactNetwork,
-    task: Task,
-    name: str,
-    *,
-    uri: str,
-    experiment: str,
-    store: str,
-    run_name: str,
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float],
-    files: Sequence[Path] = (),
-) -> str:
-    """A network that a plugin made outside of a study, as a version of the registered model ``name``; its number.
+def publish(entry: Entry, network: CompactNetwork, task: Task) -> str:
+    """A network as a version of the registered model ``entry.name``; the version's number.
 
-    Its run in ``experiment`` has the metrics and files; run, logged model and version have the tags and ``nasplug.digest``
-    (`digest_of`). A network that is a version of that name already is not logged again. No alias is moved. Where the store of
-    MLflow is no server, artifacts go beside its database, or into the folder ``store``.
+    Run, logged model and version have the tags and ``nasplug.digest`` (`digest_of`). A network that is a version of that name
+    already is not logged again. No alias is moved. Artifacts go where those of studies go.
 
     Raises:
         NasplugError: for a place that cannot be reached or refuses, or a network that cannot be exported.
     """
-    told = {**tags, "nasplug.digest": digest_of(network)}
-    safe = f"The network itself is safe on disk, and not a version of {name!r}; run the same command again"
-    with talking(uri, retries=1, seconds=30, told=safe), probed(uri):
+
+    def log(client: Any, experiment: str, run: str, told: Mapping[str, str]) -> str:
+        for file in entry.files:
+            client.log_artifact(run, str(file))
+        model = log_model(client, experiment, run, network, task, entry.run_name, told)
+        return new_version(client, entry.uri, entry.name, model, run, told, f"{entry.run_name}; {SEE_TAGS}")
+
+    return _published(entry, digest_of(network), log)
+
+
+def publish_files(entry: Entry, digest: str) -> str:
+    """Files that are no network as a version of the registered model ``entry.name``; the version's number.
+
+    ``mlflow.artifacts.download_artifacts("models:/NAME/VERSION")`` gives them back. ``digest`` (SHA-256, hexadecimal) says what
+    they are: a version that has it as ``nasplug.digest`` is not made twice. As `publish` in all else.
+
+    Raises:
+        NasplugError: for a place that cannot be reached or refuses.
+    """
+
+    def log(client: Any, experiment: str, run: str, told: Mapping[str, str]) -> str:
+        for file in entry.files:
+            client.log_artifact(run, str(file), "files")
+        source = f"{client.get_run(run).info.artifact_uri}/files"
+        words = f"{entry.run_name}; {SEE_TAGS}"
+        return str(client.create_model_version(entry.name, source, run, tags=dict(told), description=words).version)
+
+    return _published(entry, digest, log)
+
+
+def _published(entry: Entry, digest: str, log: Callable[[Any, str, str, Mapping[str, str]], str]) -> str:
+    """The version that has this digest, or what ``log`` makes of client, experiment, run and tags."""
+    told = {**entry.tags, "nasplug.digest": digest}
+    safe = f"The result itself is safe on disk, and not a version of {entry.name!r}; run the same command again"
+    with talking(entry.uri, retries=1, seconds=30, told=safe), probed(entry.uri):
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        ensure_registered(client, name)
-        for version in client.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("nasplug.digest") == told["nasplug.digest"]:
+        client = MlflowClient(tracking_uri=entry.uri, registry_uri=entry.uri)
+        ensure_registered(client, entry.name)
+        for version in client.search_model_versions(f"name = '{entry.name}'"):
+            if version.tags.get("nasplug.digest") == digest:
                 return str(version.version)
-        found = client.get_experiment_by_name(experiment)
-        where = client.create_experiment(experiment, artifact_root(uri, store)) if found is None else found.experiment_id
-        run = client.create_run(where, run_name=run_name, tags=told).info.run_id
+        found = client.get_experiment_by_name(entry.experiment)
+        root = artifact_root(entry.uri, entry.store)
+        experiment = client.create_experiment(entry.experiment, root) if found is None else found.experiment_id
+        run = client.create_run(experiment, run_name=entry.run_name, tags=told).info.run_id
         status = "FAILED"
         try:
-            for key, value in metrics.items():
+            for key, value in entry.metrics.items():
                 client.log_metric(run, key, value)
-            for file in files:
-                client.log_artifact(run, str(file))
-            model = log_model(client, str(where), run, network, task, run_name, told)
+            made = log(client, str(experiment), run, told)
             status = "FINISHED"
         finally:
             client.set_terminated(run, status)
-        return new_version(client, uri, name, model, run, told, f"{run_name}: see its tags for where it came from")
+        return made
 
 
 def reach(uri: str) -> None:

@@ -16,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from nasplug.config import SWEEPS, scrub
+from nasplug import files
+from nasplug.config import SWEEPS
+from nasplug.errors import scrub
 from nasplug.packs import TABLE
+from nasplug.plan import row_of
 from nasplug.tasks import Task
 
 __all__ = [
@@ -43,6 +46,7 @@ EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
 VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
 COLUMNS = 256  # features listed by name in a data set's schema
+LABELS = ("seed", "configuration", "fold", "picked")  # numbers of a row that are neither score nor size
 
 
 def flatten(value: Any, path: str = "") -> dict[str, str]:
@@ -75,7 +79,7 @@ def spread(names: Sequence[str], most: int, needed: str | None) -> list[str]:
 def scores_of(row: Row) -> dict[str, float]:
     """The scores and sizes of a row: whatever is a number, and neither configuration nor label."""
     numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and "." not in key}
-    return {k: float(v) for k, v in numbers.items() if k not in ("seed", "configuration") and math.isfinite(v)}
+    return {key: float(value) for key, value in numbers.items() if key not in LABELS and math.isfinite(value)}
 
 
 def scored_on(metric: str, task: Task, digest: str) -> tuple[str | None, str | None]:
@@ -90,12 +94,12 @@ def cleaned(path: Path, beside: Path) -> Path:
     """The file, or a copy without secrets where it may hold some: the report shows the config, the table plugins' errors."""
     copy = beside / path.name
     if path.suffix == ".html":
-        copy.write_text(scrub(path.read_text(encoding="utf-8")), encoding="utf-8")
+        files.write_text(copy, scrub(path.read_text(encoding="utf-8")))
         return copy
     if path.suffix == ".parquet" and "error" in pq.read_schema(path).names:
-        table = pq.read_table(path)
+        table = files.read_table(path)
         errors = pa.array(scrub(table["error"].to_pylist()), pa.string())
-        pq.write_table(table.set_column(table.column_names.index("error"), "error", errors), copy)
+        files.write_table(copy, table.set_column(table.column_names.index("error"), "error", errors))
         return copy
     return path
 
@@ -105,22 +109,23 @@ def curves_of(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[fl
     found: dict[str, dict[str, list[float]]] = {}
     for pack in sorted({pack_of(name) for name in names}):
         path = folder / "packs" / pack / TABLE
-        columns = [c for c in pq.read_schema(path).names if c.startswith("history_")]
-        for row in pq.read_table(path, columns=["replica", *columns], filters=[("replica", "in", list(names))]).to_pylist():
-            found[row["replica"]] = {column.removeprefix("history_"): row[column] for column in columns}
+        curves = files.read_table(path, lambda c: c == "replica" or c.startswith("history_"), [("replica", "in", list(names))])
+        for row in curves.to_pylist():
+            replica = row.pop("replica")
+            found[replica] = {column.removeprefix("history_"): values for column, values in row.items()}
     return found
 
 
 def example_of(task: Task) -> Any:
-    """A few raw rows of the training split, ``(3, I)``."""
+    """A few raw rows of the training split, float64 ``(3, I)``: what is large beside its spread keeps its digits."""
     split = task.train
     x = split.x[:, torch.arange(EXAMPLE_ROWS) % split.samples]
     raw = x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
-    return raw.T.float().contiguous().cpu().numpy()
+    return raw.T.double().contiguous().cpu().numpy()
 
 
 def datasets_of(task: Task, digest: str) -> list[Any]:
-    """The splits as MLflow's data sets. One digest (of everything) and a name each: MLflow keys them by both."""
+    """The splits as MLflow's data sets. One digest (of everything) and one name per split: MLflow keys them by both."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.types import ColSpec, DataType, Schema
@@ -149,7 +154,7 @@ def datasets_of(task: Task, digest: str) -> list[Any]:
 
 def pack_of(replica: str) -> str:
     """The pack in a replica's name."""
-    return replica.partition("/")[0]
+    return row_of(replica)[0]
 
 
 def now_ms() -> int:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import getpass
-import json
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nasplug.config import MLflow, StudyConfig, scrub
-from nasplug.errors import ConfigError
-from nasplug.tracking.places import artifact_root, default_uri
+from nasplug import files
+from nasplug.config import MLflow, StudyConfig
+from nasplug.errors import ConfigError, NasplugError, scrub
+from nasplug.identity import decisive
+from nasplug.tracking.places import artifact_root, database_of, default_uri, talking
 from nasplug.tracking.records import flatten, now_ms
+from nasplug.tracking.schema import state_of
 
-__all__ = ["STATE_FILE", "Runs"]
+__all__ = ["STATE_FILE", "Runs", "end_killed"]
 
 STATE_FILE = "mlflow.json"
+FOLDER = "nasplug.folder"  # tag: which folder's study a parent run is of
 KEY, PARAM, TAG, BATCH = 250, 6000, 8000, 100  # MLflow's limits
 PAGE = 1000
 
@@ -61,13 +66,34 @@ class Runs:
         return str(found.experiment_id)
 
     def _find_run(self) -> tuple[str, str]:
-        """The run that this study wrote before, or an empty id and why it cannot go on."""
+        """The run that this study wrote before, or an empty id and why it cannot go on.
+
+        A run of this folder that still says RUNNING and is not the one to go on with was killed, and is marked so.
+        """
+        run, news = self._remembered()
+        for left in self._search(f"tags.`{FOLDER}` = '{self._mark}' AND attributes.status = 'RUNNING'"):
+            if left.info.run_id != run:
+                self._client.set_terminated(left.info.run_id, "KILLED")
+        if run:
+            self._client.update_run(run, status="RUNNING")
+        return run, news
+
+    @property
+    def _mark(self) -> str:
+        """The study's folder, in a form that any path can be searched by."""
+        return hashlib.sha256(str(self._folder).encode()).hexdigest()
+
+    def _remembered(self) -> tuple[str, str]:
+        """What ``mlflow.json`` says: a run that is there, or an empty id and why there is none."""
         from mlflow.exceptions import MlflowException
 
         path = self._folder / STATE_FILE
         if not path.exists():
             return "", ""
-        state = json.loads(path.read_text())
+        try:
+            state = files.read_json(path)
+        except files.DamageError as error:
+            return "", f"an earlier run, which is not known any more: {error}"
         if state["uri"] != scrub(self.uri):
             return "", f"continues run {state['run_id']} at {state['uri']}: the tracking URI changed"
         if state["experiment_id"] != self._experiment:
@@ -80,15 +106,12 @@ class Runs:
             return "", f"continues run {state['run_id']}, which is no longer there"
         if run.info.lifecycle_stage != "active":
             return "", f"continues run {state['run_id']}, which was deleted"
-        self._client.update_run(state["run_id"], status="RUNNING")
         return str(state["run_id"]), ""
 
     def _begin(self, news: str) -> str:
         """A new parent run with what never changes."""
-        run = self._create_run(self.config.study, {"nasplug.continues": news} if news else {})
-        # what a resumed study may change (store, resources, mlflow) cannot be a parameter: those are written once
-        plain = {key: value for key, value in self.config.plain().items() if key not in ("store", "resources", "mlflow")}
-        self._params(run, flatten(plain))
+        run = self._create_run(self.config.study, {FOLDER: self._mark, **({"nasplug.continues": news} if news else {})})
+        self._params(run, flatten(decisive(self.config)))  # what may change cannot be a parameter: those are written once
         return run
 
     def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False) -> str:
@@ -98,15 +121,16 @@ class Runs:
         made = self._client.create_run(self._experiment, run_name=name, tags={**standard, **parent, **tags})
         return str(made.info.run_id)
 
-    def _remember(self, state: Mapping[str, Any]) -> None:
+    def _remember(self, *, running: bool, **found: str) -> None:
         """Write ``mlflow.json``, keeping the registered model of an earlier time."""
+        state = {"uri": scrub(self.uri), "experiment_id": self._experiment, "run_id": self.run, "running": running, **found}
         path = self._folder / STATE_FILE
-        old = json.loads(path.read_text()) if path.exists() else {}
+        old: dict[str, Any] = {}
+        with suppress(files.DamageError):
+            old = files.read_json(path)
         kept = old if old.get("run_id") == state["run_id"] else {}
         self._folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps({**kept, **state}, indent=1) + "\n")
-        beside.replace(path)
+        files.write_json(path, {**kept, **state})
 
     def _params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -136,6 +160,34 @@ class Runs:
             page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token or None)
             yield from page
             token = page.token or None
+
+
+def end_killed(folder: Path) -> bool:
+    """Mark a study's run as ``KILLED`` where its process ended without saying so; whether it did.
+
+    Only in an sqlite file that is there, with the tables of this MLflow: a look at somebody's folder asks no server, and makes
+    or migrates nothing. A study that runs and a read-only folder are left alone too. The next run does it in all these cases.
+    """
+    path = folder / STATE_FILE
+    try:
+        if not path.exists() or not files.read_json(path).get("running"):
+            return False
+        with files.locked(folder, "the study"):
+            state = files.read_json(path)
+            database = database_of(str(state["uri"]))
+            if database is None or not database.exists():
+                return False
+            with talking(state["uri"], retries=0, seconds=5, told=""):
+                from mlflow import MlflowClient
+
+                if state_of(database) != "current":
+                    return False
+
+                MlflowClient(tracking_uri=state["uri"], registry_uri=state["uri"]).set_terminated(state["run_id"], "KILLED")
+            files.write_json(path, {**state, "running": False})
+    except (NasplugError, OSError, LookupError):  # what the file says may be anything
+        return False
+    return True
 
 
 def _key(text: str) -> str:

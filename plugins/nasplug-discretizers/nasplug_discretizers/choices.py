@@ -14,7 +14,7 @@ __all__ = ["Argmax", "argmax"]
 
 
 @dataclass(frozen=True, slots=True)
-class Argmax:
+class Argmax(Discretizer):
     """See `argmax`."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"choices"})
@@ -36,6 +36,6 @@ def argmax() -> Discretizer:
     Fails when no candidate dominates, and can pick a worse candidate than another one even at the optimum of the mixture
     (more often the more candidates there are): anneal the temperature, or ask for a certificate.
 
-    Source: the usual last step of DARTS. SWAT-NN does the same a neuron.
+    Source: the usual last step of DARTS. SWAT-NN does the same for each neuron.
     """
     return Argmax()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Discretizer, Score
+from nasplug.cuts import check_tolerance, edges_cut, limits, most, ranks
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks
-from nasplug_discretizers.tolerated import check_tolerance, limits, most, ranks
 
 __all__ = ["MagnitudeCut", "ToleratedCut", "threshold"]
 
@@ -33,17 +33,8 @@ def _keep(nets: Networks, weights: dict[Edge, Tensor], kept: Tensor) -> Networks
     )
 
 
-def _is_cut(nets: Networks) -> Tensor:
-    """Rows that were cut before: gates say exactly which weights are 0, and some are; bool ``(K,)``."""
-    weights = _flat(dict(nets.blocks))
-    if set(nets.edge_gates) != set(nets.blocks):
-        return torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
-    gates = _flat({edge: nets.edge_gates[edge] for edge in nets.blocks})
-    return (gates == (weights != 0).to(gates.dtype)).all(1) & (gates == 0).any(1)
-
-
 @dataclass(frozen=True, slots=True)
-class MagnitudeCut:
+class MagnitudeCut(Discretizer):
     """Cut below a fixed magnitude; see `threshold`."""
 
     eps: float
@@ -58,7 +49,7 @@ class MagnitudeCut:
 
 
 @dataclass(frozen=True, slots=True)
-class ToleratedCut:
+class ToleratedCut(Discretizer):
     """Cut as much as the validation loss allows; see `threshold`."""
 
     tolerance: float
@@ -74,7 +65,7 @@ class ToleratedCut:
             return _keep(nets, weights, rank >= dropped.unsqueeze(1))
 
         dropped = most(cut, flat.shape[1], score, limits(nets, score, self.tolerance))  # (K,)
-        settled = _is_cut(nets) | ~torch.isfinite(flat).all(1)
+        settled = edges_cut(nets) | ~torch.isfinite(flat).all(1)
         return cut(torch.where(settled, torch.zeros_like(dropped), dropped))
 
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Discretizer, Score
+from nasplug.cuts import check_tolerance, limits, most, neurons_cut, ranks
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks
-from nasplug_discretizers.tolerated import check_tolerance, limits, most, ranks
 
 __all__ = ["NeuronMask", "SpectralCut", "neuron_mask", "spectral"]
 
 
 @dataclass(frozen=True, slots=True)
-class NeuronMask:
+class NeuronMask(Discretizer):
     """See `neuron_mask`."""
 
     cut: float
@@ -47,7 +47,7 @@ def neuron_mask(*, cut: float = 0.5) -> Discretizer:
 
 
 @dataclass(frozen=True, slots=True)
-class SpectralCut:
+class SpectralCut(Discretizer):
     """See `spectral`."""
 
     tolerance: float
@@ -76,8 +76,7 @@ class SpectralCut:
         # The measure is the loss with rounded gates: with soft ones a second run would start from another loss.
         none = torch.zeros(len(values), dtype=torch.long, device=values.device)
         dropped = most(cut, values.shape[1], score, limits(cut(none), score, self.tolerance))  # (K,)
-        is_cut = ((gates == 0) | (gates == 1)).all(1) & (gates == 0).any(1)
-        settled = is_cut | ~torch.isfinite(values).all(1)
+        settled = neurons_cut(nets) | ~torch.isfinite(values).all(1)
         return cut(torch.where(settled, none, dropped))
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
-from nasplug.errors import ConfigError
+from nasplug.cuts import check_tolerance, trivial_loss
+from nasplug.monotone import constrain
 from nasplug.networks import Networks, alive, harden, where
 
 __all__ = ["Fold", "fold"]
@@ -57,12 +58,13 @@ def _put(nets: Networks, layer: int, parts: _Layer) -> Networks:
             outgoing += w.shape[1]
     choice = nets.choices[layer]
     identity = F.one_hot(torch.tensor(nets.candidates.index("identity"), device=choice.device), choice.shape[-1]).to(choice)
-    return replace(
+    made = replace(
         nets,
         blocks=blocks,
         biases={**nets.biases, layer: parts.into[..., -1]},
         choices={**nets.choices, layer: torch.where(parts.straight.unsqueeze(-1), identity, choice)},
     )
+    return constrain(made, nets.monotone) if nets.monotone else made
 
 
 def _partner(parts: _Layer, i: int, allowed: Tensor, likeness: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +143,7 @@ MOVES = (_merge, _twin, _mirror, _straighten)
 
 
 def _free(nets: Networks) -> Networks:
-    """Hard networks without gates, with a choice a neuron that includes the identity, and with all biases."""
+    """Hard networks without gates, with one choice per neuron that includes the identity, and with all biases."""
     nets = alive(harden(nets))
     candidates = nets.candidates if "identity" in nets.candidates else (*nets.candidates, "identity")
     like = next(iter(nets.blocks.values()))
@@ -158,15 +160,8 @@ def _free(nets: Networks) -> Networks:
     return replace(nets, gates={}, edge_gates={}, choices=choices, biases=biases, candidates=candidates)
 
 
-def _trivial(nets: Networks, score: Score) -> Tensor:
-    """The loss of knowing nothing, ``(K,)``: the smaller one of putting out the output biases and putting out 0."""
-    silent = replace(nets, blocks={edge: torch.zeros_like(w) for edge, w in nets.blocks.items()})
-    zero = replace(silent, biases={layer: torch.zeros_like(b) for layer, b in nets.biases.items()})
-    return torch.minimum(score(silent), score(zero))
-
-
 @dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(Discretizer):
     """See `fold`."""
 
     tolerance: float
@@ -176,7 +171,7 @@ class Fold:
         """Fewer neurons, fewer kinks, each step within the tolerance."""
         nets = _free(nets)
         loss = score(nets)  # (K,)
-        allowance = self.tolerance * _trivial(nets, score)  # (K,)
+        allowance = self.tolerance * trivial_loss(nets, score)  # (K,)
         moving = True
         while moving:
             moving = False
@@ -207,7 +202,7 @@ def fold(*, tolerance: float = 0.001) -> Discretizer:
     Partners are the pair most alike by cosine, their weights averaged; the validation loss decides. A move stays where the
     loss afterwards is at most ``loss + tolerance * trivial``, ``trivial`` being the smaller loss of two networks: one of output
     biases alone, one that puts out 0. Each accepted move takes a neuron or a kink away, so it ends; at most 4 scorings of
-    all rows a neuron and round, so it is for small hidden layers. A row whose loss is not finite is left as it is.
+    all rows per neuron and round, so it is for small hidden layers. A row whose loss is not finite is left as it is.
 
     Why: L1 does not choose between ``relu(z) - relu(-z)`` with 6 edges and ``relu(z + c) - c`` with 3, which a bias would have
     to travel for; and a kink just outside the training data is wrong for the first sample beyond it, while a line is not.
@@ -217,7 +212,7 @@ def fold(*, tolerance: float = 0.001) -> Discretizer:
     The result has hidden neurons whose activation is the identity: they are chosen in ``choices``, and ``candidates`` gets
     "identity" if it was not there.
 
-    Fails: a tolerance is spent a move, so a large one can cost a real kink of a small effect. What the validation split
+    Fails: a tolerance is spent per move, so a large one can cost a real kink of a small effect. What the validation split
     does not show is not seen. Layers are folded one by one: no move crosses two.
 
     Raises:
@@ -226,9 +221,5 @@ def fold(*, tolerance: float = 0.001) -> Discretizer:
     Source: ours. Neurons that are linear on all data are merged exactly in lossless compression of ReLU networks (Serra et
     al. 2020), by mixed-integer bounds; here the validation loss judges.
     """
-    if not (math.isfinite(tolerance) and tolerance >= 0.0):
-        raise ConfigError(
-            f"fold: tolerance={tolerance}; needed: a finite number >= 0, the share of a trivial network's loss that a move may "
-            "cost (0.01 is 1 %)"
-        )
+    check_tolerance("fold", tolerance)
     return Fold(tolerance)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Params, SearchMethod
+from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, forward
-from nasplug.networks import activation as known
+from nasplug.networks import Networks, check_hidden
 from nasplug.replicas import column
 from nasplug.stems import Stem
 from nasplug.tasks import Task
-from nasplug_edges.skeleton import Skeleton, linear, mirrored, nothing, small
+from nasplug_edges.skeleton import Skeleton, blocks_of, linear, mirrored, nothing, small
 
 __all__ = ["Annealed", "Gated", "Plain", "Snapped", "edges"]
 
@@ -27,12 +26,23 @@ SMALLEST = 1e-4
 Mode = Literal["annealed", "gated", "l1", "snap"]
 
 
+def _in_pairs(skeleton: Skeleton, task: Task, seeds: Tensor) -> Params:
+    """Hidden layers mirrored, the output layer as `torch.nn.Linear`'s, skip blocks and biases 0."""
+    last = len(skeleton.hidden) + 1
+    return skeleton.draw(
+        task,
+        seeds,
+        lambda edge: nothing if edge[1] < edge[0] - 1 else linear if edge[0] == last else mirrored,
+        biased=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Plain:
-    """Plain weights that start as `torch.nn.Linear`'s: mode ``l1``. The other modes are this one with something changed."""
+class Plain(SearchMethod):
+    """Plain weights that start as `torch.nn.Linear`'s: mode ``l1``."""
 
     skeleton: Skeleton
-    architecture: ClassVar[frozenset[str]] = frozenset()
+    traits = Traits(holds=frozenset({"blocks"}))
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Blocks and biases ``U[-1, 1] / sqrt(H_from)``."""
@@ -42,25 +52,26 @@ class Plain:
         """The weights as they are; ``tau`` and ``noise`` play no part."""
         return self.skeleton.networks(params)
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """The canonical forward."""
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        """Already direct: gates and choices are part of the record."""
-        return nets
+    def hold(self, nets: Networks) -> Params:
+        """All blocks."""
+        return blocks_of(nets)
 
 
 @dataclass(frozen=True, slots=True)
-class Snapped(Plain):
+class Snapped(SearchMethod):
     """Weights rounded to {0, 1} now and then: mode ``snap``."""
 
+    skeleton: Skeleton
     every: int
     cut: float
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Blocks ``N(0, 0.1)``, input to output included."""
         return self.skeleton.draw(task, seeds, lambda edge: small, biased=False)
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The weights as they are; ``tau`` and ``noise`` play no part."""
+        return self.skeleton.networks(params)
 
     def project(self, params: Params, step: int, steps: int) -> Params:
         """``1 if |w| >= cut else 0`` after every ``every`` steps but not after the last one."""
@@ -70,20 +81,16 @@ class Snapped(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Annealed(Plain):
+class Annealed(SearchMethod):
     """Plain weights in mirrored pairs, activations that start with a slope on both sides: mode ``annealed``."""
 
+    skeleton: Skeleton
     slope: float
+    traits = Traits(holds=frozenset({"blocks"}))
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Hidden layers mirrored, the output layer as `torch.nn.Linear`'s, skip blocks and biases 0."""
-        last = len(self.skeleton.hidden) + 1
-        return self.skeleton.draw(
-            task,
-            seeds,
-            lambda edge: nothing if edge[1] < edge[0] - 1 else linear if edge[0] == last else mirrored,
-            biased=False,
-        )
+        return _in_pairs(self.skeleton, task, seeds)
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """``f_s(z) = (1 - s) f(z) + s z`` with ``s = slope min(tau, 1)``, as a choice; the weights as they are."""
@@ -96,17 +103,22 @@ class Annealed(Plain):
             candidates=(self.skeleton.activation, "identity"),
         )
 
+    def hold(self, nets: Networks) -> Params:
+        """All blocks."""
+        return blocks_of(nets)
+
 
 @dataclass(frozen=True, slots=True)
-class Gated(Plain):
+class Gated(SearchMethod):
     """A gate beside each weight: mode ``gated``."""
 
+    skeleton: Skeleton
     start: float
-    architecture: ClassVar[frozenset[str]] = frozenset({"logits"})
+    traits = Traits(architecture=frozenset({"logits"}), holds=frozenset({"blocks"}))
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Weights as in ``annealed``; ``logits (K, E)``, all edges side by side, such that each gate starts at ``start``."""
-        params = Annealed(self.skeleton, 0.0).init(task, seeds)
+        params = _in_pairs(self.skeleton, task, seeds)
         count = sum(math.prod(p.shape[1:]) for name, p in params.items() if name.startswith("block"))
         logit = math.log(self.start) - math.log1p(-self.start)
         return params | {"logits": torch.full((len(seeds), count), logit, dtype=torch.float64, device=seeds.device)}
@@ -118,6 +130,10 @@ class Gated(Plain):
         gates = torch.sigmoid(logits / column(tau, logits).clamp(min=SMALLEST))
         parts = gates.split_with_sizes([w.shape[1] * w.shape[2] for w in nets.blocks.values()], 1)
         return replace(nets, edge_gates={edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)})
+
+    def hold(self, nets: Networks) -> Params:
+        """All blocks, as they are without their gates."""
+        return blocks_of(nets)
 
 
 def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:
@@ -170,7 +186,7 @@ def edges(
     - ``annealed``: ours. Hidden rows start in pairs ``+q, -q`` with orthonormal q, biases and skip blocks at 0; the
       activation is ``(1 - s) f(z) + s z`` with ``s = slope min(tau, 1)``, so that no unit starts dead. Let the temperature
       end at 0, where f alone is left. ``slope`` in [0, 1], default 0.5.
-    - ``gated``: ours. A gate a weight, ``sigmoid(logit / tau)``, from ``start`` in (0, 1), default 0.9; starts otherwise as
+    - ``gated``: ours. One gate per weight, ``sigmoid(logit / tau)``, from ``start`` in (0, 1), default 0.9; starts otherwise as
       ``annealed``. The logits are the architecture.
     - ``l1``: the paper's text. Plain weights that start as `torch.nn.Linear`'s.
     - ``snap``: what the paper's code does. After every ``every`` steps (default 50) each weight becomes 1 if
@@ -187,19 +203,19 @@ def edges(
     compared with. ``gated`` keeps gates of weights that do nothing: penalise both, and cut by weight.
 
     Raises:
-        ConfigError: for hidden layers that are missing or empty, an unknown activation, an option of another mode or out of
+        ConfigError: for hidden layers that are missing or empty, an option of another mode or out of
             range, or a stem that does not fit its image.
 
     Source: Structure-Aware Backpropagation; text and code differ, hence two modes. We differ in ``snap`` by leaving out the
     code's hidden x hidden block: data flow through the network once, so its edges never carry signal. The code counts them:
     its "14 of 30" edges with 4 hidden units are all 2*4 + 2 + 4 = 14 real ones, its "11 of 20" with 3 all of 6 + 2 + 3.
     """
+    check_hidden("edges", hidden)
     if min(hidden, default=1 if mode == "l1" else 0) < 1:
         raise ConfigError(
             f"edges: hidden={list(hidden)} with mode {mode!r}; needed: at least one layer of at least one neuron, for example "
             "[8]; mode 'l1' also takes [], a linear model"
         )
-    known(activation)
     _refuse_others(mode, {"slope": slope, "start": start, "every": every, "cut": cut})
     if stem is not None:
         stem.check_shapes()

@@ -15,7 +15,7 @@ from nasplug.replicas import normal, orthogonal, uniform
 from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
 
-__all__ = ["Skeleton", "linear", "mirrored", "nothing", "small"]
+__all__ = ["Skeleton", "blocks_of", "linear", "mirrored", "nothing", "small"]
 
 Draw = Callable[[Tensor, str, int, int], Tensor]
 """seeds ``(K,)``, stream, H_to, H_from -> ``(K, H_to, H_from)``."""
@@ -39,8 +39,13 @@ def mirrored(seeds: Tensor, stream: str, to: int, source: int) -> Tensor:
 
 
 def nothing(seeds: Tensor, stream: str, to: int, source: int) -> Tensor:
-    """Zeros: an edge that has yet to earn its weight."""
+    """Zeros: such an edge starts without a weight."""
     return torch.zeros(len(seeds), to, source, dtype=torch.float64, device=seeds.device)
+
+
+def blocks_of(nets: Networks) -> Params:
+    """The leaves that a record's blocks are."""
+    return {f"block {to} {source}": w for (to, source), w in nets.blocks.items()}
 
 
 @dataclass(frozen=True, slots=True)

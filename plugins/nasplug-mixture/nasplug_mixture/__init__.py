@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_mixture.certificate import Certificate, certificate
-from nasplug_mixture.discretizers import Closest, closest
+from nasplug_mixture.discretizers import Closest, Least, closest, least
 from nasplug_mixture.method import USUAL, Mixture, mixture
 from nasplug_mixture.ranking import Ranked, ranked
 from nasplug_mixture.sites import Layer, certificates, layers
@@ -16,6 +16,7 @@ __all__ = [
     "Certificate",
     "Closest",
     "Layer",
+    "Least",
     "Mixture",
     "Ranked",
     "certificate",
@@ -23,6 +24,7 @@ __all__ = [
     "certify",
     "closest",
     "layers",
+    "least",
     "mixture",
     "mixture_teacher",
     "ranked",
@@ -39,6 +41,7 @@ def register_search_methods(register: Register) -> None:
 def register_discretizers(register: Register) -> None:
     """What makes its mixtures hard."""
     register("closest", closest)
+    register("least", least)
     register("ranked", ranked)
 
 

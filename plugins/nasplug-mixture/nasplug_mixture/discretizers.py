@@ -1,4 +1,4 @@
-"""`closest`: a mixture becomes the candidate that is nearest to it, judged by what the network puts out."""
+"""`closest`: a mixture becomes the candidate that is nearest to it, judged by what the network puts out; `least`: by labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.contracts import Discretizer, Score
+from nasplug.contracts import Certifying, Discretizer, Score
 from nasplug.networks import Networks
 from nasplug_mixture.certificate import Certificate
-from nasplug_mixture.sites import Layer, certificates
-from nasplug_mixture.verdict import verdicts
+from nasplug_mixture.sites import Layer, certificates, losses
+from nasplug_mixture.verdict import certify, verdicts
 
-__all__ = ["Closest", "closest", "one_hot"]
+__all__ = ["Closest", "Least", "closest", "least", "one_hot"]
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Closest:
+class Closest(Certifying):
     """See `closest`."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"choices"})
@@ -51,17 +51,56 @@ def closest() -> Discretizer:
 
     ``argmin_i Q_i``, ``Q_i = E (f_i - f_a)^2 / 2`` over the training inputs (all of them before the readout, 1,024 evenly
     spread ones elsewhere), ``f_i`` the outputs with candidate i at that site alone, ``f_a`` those of the network as it is. No
-    label is read, no threshold set. Sites are decided one by one, then all made hard. On a tie the larger share, then the
+    label is read, no threshold set. Sites are decided one by one, then all are discretized. On a tie the larger share, then the
     first; what is hard stays. A row whose outputs are not finite takes its largest shares.
 
     It comes with a certificate (``certificate`` in the results): at a stationary point of the search, for one mixed site
     before a linear readout and the squared loss, the closest candidate has the least loss with the shared weights, while the
     largest share need not.
 
-    Fails off stationarity, by as much as the certificate's gap says; for several sites, which are hardened together; and it
-    costs A forwards a site (of layers before another hidden layer; the last one's are cheap).
+    Fails off stationarity, by as much as the certificate's gap says; for several sites, which are discretized together; and it
+    costs A forward passes per site (of layers before another hidden layer; the last one's are cheap).
 
     Source: ours, from the identity behind Theorem 7 of Understanding NAS by its architecture parameters. We differ from
     DARTS in taking Q and not the share.
     """
     return Closest()
+
+
+@dataclass(frozen=True, slots=True)
+class Least(Certifying):
+    """See `least`."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"choices"})
+
+    def __call__(self, nets: Networks, score: Score) -> Networks:
+        """Choices one-hot; of ``score`` only the training samples are read."""
+        found = losses(nets, score.task)
+        return replace(nets, choices={layer: one_hot(_lowest(found[layer], c), c) for layer, c in nets.choices.items()})
+
+    def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
+        """The same, and what is proven of the closest candidates beside it; see `nasplug_mixture.certify`."""
+        return self(nets, score), certify(nets, score)
+
+
+def _lowest(loss: Tensor, choice: Tensor) -> Tensor:
+    """argmin over the last axis, NaN the worst; the largest share where no loss is finite."""
+    lowest = torch.nan_to_num(loss, nan=torch.inf, posinf=torch.inf).argmin(-1)
+    return torch.where(torch.isfinite(loss).any(-1), lowest, choice.argmax(-1))
+
+
+def least() -> Discretizer:
+    """Argmin L: each mixture becomes the candidate with the least training loss, all other sites left mixed.
+
+    The task's own loss with candidate i at that site alone and the shared weights, over the training samples (all of them
+    before the readout, 1,024 evenly spread ones elsewhere). It costs as much as `closest`, and reads labels. Sites are decided
+    one by one, then all made hard. On a tie the first; what is hard stays. A site without a finite loss takes its largest
+    share.
+
+    Fails for several sites, which are discretized together; and it knows no other samples: where a search has not converged it
+    is the better choice, and where it has `closest` is as good on new samples.
+
+    Source: ranking by the supernet's loss is the last step of one-shot search (Bender et al. 2018). `ranked` asks the
+    validation split, and for architectures in full.
+    """
+    return Least()

@@ -2,7 +2,7 @@
 
     python -m nasplug_mixture.latency relu tanh gelu
 
-prints a line of YAML: nanoseconds a neuron and sample, in a layer of 64 neurons and 256 samples, one thread.
+prints a line of YAML: nanoseconds per neuron and sample, in a layer of 64 neurons and 256 samples, one thread.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from nasplug.networks import activation
+from nasplug.activations import FUNCTIONS, Function, function_of
+from nasplug.plugins import load_plugins
 from nasplug_mixture.method import USUAL
 
 __all__ = ["latencies"]
@@ -22,21 +23,26 @@ __all__ = ["latencies"]
 
 @torch.no_grad()
 def latencies(
-    candidates: Sequence[str] = USUAL, *, neurons: int = 64, samples: int = 256, rounds: int = 200
+    candidates: Sequence[str] = USUAL,
+    functions: Mapping[str, Function] = FUNCTIONS,
+    *,
+    neurons: int = 64,
+    samples: int = 256,
+    rounds: int = 200,
 ) -> dict[str, float]:
-    """Nanoseconds a neuron and sample of each candidate: medians over rounds in which they take turns, float32.
+    """Nanoseconds per neuron and sample of each candidate: medians over rounds in which they take turns, float32.
 
     On as many threads as torch has been told to use. A small layer costs a call more than its neurons: about a microsecond
-    a *different* activation in a layer, which is not in these numbers.
+    per *different* activation in a layer, which is not in these numbers.
 
     Raises:
         ConfigError: for an unknown activation.
     """
-    functions = {name: activation(name) for name in candidates}
+    taken = {name: function_of(name, functions) for name in candidates}
     z = torch.linspace(-4.0, 4.0, neurons * samples).view(neurons, samples)
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[str, list[float]] = {name: [] for name in taken}
     for turn in range(rounds + 5):  # the first ones warm up
-        for name, function in functions.items():
+        for name, function in taken.items():
             began = time.perf_counter()
             function(z)
             if turn >= 5:
@@ -47,7 +53,7 @@ def latencies(
 def main() -> None:
     """Measure the named activations, or the usual ones."""
     torch.set_num_threads(1)
-    found = latencies(sys.argv[1:] or USUAL)
+    found = latencies(sys.argv[1:] or USUAL, load_plugins().functions)
     print("costs: {" + ", ".join(f"{name}: {value:.3g}" for name, value in found.items()) + "}")
 
 

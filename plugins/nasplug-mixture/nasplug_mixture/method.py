@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.contracts import Params, SearchMethod
+from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, forward
-from nasplug.networks import activation as known
+from nasplug.networks import Networks, check_hidden
 from nasplug.replicas import column, uniform
 from nasplug.tasks import Task
 
@@ -35,7 +34,7 @@ Per = Literal["layer", "neuron"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(SearchMethod):
     """See `mixture`."""
 
     hidden: tuple[int, ...]
@@ -46,19 +45,14 @@ class Mixture:
     bias: bool
 
     @property
-    def architecture(self) -> frozenset[str]:
-        """``choice <layer>`` of each hidden layer."""
-        return frozenset(f"choice {layer}" for layer in range(1, len(self.hidden) + 1))
-
-    @property
-    def simplex(self) -> frozenset[str]:
-        """The choices, where they are points of the simplex themselves."""
-        return self.architecture if self.parametrisation == "simplex" else frozenset()
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `relax` draws."""
-        return self.sampling != "none"
+    def traits(self) -> Traits:
+        """Its architecture is ``choice <layer>`` of each hidden layer."""
+        choices = frozenset(f"choice {layer}" for layer in range(1, len(self.hidden) + 1))
+        return Traits(
+            architecture=choices,
+            simplex=choices if self.parametrisation == "simplex" else frozenset(),
+            stochastic=self.sampling != "none",
+        )
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
@@ -83,7 +77,7 @@ class Mixture:
         return params
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """The mixtures at temperature ``tau``; with ``noise``, a seed a row, one draw of them."""
+        """The mixtures at temperature ``tau``; with ``noise``, one seed per row, one draw of them."""
         depth = len(self.hidden) + 1
         blocks = {(layer, layer - 1): params[f"block {layer} {layer - 1}"] for layer in range(1, depth + 1)}
         first, last = blocks[1, 0], blocks[depth, depth - 1]
@@ -109,14 +103,6 @@ class Mixture:
         hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
         return hard + (soft - soft.detach())  # the bracket is exactly 0, and has the gradient
 
-    def forward(self, nets: Networks, x: Tensor) -> Tensor:
-        """The canonical forward."""
-        return forward(nets, x)
-
-    def direct(self, nets: Networks) -> Networks:
-        """Already direct: choices are part of the record."""
-        return nets
-
 
 def _check_candidates(candidates: Sequence[str]) -> None:
     """Refuse candidates that are too few, twice there or unknown; the planner tries the values of each.
@@ -131,8 +117,6 @@ def _check_candidates(candidates: Sequence[str]) -> None:
         )
     if twice := sorted({name for name in candidates if list(candidates).count(name) > 1}):
         raise ConfigError(f"mixture: candidates has {', '.join(twice)} more than once; list each once")
-    for name in candidates:
-        known(name)
 
 
 def mixture(
@@ -166,10 +150,11 @@ def mixture(
         ConfigError: for hidden layers that are missing or empty; for candidates that are fewer than 2, twice there or unknown.
             One without finite values and slopes on [-100, 100] is refused when the study is planned.
 
-    Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for a
-    choice a neuron under a temperature; Jang et al. 2017 for sampling. We differ: logits start at 0 and not at noise of
+    Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for one
+    choice per neuron under a temperature; Jang et al. 2017 for sampling. We differ: logits start at 0 and not at noise of
     1e-3, as rows differ in their weights.
     """
+    check_hidden("mixture", hidden)
     if not hidden or min(hidden) < 1:
         raise ConfigError(
             f"mixture: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [8]"

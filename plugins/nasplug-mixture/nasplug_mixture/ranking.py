@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.contracts import Discretizer, Score
+from nasplug.contracts import Certifying, Discretizer, Score
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
 from nasplug_mixture.verdict import certify
@@ -21,6 +21,9 @@ __all__ = ["Ranked", "ranked"]
 
 SWEEPS = 2
 """How often each site is asked again once all are hard; a row that finds nothing better is left."""
+
+ROUNDING = 1e-9
+"""Three times 0.1 is within a limit of 0.3, which it is not in binary."""
 
 HALVINGS = 60
 """Bisections of the price of cost: from a factor of 2^60 to rounding."""
@@ -71,7 +74,7 @@ def _least(losses: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(Certifying):
     """See `ranked`."""
 
     most: int
@@ -89,8 +92,8 @@ class Ranked:
         shares = sites.shares  # (K, S, A)
         hard = shares.amax(-1) == 1.0  # (K, S); False for NaN
         settled = shares.argmax(-1)
-        cost = sites.neurons.unsqueeze(-1) * self._prices(nets).to(shares)  # (K, S, A)
-        search = _Search(sites, score, hard, settled, cost, self.limit)
+        cost = sites.neurons.double().unsqueeze(-1) * self._prices(nets).to(shares.device)  # (K, S, A)
+        search = _Search(sites, score, hard, settled, cost, self.limit * (1.0 + ROUNDING))
         small = shares.shape[-1] ** sites.count <= self.most
         found = search.all_of_them() if small else search.improved(search.table())
         return sites.put(F.one_hot(found, shares.shape[-1]).to(shares))
@@ -214,7 +217,7 @@ def ranked(*, most: int = 512, costs: Mapping[str, float] | None = None, limit: 
     With A candidates and S sites: all ``A^S`` architectures, if they are at most ``most``. Else each site's candidates with
     the other sites still mixed (``S A`` scorings), then twice, site by site, with the others hard (``2 S (A - 1)``).
 
-    ``costs`` (a number >= 0 a candidate and neuron, any unit) and ``limit`` (of their sum over neurons that are not off): the
+    ``costs`` (a number >= 0 per candidate and neuron, any unit) and ``limit`` (of their sum over neurons that are not off): the
     best architecture within the limit, straight from the ranking, no training in between. Above ``most`` a price on cost
     is raised until the limit is met. A row that cannot meet it takes its cheapest. ``python -m nasplug_mixture.latency``
     measures such costs on this CPU; they stand in the study, so that the same study makes the same networks. Activations have

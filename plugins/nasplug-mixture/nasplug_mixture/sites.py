@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.networks import Networks, activation, forward
-from nasplug.tasks import Task
+from nasplug.networks import Networks, forward, sums
+from nasplug.tasks import Split, SquaredError, Task
 from nasplug_mixture.certificate import Certificate, certificate
 
-__all__ = ["Layer", "certificates", "layers", "probe"]
+__all__ = ["Layer", "certificates", "layers", "losses", "probe"]
 
 CHUNK_FLOATS = 2_000_000
 """Numbers held at once while candidates are compared."""
@@ -35,14 +36,14 @@ class Layer:
     neurons: int
     linear: bool
 
-    def outputs(self, nets: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, nets: Networks, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Outputs with each candidate alone at each site, ``(K, S, A, O, N)``, and of the networks as they are, ``(K, O, N)``.
 
-        The other sites stay as they are.
+        The other sites stay as they are. None where the latter are the shares' sum of the former.
         """
-        mixture = forward(nets, x)
         if self.linear:
-            return mixture[:, None, None] + self._changes(nets, x), mixture
+            return self._read(nets, x), None
+        mixture = forward(nets, x)
         choice = nets.choices[self.layer]
         k, sites, candidates = choice.shape
         found = mixture.new_empty(k, sites, candidates, *mixture.shape[1:])
@@ -53,33 +54,27 @@ class Layer:
                 found[:, site, c] = forward(replace(nets, choices={**nets.choices, self.layer: alone}), x)
         return found, mixture
 
-    def _changes(self, nets: Networks, x: Tensor) -> Tensor:
-        """``V (f_c(z) - sum_k a_k f_k(z))`` of each site, ``(K, S, A, O, N)``: all of what a linear readout makes of them."""
-        z = _before(nets, self.layer, x)  # (K, H, N)
-        choice = nets.choices[self.layer]
-        values = torch.stack([activation(name)(z) for name in nets.candidates], 2)  # (K, H, A, N)
-        away = values - (choice.unsqueeze(-1) * values).sum(2, keepdim=True)
+    def _read(self, nets: Networks, x: Tensor) -> Tensor:
+        """What a linear readout makes of each candidate alone at each site, ``(K, S, A, O, N)``.
+
+        No candidate's output is computed from the mixture's, so a large candidate leaves the digits of a small one alone.
+        """
+        z = sums(nets, x, self.layer)  # (K, H, N)
+        values = torch.stack([nets.function(name)(z) for name in nets.candidates], 2)  # (K, H, A, N)
         if self.layer in nets.gates:
-            away = away * nets.gates[self.layer][..., None, None]
-        v = nets.block((nets.depth, self.layer))  # (K, O, H)
+            values = values * nets.gates[self.layer][..., None, None]
+        readout = (nets.depth, self.layer)
+        v = nets.block(readout)  # (K, O, H)
+        past = forward(replace(nets, blocks={edge: w for edge, w in nets.blocks.items() if edge != readout}), x)  # (K, O, N)
+        choice = nets.choices[self.layer]
         if choice.shape[1] == 1:
-            return torch.einsum("koh,khan->kaon", v, away).unsqueeze(1)
-        return v.transpose(1, 2)[:, :, None, :, None] * away.unsqueeze(3)
-
-
-def _before(nets: Networks, layer: int, x: Tensor) -> Tensor:
-    """What a hidden layer receives, ``(K, H, N)``: the networks cut off there have it as their output."""
-    cut = replace(
-        nets,
-        widths=nets.widths[: layer + 1],
-        blocks={edge: w for edge, w in nets.blocks.items() if edge[0] <= layer},
-        edge_gates={edge: g for edge, g in nets.edge_gates.items() if edge[0] <= layer},
-        biases={place: b for place, b in nets.biases.items() if place <= layer},
-        gates={place: g for place, g in nets.gates.items() if place < layer},
-        choices={place: c for place, c in nets.choices.items() if place < layer},
-        eigenvalues={},
-    )
-    return forward(cut, x)
+            return (past.unsqueeze(1) + torch.einsum("koh,khan->kaon", v, values)).unsqueeze(1)
+        alone = v.transpose(1, 2)[:, :, None, :, None] * values.unsqueeze(3)  # (K, H, A, O, N)
+        mixed = (choice[..., None, None] * alone).sum(2)  # (K, H, O, N)
+        none = torch.zeros_like(mixed[:, :1])
+        before = torch.cat([none, mixed[:, :-1].cumsum(1)], 1)  # of the neurons before each one, and after it
+        after = torch.cat([mixed[:, 1:].flip(1).cumsum(1).flip(1), none], 1)
+        return alone + (past.unsqueeze(1) + before + after).unsqueeze(2)
 
 
 def layers(nets: Networks) -> list[Layer]:
@@ -91,58 +86,67 @@ def layers(nets: Networks) -> list[Layer]:
     return found
 
 
-def probe(task: Task, linear: bool) -> tuple[Tensor, Tensor | None]:
-    """Training inputs ``(I, N)`` or ``(K, I, N)`` and, where the loss is the squared one, targets, in float64.
+def probe(task: Task, linear: bool) -> Split:
+    """Training inputs ``(I, N)`` or ``(K, I, N)`` with their targets or labels and weights, numbers in float64.
 
     All samples for a site before the readout, `PROBED` of them, evenly spread, for another one.
     """
-    x, y = task.train.x, task.train.y
-    if not linear and x.shape[-1] > PROBED:
-        index = torch.linspace(0, x.shape[-1] - 1, PROBED, device=x.device).round().long()
-        x, y = x.index_select(-1, index), y.index_select(-1, index)
-    return x.double(), y.double() if task.loss == "mse" else None
+    split, device = task.train, task.train.x.device
+    if not linear and split.samples > PROBED:
+        split = split.columns(torch.linspace(0, split.samples - 1, PROBED, device=device).round().long())
+    return split.to(device, torch.float64)
+
+
+def _looks(nets: Networks, task: Task, layer: Layer) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Split]]:
+    """A few networks at a time, as rows never meet: their shares, `Layer.outputs` and data, in float64."""
+    split = probe(task, layer.linear)
+    wide = max(layer.neurons * nets.widths[-1], nets.widths[layer.layer]) * len(nets.candidates)
+    rows = max(1, CHUNK_FLOATS // (wide * split.samples))
+    for first in range(0, nets.replicas, rows):
+        part = slice(first, first + rows)
+        mine = _exact(nets.map(lambda t, part=part: t[part].double()))  # type: ignore[misc]
+        data = split.rows(first, first + rows)
+        yield mine.choices[layer.layer], *layer.outputs(mine, data.x), data
 
 
 @torch.no_grad()
 def certificates(nets: Networks, task: Task) -> list[tuple[Layer, Certificate]]:
-    """Every mixing layer with the `Certificate` of its sites, leading axes ``(K, S)``, in float64.
+    """Every mixing layer with the `Certificate` of its sites, leading axes ``(K, S)``; targets are read for the squared loss.
 
-    The other sites stay as they are. A few networks at a time: rows never meet.
+    The other sites stay as they are.
     """
     found = []
     for layer in layers(nets):
-        x, y = probe(task, layer.linear)
-        wide = max(layer.neurons * nets.widths[-1], nets.widths[layer.layer]) * len(nets.candidates)
-        rows = max(1, CHUNK_FLOATS // (wide * x.shape[-1]))
         parts = []
-        for first in range(0, nets.replicas, rows):
-            part = slice(first, first + rows)
-            mine = _exact(nets.map(lambda t, part=part: t[part].double()))  # type: ignore[misc]
-            f, mixture = layer.outputs(mine, x[part] if x.dim() == 3 else x)
-            targets = y[part].unsqueeze(1) if y is not None and y.dim() == 3 else y
-            choice = mine.choices[layer.layer]
-            parts.append(certificate(f, choice, targets, mixture.unsqueeze(1)))
-        found.append((layer, _joined(parts)))
+        for choice, f, mixture, data in _looks(nets, task, layer):
+            y, w = data.y, data.weights
+            targets = None if not isinstance(task.loss, SquaredError) else y.unsqueeze(1) if y.dim() == 3 else y
+            weights = None if w is None else w.unsqueeze(1) if w.dim() == 2 else w
+            parts.append(certificate(f, choice, targets, None if mixture is None else mixture.unsqueeze(1), weights))
+        found.append((layer, Certificate.joined(parts)))
     return found
+
+
+@torch.no_grad()
+def losses(nets: Networks, task: Task) -> dict[int, Tensor]:
+    """The task's own loss with each candidate alone at each site: mixing layer -> ``(K, S, A)``, float64.
+
+    The other sites stay as they are; training samples, as many as the certificates see.
+    """
+    return {
+        layer.layer: torch.cat(
+            [
+                torch.stack(
+                    [torch.stack([task.losses(f, *data.batch[1:]) for f in site.unbind(1)], 1) for site in sites.unbind(1)],
+                    1,
+                )
+                for _, sites, _, data in _looks(nets, task, layer)
+            ]
+        )
+        for layer in layers(nets)
+    }
 
 
 def _exact(nets: Networks) -> Networks:
     """Shares that sum to 1 in float64 as well: of one near 1 it is the small rest that counts, and float32 loses it."""
     return replace(nets, choices={layer: c / c.sum(-1, keepdim=True) for layer, c in nets.choices.items()})
-
-
-def _joined(parts: list[Certificate]) -> Certificate:
-    """Certificates of some networks after those of others."""
-
-    def whole(tensors: list[Tensor | None]) -> Tensor | None:
-        some = [t for t in tensors if t is not None]
-        return torch.cat(some) if some else None
-
-    return Certificate(
-        a=torch.cat([p.a for p in parts]),
-        q=torch.cat([p.q for p in parts]),
-        d=torch.cat([p.d for p in parts]),
-        loss=whole([p.loss for p in parts]),
-        c=whole([p.c for p in parts]),
-        residual=whole([p.residual for p in parts]),
-    )

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from nasplug.activations import function_of
 from nasplug.errors import ConfigError
-from nasplug.networks import activation
 from nasplug.replicas import normal
-from nasplug.tasks import Split, Task, unscaled
+from nasplug.tasks import Split, Task, counts, unscaled
 
 __all__ = ["mixture_teacher"]
 
@@ -33,10 +33,9 @@ def mixture_teacher(
     Raises:
         ConfigError: for fewer than 10 samples, no input or hidden unit, no or an unknown activation, negative noise.
     """
-    if min(inputs, hidden) < 1 or samples < 10:
-        raise ConfigError(
-            f"mixture_teacher: inputs={inputs}, hidden={hidden}, samples={samples}; needed: at least 1, 1 and 10 (three splits)"
-        )
+    counts("mixture_teacher", most=10_000, inputs=inputs, hidden=hidden)
+    counts("mixture_teacher", least=10, samples=samples)  # for three splits
+    counts("mixture_teacher", most=10**7, numbers=max(inputs, hidden) * samples * max(len(activations), 1))
     if not activations:
         raise ConfigError("mixture_teacher: activations=[]; needed: at least one, such as [tanh]")
     if not (math.isfinite(noise) and noise >= 0.0):
@@ -46,7 +45,7 @@ def mixture_teacher(
     w = normal(one, "mixture/teacher W", (hidden, inputs))[0] * (1.5 / math.sqrt(inputs))
     v = normal(one, "mixture/teacher v", (1, hidden))[0]
     z = w @ x  # (H, N)
-    y = v @ torch.stack([activation(name)(z) for name in activations]).mean(0)  # (1, N)
+    y = v @ torch.stack([function_of(name)(z) for name in activations]).mean(0)  # (1, N)
     held = samples // 10
     trained = y[:, : samples - 2 * held]
     y = (y - trained.mean()) / trained.std().clamp(min=1e-12)

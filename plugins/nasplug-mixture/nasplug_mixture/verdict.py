@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nasplug.contracts import Score
 from nasplug.networks import Networks
-from nasplug.tasks import Task
+from nasplug.tasks import SquaredError, Task
 from nasplug_mixture.certificate import Certificate
 from nasplug_mixture.sites import Layer, certificates
 
@@ -42,6 +42,7 @@ def _plain(some: Certificate) -> dict[str, Any]:
         "lead": some.lead,
         "largest": some.largest,
         "closest": some.closest,
+        "best": some.best,
         "least_share": some.least,
         "margin": some.margin,
         "gap": some.gap,
@@ -56,7 +57,7 @@ def _outside(layer: Layer, task: Task) -> str:
     """Why the theorems do not cover these sites; empty if they do."""
     if not layer.linear:
         return "the site is followed by another nonlinearity"
-    if task.loss != "mse":
+    if not isinstance(task.loss, SquaredError):
         return f"the loss is {task.loss}, not the squared one"
     return ""
 
@@ -69,16 +70,31 @@ def _words(site: Mapping[str, Any], outside: str) -> str:
     if site["state"] == "hard":
         return f"hard already: {largest}"
     same = "is also the largest share" if largest == closest else f"is not the largest share, which is {largest}"
+    least = f". On these samples {site['least_loss']} has the least loss (argmin L)" if "least_loss" in site else ""
     if outside:
-        return f"heuristic: {closest} is closest to the mixture and {same}; not covered, as {outside}"
+        return f"heuristic: {closest} is closest to the mixture and {same}; not covered, as {outside}{least}"
     if not site["proven"]:
         return (
             f"not proven: {closest} is closest to the mixture and {same}; but the stationarity gap {site['gap']:.2g} is too "
-            f"large for its margin {site['margin']:.2g}: search longer"
+            f"large for its margin {site['margin']:.2g}: search longer{least}"
         )
-    judged = "argmax is right" if largest == closest else f"argmax is wrong to take {largest}"
     theorem = "; Condition 6 passes" if site["condition6_passes"] else "; Condition 6 does not pass, Q decides"
-    return f"proven: {closest} has the least loss, {judged}{theorem if largest == closest else ''}"
+    if largest == closest:
+        return f"proven: {closest} has the least loss, argmax is right{theorem}"
+    judged = f"the largest share, {largest}, has the same" if site["argmax_least"] else f"argmax is wrong to take {largest}"
+    return f"proven: {closest} has the least loss, {judged}"
+
+
+def _labelled(mine: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Argmin L, and whether each way of choosing finds a loss that is as small up to rounding; empty without labels."""
+    if "L" not in mine:
+        return {}
+    beaten = [any(rows) for rows in zip(*mine["asked"], strict=True)]
+    return {
+        "least_loss": names[mine["best"]],
+        "closest_least": not beaten[mine["closest"]],
+        "argmax_least": not beaten[mine["largest"]],
+    }
 
 
 def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
@@ -94,6 +110,7 @@ def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int
         "proven": not outside and state == "mixed" and mine["sure"],
         "largest": names[mine["largest"]],
         "closest": names[mine["closest"]],
+        **_labelled(mine, names),
         "label_free": mine["label_free"],
     }
     if "L" in mine:
@@ -122,24 +139,41 @@ def _whole(sites: list[dict[str, Any]]) -> str:
         return f"{mixed[0]['verdict']} ({where}; {SCOPE})"
     proven = sum(s["proven"] for s in mixed)
     differ = sum(s["largest"] != s["closest"] for s in mixed)
+    least = _least(mixed)
+    told = (
+        f"; the candidate with the least loss is the closest at {least['closest_least']}, the largest share at "
+        f"{least['argmax_least']}"
+        if least
+        else ""
+    )
     return (
-        f"{proven} of {len(mixed)} sites proven, each with the others left mixed; hardening them together is a heuristic. "
-        f"argmax differs from the closest candidate at {differ} ({SCOPE})"
+        f"{proven} of {len(mixed)} sites proven, each with the others left mixed; discretizing them together is a heuristic. "
+        f"argmax differs from the closest candidate at {differ}{told} ({SCOPE})"
     )
 
 
+def _least(mixed: list[dict[str, Any]]) -> dict[str, int]:
+    """How often each way of choosing takes the candidate with the least loss, argmin L; empty without labels."""
+    labelled = [s for s in mixed if "least_loss" in s]
+    return {way: sum(s[way] for s in labelled) for way in ("closest_least", "argmax_least")} if labelled else {}
+
+
 def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
-    """What can be proven of hardening each of K soft networks, as plain data.
+    """What is proven when each of K soft networks is discretized, as plain data.
 
     Keys: ``verdict`` (words), ``candidates``, ``sites`` and numbers over the mixed sites:
 
     - ``sites_mixed``, ``sites_proven``, ``argmax_differs`` (sites where the largest share is not the closest candidate),
-      ``argmax_wrong`` (those of them that are proven), ``condition6_passes``, ``label_free_passes``: counts;
+      ``argmax_wrong`` (proven sites where the largest share has more loss), ``condition6_passes``, ``label_free_passes``;
+    - ``closest_least``, ``argmax_least``: sites where that choice has the least loss of all candidates, with shared weights, on
+      the samples that the certificate sees, up to rounding. Absent without labels;
     - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. Absent without such.
 
-    A site has ``shares``, ``Q``, ``D``, ``L``, ``C`` a candidate; ``condition6`` (row i, column j: + passes, - fails, . is not
-    asked, as L_i is not below L_j) with its least lead, ``condition6_margin``; ``least_share``, ``margin``, ``gap``,
-    ``residual``, ``label_free``, ``proven``, ``scope`` and ``verdict``; see `nasplug_mixture.certificate`.
+    A site has the names ``largest``, ``closest`` and, with labels, ``least_loss`` (argmin L, which costs the same), and whether
+    the first two have that loss too (``argmax_least``, ``closest_least``). It has ``shares``, ``Q``, ``D``, ``L`` and ``C`` per
+    candidate; ``condition6`` (row i, column j: + passes, - fails, . is not asked, as L_i is not below L_j) with its least lead,
+    ``condition6_margin``; ``least_share``, ``margin``, ``gap``, ``residual``, ``label_free``, ``proven``, ``scope`` and
+    ``verdict``; see `nasplug_mixture.certificate`.
 
     D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
     share of them alone.
@@ -173,8 +207,9 @@ def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: 
         "sites_mixed": len(mixed),
         "sites_proven": sum(s["proven"] for s in mixed),
         "argmax_differs": sum(s["largest"] != s["closest"] for s in mixed),
-        "argmax_wrong": sum(s["proven"] and s["largest"] != s["closest"] for s in mixed),
+        "argmax_wrong": sum(s["proven"] and not s["argmax_least"] for s in mixed),
         "condition6_passes": sum(s.get("condition6_passes", False) for s in mixed),
         "label_free_passes": sum(s["label_free"] for s in mixed),
+        **_least(mixed),
         **{name: value for name, value in extremes.items() if value is not None},
     }

@@ -15,15 +15,22 @@ from nasplug import networks
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
 from nasplug.study import Study
-from nasplug.testing import DiscretizerLaws, example_networks, example_score
-from nasplug_mixture import closest, ranked
+from nasplug.tasks import Kind, SquaredError, stack
+from nasplug.testing import DiscretizerLaws, example_networks, example_score, example_task
+from nasplug.train import ValidationLoss
+from nasplug_mixture import certify, closest, least, ranked
 from nasplug_mixture.latency import latencies
 
+KINDS: list[Kind] = ["regression", "binary", "classes"]
 COSTS = {"tanh": 5.0, "relu": 1.0, "identity": 0.5}
 
 
 class TestClosest(DiscretizerLaws):
     name = "closest"
+
+
+class TestLeast(DiscretizerLaws):
+    name = "least"
 
 
 class TestRankedInFull(DiscretizerLaws):
@@ -100,6 +107,16 @@ def test_a_limit_that_cannot_be_met_takes_the_cheapest() -> None:
         assert all(bool((c[..., 2] == 1).all()) for c in hard.choices.values())
 
 
+@pytest.mark.parametrize("most", [1, 27])
+def test_a_limit_in_decimals_is_met_exactly(most: int) -> None:
+    """Three times 0.1 is 0.3, though not in binary."""
+    nets = soft(8, (2, 3, 1))
+    score = example_score(nets.widths)
+    costs = {"tanh": 0.1, "relu": 0.1, "identity": 0.1}
+    free, limited = ranked(most=most)(nets, score), ranked(most=most, costs=costs, limit=0.3)(nets, score)
+    assert torch.equal(free.choices[1], limited.choices[1])
+
+
 def test_neurons_that_are_off_cost_nothing() -> None:
     nets = soft(4, (2, 3, 1))
     off = replace(nets, gates={1: torch.tensor([1.0, 0.0, 0.0]).double().expand(4, 3)})
@@ -109,13 +126,37 @@ def test_neurons_that_are_off_cost_nothing() -> None:
     torch.testing.assert_close(score(hard), score(free))  # the one that is on may cost 5
 
 
-@pytest.mark.parametrize("discretizer", [closest(), ranked(most=1), ranked(most=81)])
+@pytest.mark.parametrize("discretizer", [closest(), least(), ranked(most=1), ranked(most=81)])
 def test_what_is_hard_stays(discretizer: Any) -> None:
     nets = soft(6)
     some = replace(nets, choices={1: networks.harden(nets).choices[1], 2: nets.choices[2]})
     hard = discretizer(some, example_score(nets.widths))
     assert torch.equal(hard.choices[1], some.choices[1])
     assert not torch.equal(hard.choices[2], some.choices[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("own", [False, True])
+def test_argmin_l_is_the_least_training_loss_at_each_site(kind: Kind, own: bool) -> None:
+    """By hand: every candidate at every site, the others as they are, by the task's own loss."""
+    tasks = [example_task(kind, seed=seed) for seed in range(5)]
+    task = stack(tasks, list(range(5))) if own else tasks[0]
+    nets = soft(5, (task.inputs, 3, 4, task.outputs))
+    hard = least()(nets, ValidationLoss(task))
+    for layer, choice in nets.choices.items():
+        for site in range(choice.shape[1]):
+            tried = []
+            for c in range(3):
+                one = choice.clone()
+                one[:, site] = torch.eye(3).double()[c]
+                outputs = networks.forward(replace(nets, choices={**nets.choices, layer: one}), task.train.x)
+                tried.append(task.losses(outputs, task.train.y))
+            assert torch.equal(hard.choices[layer][:, site].argmax(-1), torch.stack(tried).argmin(0))
+    if task.loss == SquaredError():
+        found = least().certified(nets, ValidationLoss(task))[1]  # type: ignore[attr-defined]
+        assert found == certify(nets, ValidationLoss(task))
+        named = [[nets.candidates.index(site["least_loss"]) for site in one["sites"]] for one in found]
+        assert named == torch.cat([hard.choices[layer].argmax(-1) for layer in sorted(hard.choices)], 1).tolist()
 
 
 def test_dead_neurons_take_their_largest_share() -> None:

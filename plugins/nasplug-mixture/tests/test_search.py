@@ -87,6 +87,7 @@ def test_a_simplex_is_not_moved_by_adam() -> None:
 
 
 @pytest.mark.parametrize("discretizer", ["closest", "ranked"])
+@pytest.mark.reports
 def test_certificates_are_results(tmp_path: Path, discretizer: str) -> None:
     config = study(*SEARCHES["gaea, single level"], store=str(tmp_path), discretizers=[{"use": discretizer}])
     done = Study(config).run("serial")
@@ -123,7 +124,7 @@ def test_what_a_study_calls_proven_is_right(tmp_path: Path) -> None:
 
 
 def test_networks_with_other_losses_are_not_called_proven(tmp_path: Path) -> None:
-    config = study({}, None, store=str(tmp_path), task={"use": "iris"}, seeds=2)
+    config = study({}, None, store=str(tmp_path), task={"use": "iris", "validation": "holdout"}, seeds=2, linear=False)
     done = Study(config).run("serial")
     assert (done.frame["certificate_sites_proven"] == 0).all()
     whole = json.loads((done.folder / "best" / "certificate.json").read_text())

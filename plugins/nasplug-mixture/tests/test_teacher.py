@@ -33,8 +33,8 @@ def test_noise_is_added_to_the_same_teacher() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"samples": 9}, "at least 1, 1 and 10"),
-        ({"hidden": 0}, "at least 1, 1 and 10"),
+        ({"samples": 9}, "samples=9; needed: a whole number >= 10"),
+        ({"hidden": 0}, "(samples|hidden|inputs)=.*needed: a whole number >= 1"),
         ({"activations": []}, "at least one"),
         ({"activations": ["rleu"]}, "Did you mean 'relu'"),
         ({"noise": -1.0}, "noise"),

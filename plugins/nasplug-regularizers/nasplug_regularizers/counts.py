@@ -11,13 +11,15 @@ from torch import Tensor
 
 from nasplug.contracts import Regularizer
 from nasplug.errors import ConfigError, ContractError
+from nasplug.groups import norms, shares
 from nasplug.networks import Networks
+from nasplug.replicas import total
 
 __all__ = ["GateCount", "WeightCount", "soft_count"]
 
 
 @dataclass(frozen=True, slots=True)
-class GateCount:
+class GateCount(Regularizer):
     """The sum of edge gates; see `soft_count`."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"edge_gates"})
@@ -30,11 +32,12 @@ class GateCount:
         """
         if not nets.edge_gates:
             raise ContractError("soft_count of 'gates' got networks without edge_gates; use of='weights'")
-        return torch.stack([gate.sum((1, 2)) for gate in nets.edge_gates.values()]).sum(0)
+        gates = [shares(g, nets.groups) if nets.groups and edge[1] == 0 else g for edge, g in nets.edge_gates.items()]
+        return total(gate.sum((1, 2)) for gate in gates)
 
 
 @dataclass(frozen=True, slots=True)
-class WeightCount:
+class WeightCount(Regularizer):
     """The sum of ``sigmoid(sharpness (|w| - threshold))``; see `soft_count`."""
 
     threshold: float
@@ -43,8 +46,9 @@ class WeightCount:
 
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``."""
-        counts = [torch.sigmoid(self.sharpness * (nets.block(edge).abs() - self.threshold)).sum((1, 2)) for edge in nets.blocks]
-        return torch.stack(counts).sum(0)
+        blocks = {edge: nets.block(edge) for edge in nets.blocks}
+        sizes = [norms(w, nets.groups) if nets.groups and edge[1] == 0 else w.abs() for edge, w in blocks.items()]
+        return total(torch.sigmoid(self.sharpness * (size - self.threshold)).sum((1, 2)) for size in sizes)
 
 
 def soft_count(
@@ -56,7 +60,8 @@ def soft_count(
     Needs ``edge_gates``; edges without a gate are not counted.
     ``weights``: ``sum of sigmoid(sharpness (|w| - threshold))`` over effective weights; ``threshold`` (default 0.01) in units
     of a weight, ``sharpness`` (default 20) in 1 / weight. Both belong to ``weights`` alone.
-    Shape ``(K,)``, range [0, number of edges].
+    Shape ``(K,)``, range [0, number of edges]. What was made of one column of a table (`nasplug.networks.Networks.groups`) is
+    one edge per neuron: for gates the chance that any is kept, ``1 - prod (1 - g)``; for weights, ``|w|`` is their norm.
 
     Fails, for ``weights``: at the default sharpness a weight of exactly 0 still counts sigmoid(-0.2) = 0.45, and the
     gradient dies as ``exp(-sharpness |w|)``: weights above ~0.5 feel nothing. Combine it with `l1`.

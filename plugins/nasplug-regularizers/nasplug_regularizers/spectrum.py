@@ -9,15 +9,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Regularizer
+from nasplug.contracts import Proximal, Regularizer
 from nasplug.errors import ConfigError, ContractError
 from nasplug.networks import Networks
+from nasplug.replicas import total
 
 __all__ = ["Eigenvalue", "ProximalEigenvalue", "eigenvalue"]
 
 
 @dataclass(frozen=True, slots=True)
-class Eigenvalue:
+class Eigenvalue(Regularizer):
     """See `eigenvalue`."""
 
     order: int
@@ -28,28 +29,33 @@ class Eigenvalue:
         """``(K,)``.
 
         Raises:
-            ConfigError: for another number of hidden layers than weights; a study meets it when it is planned.
             ContractError: for networks without hidden eigenvalues.
         """
-        hidden = range(1, nets.depth)
-        if self.weights is not None and len(self.weights) != len(hidden):
-            raise ConfigError(
-                f"eigenvalue has {len(self.weights)} weights for {len(hidden)} hidden layers (widths {nets.widths}); "
-                "give one weight a hidden layer, first to last"
-            )
         layers = []
-        for layer in hidden:
+        for layer in range(1, nets.depth):
             if layer in nets.eigenvalues:
                 # vector_norm has the subgradient 0 at 0; a hand-written sqrt(sum of squares) has NaN there.
                 norm = torch.linalg.vector_norm(nets.eigenvalues[layer], self.order, dim=1)  # (K,)
                 layers.append(norm if self.weights is None else self.weights[layer - 1] * norm)
         if not layers:
             raise ContractError("eigenvalue got networks without eigenvalues of a hidden layer; it needs a spectral method")
-        return torch.stack(layers).sum(0)
+        return total(layers)
+
+    def accept(self, nets: Networks) -> None:
+        """Refuse another number of weights than there are hidden layers.
+
+        Raises:
+            ConfigError: with both.
+        """
+        if self.weights is not None and len(self.weights) != nets.depth - 1:
+            raise ConfigError(
+                f"eigenvalue has {len(self.weights)} weights for {nets.depth - 1} hidden layers (widths {nets.widths}); "
+                "give one weight per hidden layer, first to last"
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class ProximalEigenvalue(Eigenvalue):
+class ProximalEigenvalue(Eigenvalue, Proximal):
     """The same value, minimised by its proximal map; see `eigenvalue`."""
 
     def shrink(self, nets: Networks, amount: Tensor) -> Networks:
@@ -69,7 +75,7 @@ def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None 
     """The norms of the hidden layers' eigenvalues, summed over layers.
 
     ``sum over hidden layers l of w_l ||L_l||``, with ``||.||`` the sum of absolute values (l1) or the square root of the
-    sum of squares (l2, not squared: a group lasso that can switch a whole layer off). ``weights``: one ``w_l >= 0`` a
+    sum of squares (l2, not squared: a group lasso that can switch a whole layer off). ``weights``: one ``w_l >= 0`` per
     hidden layer, first to last (default 1 each). The input's eigenvalues (layer 0) and the output's (layer D) are never
     read. Shape ``(K,)``, range [0, inf); the gradient of a layer whose eigenvalues are all exactly 0 is 0.
 
@@ -91,7 +97,7 @@ def eigenvalue(*, norm: Literal["l1", "l2"] = "l2", weights: list[float] | None 
         not weights or not all(math.isfinite(w) and w >= 0.0 for w in weights) or not any(w > 0.0 for w in weights)
     ):
         raise ConfigError(
-            f"eigenvalue: weights={weights}; needed: one finite number >= 0 a hidden layer, first to last, one of them > 0"
+            f"eigenvalue: weights={weights}; needed: one finite number >= 0 per hidden layer, first to last, one of them > 0"
         )
     kind = ProximalEigenvalue if proximal else Eigenvalue
     return kind(1 if norm == "l1" else 2, None if weights is None else tuple(weights))

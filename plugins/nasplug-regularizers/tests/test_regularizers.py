@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,11 +11,19 @@ import pytest
 import torch
 
 from nasplug import networks
-from nasplug.contracts import Proximal, Regularizer
+from nasplug.contracts import Params, Proximal, Regularizer, SearchMethod
 from nasplug.errors import ConfigError, ContractError
-from nasplug.networks import Networks
+from nasplug.networks import Edge, Networks
+from nasplug.optimizers import Adam
+from nasplug.replicas import uniform
+from nasplug.schedules import constant, track
+from nasplug.tasks import Split, Task, unscaled
 from nasplug.testing import RegularizerLaws, example_networks
-from nasplug_regularizers import compactness, eigenvalue, l1, soft_count
+from nasplug.train import Search, compile_step, start, step
+from nasplug_regularizers import compactness, eigenvalue, inputs, l1, neurons, soft_count
+
+GROUPS = (inputs(adaptive=0.03), neurons(of="both"))
+ALL = (l1(), soft_count(), soft_count(of="weights"), compactness(), eigenvalue(), eigenvalue(norm="l1"), *GROUPS)
 
 
 class TestL1(RegularizerLaws):
@@ -144,7 +153,7 @@ def test_eigenvalue_has_gradient_zero_where_a_layer_is_off() -> None:
 
 def test_eigenvalue_refuses_another_number_of_layers() -> None:
     with pytest.raises(ConfigError, match="2 weights for 1 hidden layers"):
-        eigenvalue(weights=[1.0, 2.0])(one(eigenvalues={1: torch.ones(1, 2)}))
+        eigenvalue(weights=[1.0, 2.0]).accept(one(eigenvalues={1: torch.ones(1, 2)}))
 
 
 @pytest.mark.parametrize("penalty", [soft_count(), compactness(), eigenvalue()])
@@ -176,9 +185,7 @@ def test_wrong_numbers_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "penalty", [l1(), soft_count(), soft_count(of="weights"), compactness(), eigenvalue(), eigenvalue(norm="l1")]
-)
+@pytest.mark.parametrize("penalty", ALL)
 def test_compiles_in_one_graph_forwards_and_backwards(penalty: Regularizer) -> None:
     nets = example_networks(1, 3, dtype=torch.float32)
 
@@ -199,6 +206,43 @@ def test_compiles_in_one_graph_forwards_and_backwards(penalty: Regularizer) -> N
             found.append([result, *[torch.zeros(()) if g is None else g for g in gradients]])
         for eager, fused in zip(*found, strict=True):
             torch.testing.assert_close(fused, eager)
+
+
+class Plain(SearchMethod):
+    """Networks whose parts are the parameters themselves."""
+
+    def init(self, task: Task, seeds: torch.Tensor) -> Params:
+        weights = {name: uniform(seeds, name, (3, 3), -1.0, 1.0) for name in ("weight 1", "weight 2")}
+        gates = {name: uniform(seeds, name, (3, 3), 0.1, 0.9) for name in ("edge gate 1", "edge gate 2")}
+        neurons = {name: uniform(seeds, name, (3,), 0.1, 0.9) for name in ("gate", "eigenvalue")}
+        return weights | gates | neurons
+
+    def relax(self, params: Params, tau: torch.Tensor, noise: torch.Tensor | None = None) -> Networks:
+        def both(name: str) -> dict[Edge, torch.Tensor]:
+            return {(layer, layer - 1): params[f"{name} {layer}"] for layer in (1, 2)}
+
+        neurons = {"gates": {1: params["gate"]}, "eigenvalues": {1: params["eigenvalue"]}}
+        return Networks((3, 3, 3), both("weight"), edge_gates=both("edge gate"), **neurons)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalties", [ALL[:1], ALL], ids=["l1", "all"])
+def test_a_whole_step_is_compiled_for_the_cpu(penalties: tuple[Regularizer, ...]) -> None:
+    """With the optimizer, which moves what the penalties read."""
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    split = Split(x, x.flip(0))
+    one = track([constant()], [0] * 4, [0.01] * 4, 1).to("cpu", torch.float32)
+    levels = (one,) * len(penalties)
+    search = Search(unscaled("t", (split,) * 3), Plain(), penalties, Adam(), torch.arange(4), 1, one, one, levels)
+    wanted, found = start(search), start(search)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="torch cannot compile")
+        for state, move in ((wanted, step), (found, compile_step())):
+            for _ in range(2):
+                at = one.at(0)
+                move(search, state.params, state.moments, split.pair, at, at, (at,) * len(penalties), None)
+    for name, leaf in wanted.params.items():
+        torch.testing.assert_close(found.params[name], leaf, rtol=1e-4, atol=1e-5)
 
 
 def test_a_pack_of_one_row_is_a_pack() -> None:
@@ -225,3 +269,33 @@ def test_proximal_eigenvalues_become_exactly_zero() -> None:
     torch.testing.assert_close(moved.eigenvalues[1], torch.tensor([[0.1, 0.0, 0.8]], dtype=torch.float64))
     assert bool((moved.eigenvalues[1] == 0).sum() == 1)
     assert moved.eigenvalues[2] is values[2]  # the output's are never read
+
+
+# inputs of one column of a table
+
+
+def test_a_column_counts_once() -> None:
+    """Columns a (inputs 0, 1) and b (2), into one output: gates and weights of a are one edge."""
+    gates = torch.tensor([[[0.5, 0.5, 0.25]]], dtype=torch.float64, requires_grad=True)
+    nets = Networks(
+        widths=(3, 1),
+        blocks={(1, 0): torch.tensor([[[3.0, 4.0, 0.0]]], dtype=torch.float64)},
+        edge_gates={(1, 0): gates},
+        groups=(0, 0, 1),
+    )
+    count = soft_count()(nets)
+    assert count.item() == pytest.approx(0.75 + 0.25)  # 1 - (1 - 1/2)^2, and the other gate
+    (slopes,) = torch.autograd.grad(count, gates)
+    assert slopes.tolist() == [[pytest.approx([0.5, 0.5, 1.0])]]
+    weights = replace(nets, edge_gates={})
+    wanted = torch.sigmoid(torch.tensor([2.0 * (5.0 - 1.0), 2.0 * (0.0 - 1.0)])).sum()
+    assert soft_count(of="weights", threshold=1.0, sharpness=2.0)(weights).item() == pytest.approx(wanted.item())
+    assert l1()(weights).item() == 7.0  # each number
+
+
+def test_alone_in_its_column_an_input_counts_as_ever() -> None:
+    nets = example_networks(0, 4, (3, 4, 1), {"blocks", "edge_gates"})
+    for count in (soft_count(), soft_count(of="weights")):
+        torch.testing.assert_close(count(replace(nets, groups=(2, 0, 1))), count(nets))
+    hard = replace(nets, edge_gates={edge: torch.ones_like(g) for edge, g in nets.edge_gates.items()}, groups=(0, 0, 0))
+    assert soft_count()(hard).tolist() == [4.0 + 4.0 + 1.0] * 4  # a block of 4 x 1 columns, one of 1 x 4, a skip

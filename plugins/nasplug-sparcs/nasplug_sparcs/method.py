@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Params, SearchMethod
+from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, features, forward, mixed, product
-from nasplug.networks import activation as known
+from nasplug.networks import Edge, Networks, check_hidden, features, forward, mixed, product
 from nasplug.replicas import uniform
 from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
@@ -45,7 +44,7 @@ def recursive(nets: Networks, x: Tensor) -> Tensor:
         u = u + nets.biases[1].unsqueeze(-1)
     z = -nets.eigenvalues[1].unsqueeze(-1) * u
     for layer in range(2, nets.depth + 1):
-        s = mixed(z, nets.candidates, None) - u  # (K, H, B)
+        s = mixed(nets, layer - 1, z) - u  # (K, H, B)
         z = product(neighbour(nets, layer), s)
         if layer < nets.depth:
             u = product(nets.blocks[layer, layer - 1], s)
@@ -86,7 +85,7 @@ def chosen_form(widths: Sequence[int], samples: int) -> Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Spectral:
+class Spectral(SearchMethod):
     """See `sparcs`."""
 
     hidden: tuple[int, ...]
@@ -94,8 +93,7 @@ class Spectral:
     bias_input: bool
     form: Form
     stem: Stem | None
-    architecture: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
-    holds: ClassVar[frozenset[str]] = frozenset({"eigenvalues"})
+    traits = Traits(architecture=frozenset({"eigenvalues"}), holds=frozenset({"eigenvalues"}))
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """``phi <l>`` (K, H_l, H_{l-1}), ``constant`` (K, H_1), ``eigenvalues`` (K, all hidden), ``output eigenvalues`` (K, O).
@@ -162,7 +160,7 @@ def sparcs(
     Layer 0 is the input. Hidden eigenvalues start at 0 and the output's at 1: a perceptron, which grows where that pays.
     The penalty on hidden eigenvalues is the study's (``eigenvalue``), and so is the cut.
 
-    Parameters a network: ``sum_l H_l H_{l-1} + sum_{l>=1} H_l``, plus ``H_1`` with ``bias_input``, a constant 1 beside the
+    Parameters per network: ``sum_l H_l H_{l-1} + sum_{l>=1} H_l``, plus ``H_1`` with ``bias_input``, a constant 1 beside the
     inputs, whose weights are the biases of all layers in direct space. ``form``: ``recursive`` never makes a skip block and
     is linear in depth, ``materialised`` makes them all; both are exact, ``auto`` takes the one that costs less at the size.
 
@@ -174,16 +172,16 @@ def sparcs(
     switch a neuron off: the next layer's eigenvalues still let it pass.
 
     Raises:
-        ConfigError: for hidden layers that are missing or empty, an unknown activation, or a stem that does not fit its image.
+        ConfigError: for hidden layers that are missing or empty, or a stem that does not fit its image.
 
     Source: Spectral Architecture Search, equations 4.1-4.5. We differ: the input's eigenvalues are fixed at 0 (a constant
     added to all eigenvalues changes no weight); the recursive form is ours.
     """
+    check_hidden("sparcs", hidden)
     if not hidden or min(hidden) < 1:
         raise ConfigError(
             f"sparcs: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, for example [32]"
         )
-    known(activation)
     if stem is not None:
         stem.check_shapes()
     return Spectral(tuple(hidden), activation, bias_input, form, stem)

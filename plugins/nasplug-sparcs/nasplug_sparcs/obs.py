@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
+from nasplug.cuts import check_tolerance, limits, neurons_cut
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, alive, features, forward, harden, mixed, product, where
-from nasplug.tasks import Task
+from nasplug.finetune import refit as trained_on
+from nasplug.networks import Edge, Networks, alive, harden, values, where
+from nasplug.tasks import Split, Task, one_hot
 
 __all__ = ["Obs", "left", "obs"]
 
@@ -24,19 +25,13 @@ CHUNK = 1024  # samples whose activations are held at once
 RIDGE = 1e-9  # of a neuron's mean square: keeps the inverse defined where neurons are copies
 RANK = 1e-10  # directions weaker than this share of the strongest are no directions
 SUPPORT = 8.0  # what acts on fewer samples takes over nothing: least squares would give it any weight
-FLOOR = 1e-3  # losses below this share of the constant predictor's count as equally good
 
 
 def _constant_loss(task: Task) -> Tensor:
     """The validation loss of the best constant predictor, ``(1,)`` or ``(K,)``: the variance, or the entropy of the labels."""
-    y = task.valid.y
-    if task.loss == "cross_entropy":
-        outputs = F.one_hot(y, task.outputs).sum(-2).to(task.valid.x).clamp(min=1e-9).log()
-    else:
-        outputs = y.mean(-1)
-        if task.loss == "logistic":
-            outputs = torch.logit(outputs, eps=1e-6)
-    return task.losses(outputs.view(-1, task.outputs, 1).expand(-1, -1, task.valid.samples), y)
+    valid = task.valid
+    outputs = task.loss.constant(one_hot(valid.y, task.outputs).to(valid.x), valid.weights)
+    return task.losses(outputs.view(-1, task.outputs, 1).expand(-1, -1, valid.samples), *valid.batch[1:])
 
 
 def _plain(nets: Networks) -> Networks:
@@ -54,30 +49,25 @@ def _plain(nets: Networks) -> Networks:
     return alive(replace(nets, blocks=blocks, biases=biases, edge_gates={}))
 
 
-def _values(nets: Networks, x: Tensor, last: int) -> list[Tensor]:
-    """Activations of layers 0..last: ``x (I, B)`` or ``(K, I, B)`` -> ``(K, H, B)`` each."""
-    first = features(nets, x)  # (I, B) or (K, F, B)
-    values = [first.expand(nets.replicas, *first.shape[-2:])]
-    for layer in range(1, last + 1):
-        z = nets.biases[layer].unsqueeze(-1)
-        for source, a in enumerate(values):
-            z = z + product(nets.blocks[layer, source], first if source == 0 else a)
-        values.append(mixed(z, nets.candidates, nets.choices.get(layer)) * nets.gates[layer].unsqueeze(-1))
-    return values
-
-
-def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gram(nets: Networks, layer: int, data: Split) -> tuple[Tensor, Tensor, Tensor]:
     """``E[v v^T] (K, F, F)``, the root mean squares it is in units of, ``(K, F)``, and which v may take over, bool ``(K, F)``.
 
     ``v``: the layer's neurons, all earlier layers, and 1, in float64. Rows that are not finite give the identity. So do single
-    v that act on fewer than `SUPPORT` samples, counted as ``(sum v^2)^2 / sum v^4``; they take over nothing.
+    v that act on fewer than `SUPPORT` samples, counted as ``(sum v^2)^2 / sum v^4``; they take over nothing. Samples count by
+    their weights.
     """
-    columns = x[..., :: -(-x.shape[-1] // SAMPLES)]
+    columns = data.x[..., :: -(-data.samples // SAMPLES)]
+    weights = None if data.weights is None else data.weights[..., :: -(-data.samples // SAMPLES)].double()
+    if weights is not None:
+        weights = weights / weights.mean(-1, keepdim=True).clamp(min=1e-300)  # (B,) or (K, B), its sum is the number of samples
     total: Tensor | float = 0.0
     fourth: Tensor | float = 0.0
-    for part in torch.split(columns, CHUNK, -1):
-        *earlier, own = _values(nets, part, layer)
-        v = torch.cat((own, *earlier, torch.ones_like(own[:, :1])), 1).double()  # (K, F, B)
+    for at in range(0, columns.shape[-1], CHUNK):
+        first, *later, own = values(nets, columns[..., at : at + CHUNK], layer)
+        first = first.expand(len(own), *first.shape[-2:])
+        v = torch.cat((own, first, *later, torch.ones_like(own[:, :1])), 1).double()  # (K, F, B)
+        if weights is not None:
+            v = v * weights[..., at : at + CHUNK].unsqueeze(-2).sqrt()
         total = total + v @ v.mT
         fourth = fourth + v.pow(4).sum(2)
     gram = torch.as_tensor(total) / columns.shape[-1]
@@ -90,6 +80,12 @@ def _gram(nets: Networks, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor
     together = (taking.unsqueeze(1) & taking.unsqueeze(2)) | (eye == 1)
     gram = torch.where(together, gram / unit.unsqueeze(1) / unit.unsqueeze(2), torch.zeros_like(gram))
     return torch.where(sound.unsqueeze(2), gram, eye), unit, taking
+
+
+def _data(task: Task, nets: Networks) -> Split:
+    """The training samples where and as the networks are."""
+    like = next(iter(nets.blocks.values()))
+    return task.train.to(like.device, like.dtype)
 
 
 def _survivors(gram: Tensor, v: Tensor, live: Tensor, kept: Tensor) -> Tensor:
@@ -111,7 +107,19 @@ def _survivors(gram: Tensor, v: Tensor, live: Tensor, kept: Tensor) -> Tensor:
     return live
 
 
-def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
+def _inverse(gram: Tensor, stay: Tensor) -> Tensor:
+    """The pseudo-inverse of each row's matrix among what stays, bool ``(K, F)``, and 0 elsewhere: ``(K, F, F)``.
+
+    Of that part alone: LAPACK's eigensolver gives up on some matrices that are mostly zeros.
+    """
+    found = torch.zeros_like(gram)
+    for k, mine in enumerate(stay):
+        at = mine.nonzero().squeeze(1)
+        found[k, at.unsqueeze(1), at] = torch.linalg.pinv(gram[k, at.unsqueeze(1), at], rtol=RANK, hermitian=True)
+    return found
+
+
+def _thinned(nets: Networks, layer: int, kept: Tensor, data: Split) -> Networks:
     """The layer with ``kept (K,)`` neurons, what the others sent handed over to all that is left, by least squares.
 
     What falls on earlier layers joins the skip blocks, so that a neuron that is straight on the data costs nothing. Of all
@@ -119,14 +127,13 @@ def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
     """
     targets = range(layer + 1, nets.depth + 1)
     own = nets.widths[layer]
-    gram, unit, taking = _gram(nets, layer, x)
+    gram, unit, taking = _gram(nets, layer, data)
     v = torch.cat([nets.blocks[to, layer] for to in targets], 1).double() * unit[:, :own].unsqueeze(1)  # (K, T, H)
     before = nets.gates[layer] > 0  # (K, H)
     live = _survivors(gram, v, before, kept)
-    stay = (torch.cat((live, live.new_ones(len(live), gram.shape[1] - own)), 1) & taking).to(gram)  # (K, F)
+    stay = torch.cat((live, live.new_ones(len(live), gram.shape[1] - own)), 1) & taking  # (K, F)
     gone = v * (before & ~live).unsqueeze(1)  # (K, T, H)
-    inside = torch.linalg.pinv(gram * stay.unsqueeze(1) * stay.unsqueeze(2), rtol=RANK, hermitian=True)
-    more = gone @ gram[:, :own] @ inside * (stay / unit).unsqueeze(1)  # (K, T, F)
+    more = gone @ gram[:, :own] @ _inverse(gram, stay) * (stay / unit).unsqueeze(1)  # (K, T, F)
     blocks, biases = dict(nets.blocks), dict(nets.biases)
     parts = more.to(next(iter(blocks.values()))).split_with_sizes([nets.widths[to] for to in targets], 1)
     for to, part in zip(targets, parts, strict=True):
@@ -139,31 +146,8 @@ def _thinned(nets: Networks, layer: int, kept: Tensor, x: Tensor) -> Networks:
     return alive(replace(nets, blocks=blocks, biases=biases, gates=gates, edge_gates={}))
 
 
-def _refitted(nets: Networks, task: Task, steps: int, lr: float, batch: int) -> Networks:
-    """All weights that are left after ``steps`` of Adam on the training loss, learning rate to 0 by cosine; row by row."""
-    # Blocks without an edge in any row add nothing: a layer that is off everywhere costs nothing.
-    used = {edge: w.detach().clone().requires_grad_() for edge, w in nets.blocks.items() if bool(nets.edge_gates[edge].any())}
-    biases = {layer: b.detach().clone().requires_grad_() for layer, b in nets.biases.items()}
-    leaves = [*used.values(), *biases.values()]
-    moved = replace(nets, blocks=used, biases=biases, edge_gates={edge: nets.edge_gates[edge] for edge in used})
-    optimizer = torch.optim.Adam(leaves, lr)
-    split, size = task.train, min(batch, task.train.samples)
-    order = torch.randperm(split.samples, generator=torch.Generator().manual_seed(0)).to(split.x.device)
-    with torch.enable_grad():
-        for step in range(steps if used else 0):
-            optimizer.param_groups[0]["lr"] = lr * (1.0 + math.cos(math.pi * step / steps)) / 2.0
-            part = split.columns(order.roll(-step * size)[:size]) if size < split.samples else split
-            x = part.x.to(leaves[0])
-            y = part.y if part.y.dtype == torch.long else part.y.to(leaves[0])
-            optimizer.zero_grad()
-            torch.autograd.backward(task.losses(forward(moved, x), y).sum())
-            optimizer.step()
-    found = replace(nets, blocks={**nets.blocks, **used}, biases=biases)
-    return alive(found.map(torch.Tensor.detach))
-
-
 @dataclass(frozen=True, slots=True)
-class Obs:
+class Obs(Discretizer):
     """See `obs`."""
 
     r2: float | None
@@ -179,33 +163,31 @@ class Obs:
         if hard.depth == 1:
             return hard
         start = score(hard)  # (K,)
-        limit = torch.where(_was_cut(nets), torch.nan, self.limit(start, score.task))
-        for refit in (0, self.refit) if self.refit else (0,):
+        limit = torch.where(neurons_cut(nets), torch.nan, self.limit(hard, start, score))
+        for steps in (0, self.refit) if self.refit else (0,):
             for layer in range(1, hard.depth):
                 share = start + layer / (hard.depth - 1) * (limit - start)
-                hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, refit)
+                hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, steps)
         return hard
 
-    def limit(self, loss: Tensor, task: Task) -> Tensor:
+    def limit(self, nets: Networks, loss: Tensor, score: Score) -> Tensor:
         """The largest loss a row may end with, ``(K,)``; NaN where its own is not finite."""
-        trivial = _constant_loss(task).to(loss)
-        if self.r2 is not None:
-            limit = ((1.0 - self.r2) * trivial).expand_as(loss)
-        else:
-            limit = loss + self.tolerance * torch.maximum(loss, FLOOR * trivial)
+        if self.r2 is None:
+            return limits(nets, score, self.tolerance)
+        limit = (1.0 - self.r2) * _constant_loss(score.task).to(loss).expand_as(loss)
         return torch.where(torch.isfinite(loss), limit, torch.nan)
 
-    def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, refit: int) -> Networks:
+    def thin(self, nets: Networks, layer: int, limit: Tensor, score: Score, steps: int) -> Networks:
         """The layer with the fewest neurons within the limit, by bisection of all rows at once."""
         task, best = score.task, nets
-        x = task.train.x.to(next(iter(nets.blocks.values())))
+        data = _data(task, nets)
         good = nets.gates[layer].sum(1).long()  # (K,)
         bad = torch.where(torch.isfinite(limit), -torch.ones_like(good), good)  # settled and broken rows ask for nothing
         while bool((good - bad > 1).any()):
             middle = torch.where(good - bad > 1, (good + bad) // 2, good)
-            candidate = _thinned(best, layer, middle, x)
-            if refit:
-                candidate = _refitted(candidate, task, refit, self.lr, self.batch)
+            candidate = _thinned(best, layer, middle, data)
+            if steps:
+                candidate = alive(trained_on(task, candidate, steps, self.lr, batch=self.batch))
             within = (score(candidate) <= limit) & (middle < good)
             best = where(within, candidate, best)
             bad = torch.where(~within & (middle < good), middle, bad)
@@ -225,17 +207,9 @@ def left(nets: Networks, layer: int, score: Score) -> tuple[list[int], list[floa
             f"layer {layer} of {nets.replicas} networks; needed: one network and a hidden layer, 1 to {nets.depth - 1}"
         )
     hard = _plain(nets)
-    x = score.task.train.x.to(next(iter(hard.blocks.values())))
+    data = _data(score.task, hard)
     counts = list(range(int(hard.gates[layer].sum()) + 1))
-    return counts, [float(score(_thinned(hard, layer, torch.tensor([n], device=x.device), x))) for n in counts]
-
-
-def _was_cut(nets: Networks) -> Tensor:
-    """Rows whose hidden neurons all have gates of 0 or 1, one of them 0; bool ``(K,)``."""
-    if set(nets.gates) != set(range(1, nets.depth)):
-        return torch.zeros(nets.replicas, dtype=torch.bool, device=next(iter(nets.blocks.values())).device)
-    gates = torch.cat([nets.gates[layer] for layer in range(1, nets.depth)], 1)
-    return ((gates == 0) | (gates == 1)).all(1) & (gates == 0).any(1)
+    return counts, [float(score(_thinned(hard, layer, torch.tensor([n], device=data.x.device), data))) for n in counts]
 
 
 def obs(
@@ -252,7 +226,7 @@ def obs(
 
     - ``r2`` in (0, 1): ``1 - loss / loss of the best constant`` is at least this (R2 for squared errors). A row that reaches
       it at no count that is tried stays whole.
-    - ``tolerance`` >= 0 (0.02 if neither is given): ``loss + tolerance * max(loss, 0.001 * loss of the best constant)``.
+    - ``tolerance`` >= 0 (0.02 if neither is given): the loss rises by no more than `nasplug.cuts.limits` says.
 
     Usefulness is judged by function, not by eigenvalue: neuron j of a layer costs ``|V_j|^2 / (G^-1)_jj``, what the best
     least-squares replacement by the layer's other neurons, by all earlier layers and by a constant leaves undone
@@ -262,8 +236,8 @@ def obs(
 
     The count is bisected for each hidden layer, first to last, all rows at once; of several layers each may spend an equal
     share of the limit. That is done without training first, and then, from there, with ``refit`` steps of Adam
-    (``lr`` 0.003 to 0 by cosine, ``batch`` 512) for each count that is tried, at most ``1 + log2(H)`` counts a layer, each from
-    the smallest network that met the criterion so far. ``refit: 0`` trains nothing.
+    (``lr`` 0.003 to 0 by cosine, ``batch`` 512) for each count that is tried, at most ``1 + log2(H)`` counts per layer, each
+    from the smallest network that met the criterion so far. ``refit: 0`` trains nothing.
 
     Gates are 0 or 1 afterwards. A row whose gates were all 0 or 1, one of them 0, was cut before and is left as it is. So
     is one with weights or a loss that are not finite.
@@ -283,8 +257,7 @@ def obs(
     if r2 is not None and not 0.0 < r2 < 1.0:
         raise ConfigError(f"obs: r2={r2}; needed: a number between 0 and 1, for example 0.98")
     allowed = 0.02 if tolerance is None else tolerance
-    if not (math.isfinite(allowed) and allowed >= 0.0):
-        raise ConfigError(f"obs: tolerance={tolerance}; needed: a finite number >= 0 (0.02 is 2 %)")
+    check_tolerance("obs", allowed)
     if refit < 0:
         raise ConfigError(f"obs: refit={refit}; needed: a whole number of steps >= 0")
     if refit == 0 and (lr is not None or batch is not None):

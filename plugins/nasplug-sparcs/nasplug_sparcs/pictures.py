@@ -24,7 +24,7 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 
 def spectrum(nets: Networks) -> Figure:
-    """Histograms of ``|eigenvalue|``, a panel a hidden layer, all networks together; exact zeros are counted in the title.
+    """Histograms of ``|eigenvalue|``, one panel per hidden layer, all networks together; exact zeros are counted in the title.
 
     Raises:
         ConfigError: for networks without eigenvalues of a hidden layer.
@@ -67,9 +67,9 @@ def curve(nets: Networks, layer: int, score: Score, row: int = 0) -> tuple[Figur
 
 
 def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence[float]) -> Figure:
-    """``|Gamma|`` against alpha, a line a beta: mean over the networks of a pair, and their standard deviation as a band.
+    """``|Gamma|`` against alpha, one line per beta: mean over the networks of a pair, and their standard deviation as a band.
 
-    Three columns of equal length, a value a network. Source: Spectral Architecture Search, Fig. 13.
+    Three columns of equal length, one value per network. Source: Spectral Architecture Search, Fig. 13.
 
     Raises:
         ConfigError: for columns of different lengths, or none.
@@ -78,7 +78,7 @@ def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence
 
     if not len(alphas) == len(betas) == len(gammas) > 0:
         raise ConfigError(
-            f"transition: {len(alphas)} alphas, {len(betas)} betas and {len(gammas)} gammas; needed: as many of each, one a "
+            f"transition: {len(alphas)} alphas, {len(betas)} betas and {len(gammas)} gammas; needed: as many of each, one per "
             "network"
         )
     found: dict[float, dict[float, list[float]]] = {}
@@ -100,7 +100,7 @@ def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence
 
 
 def paths(named: Mapping[str, Networks], layer: int) -> Figure:
-    """``|Gamma|`` of each neuron of a hidden layer, largest first, on a logarithmic scale: a line a network of each name.
+    """``|Gamma|`` of each neuron of a hidden layer, largest first, on a logarithmic scale: one line per network of each name.
 
     Neurons without a path are left out. How many there are above any level is read from the abscissa.
 

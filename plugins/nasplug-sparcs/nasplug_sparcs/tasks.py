@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nasplug.errors import ConfigError
 from nasplug.replicas import orthogonal, uniform
-from nasplug.tasks import Split, Task, unscaled
+from nasplug.tasks import Split, Task, counts, unscaled
 
 __all__ = ["sparcs_teacher", "sparcs_transition"]
 
@@ -23,10 +23,7 @@ def _rotation(seed: int, stream: str, size: int) -> Tensor:
 
 def _regression(name: str, x: Tensor, y: Tensor, source: str) -> Task:
     """``x (I, N)``, ``y (O, N)`` as they are: 80 % to train, 10 % to validate, 10 % to test."""
-    samples = x.shape[1]
-    if samples < 10:
-        raise ConfigError(f"{name}: samples={samples}; needed: at least 10, for three splits")
-    return unscaled(name, Split(x, y).cut(samples // 10), source=source)
+    return unscaled(name, Split(x, y).cut(x.shape[1] // 10), source=source)
 
 
 def sparcs_teacher(*, inputs: int = 20, samples: int = 25_000, seed: int = 0) -> Task:
@@ -38,9 +35,10 @@ def sparcs_teacher(*, inputs: int = 20, samples: int = 25_000, seed: int = 0) ->
     Raises:
         ConfigError: for fewer than 10 samples or 2 inputs.
     """
-    if inputs < 2:
-        raise ConfigError(f"sparcs_teacher: inputs={inputs}; needed: at least 2, for a rotation")
-    x = uniform(torch.tensor([seed]), "sparcs/teacher x", (inputs, max(samples, 0)), -1.0, 1.0)[0]
+    counts("sparcs_teacher", least=2, most=1000, inputs=inputs)  # for a rotation, which is of inputs^2 numbers
+    counts("sparcs_teacher", least=10, samples=samples)  # for three splits
+    counts("sparcs_teacher", most=10**7, numbers=inputs * samples)
+    x = uniform(torch.tensor([seed]), "sparcs/teacher x", (inputs, samples), -1.0, 1.0)[0]
     first, second = (_rotation(seed, f"sparcs/teacher R{i}", inputs) for i in (1, 2))
     return _regression("sparcs_teacher", x, second @ torch.relu(first @ x), f"R2 relu(R1 x), {samples} points, seed {seed}")
 
@@ -57,7 +55,8 @@ def sparcs_transition(*, alpha: float = 1.0, beta: float = 5.0, samples: int = 1
     """
     if not (math.isfinite(alpha) and math.isfinite(beta)):
         raise ConfigError(f"sparcs_transition: alpha={alpha}, beta={beta}; needed: finite numbers")
-    x = uniform(torch.tensor([seed]), "sparcs/transition x", (2, max(samples, 0)), -1.0, 1.0)[0]
+    counts("sparcs_transition", least=10, samples=samples)  # for three splits
+    x = uniform(torch.tensor([seed]), "sparcs/transition x", (2, samples), -1.0, 1.0)[0]
     t = math.tanh(beta * (alpha - 0.5))
     y = (1.0 - t) / 2.0 * x.mean(0, keepdim=True) + (1.0 + t) / 2.0 * x.square().mean(0, keepdim=True)
     return _regression("sparcs_transition", x, y, f"alpha {alpha:g}, beta {beta:g}, {samples} points, seed {seed}")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nasplug.discretize import ValidationLoss
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward, sizes
 from nasplug.replicas import normal, uniform
-from nasplug.tasks import Split, Task
+from nasplug.tasks import Split, Task, unscaled
 from nasplug.testing import DiscretizerLaws, example_task
+from nasplug.train import ValidationLoss
 from nasplug_sparcs import obs
 
 torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def task_of(nets: Networks, samples: int = 400) -> Task:
         x = uniform(torch.tensor([seed]), "x", (INPUTS, samples), -1.0, 1.0)[0]
         return Split(x, forward(nets, x)[0] if nets.replicas else x)
 
-    return replace(example_task(), train=split(1), valid=split(2), test=split(3))
+    return unscaled("first", (split(1), split(2), split(3)))
 
 
 def test_spare_neurons_go_and_straight_ones_become_skips() -> None:

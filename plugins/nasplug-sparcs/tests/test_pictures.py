@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nasplug.discretize import ValidationLoss
 from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.testing import example_networks, example_task
+from nasplug.train import ValidationLoss
 from nasplug_sparcs import curve, gamma_by_neuron, paths, spectrum, transition
 
 

@@ -40,9 +40,9 @@ def test_the_transition_has_two_ends(alpha: float, power: int) -> None:
 @pytest.mark.parametrize(
     ("factory", "options", "told"),
     [
-        (sparcs_teacher, {"samples": 9}, "at least 10"),
-        (sparcs_teacher, {"inputs": 1}, "at least 2"),
-        (sparcs_transition, {"samples": 0}, "at least 10"),
+        (sparcs_teacher, {"samples": 9}, "samples=.*; needed: a whole number >= 10 and <= 1000000"),
+        (sparcs_teacher, {"inputs": 1}, "inputs=.*; needed: a whole number >= 2 and <= 1000"),
+        (sparcs_transition, {"samples": 0}, "samples=.*; needed: a whole number >= 10 and <= 1000000"),
         (sparcs_transition, {"alpha": float("nan")}, "finite"),
     ],
 )

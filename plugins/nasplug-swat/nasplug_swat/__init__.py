@@ -1,60 +1,18 @@
-"""Search in the latent space of a network autoencoder: SWAT-NN, its autoencoder's training, and its controls."""
+"""Search in the latent space of a network autoencoder: SWAT-NN, its autoencoder's training, and its controls.
+
+Three rooms, imported in this order and never back: ``autoencoder`` (networks as matrices, the model, its training), ``search``
+(the method, its penalty and discretizer), ``compression`` (deep networks made shallower); ``commands`` stands on all three.
+"""
 
 from __future__ import annotations
 
 from nasplug.hookspecs import Register, hookimpl
-from nasplug_swat.admm import Admm, admm
-from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
+from nasplug_swat.autoencoder import gather, load, read, scores
 from nasplug_swat.commands import commands
-from nasplug_swat.levels import Levels, swat_levels
-from nasplug_swat.pieces import cut_out, joined, networks_in, swat_piece
-from nasplug_swat.pool import Pool, Trained, gather
-from nasplug_swat.representation import PAPER, Matrices, Space, arrange, deepen, pack, pad, unpack
-from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.search import Swat, swat
-from nasplug_swat.training import Training, functional_error, scores, train
+from nasplug_swat.compression import swat_piece
+from nasplug_swat.search import admm, swat, swat_levels
 
-__all__ = [
-    "PAPER",
-    "SIZES",
-    "Admm",
-    "Autoencoder",
-    "Levels",
-    "Matrices",
-    "Pool",
-    "Sampling",
-    "Size",
-    "Space",
-    "Swat",
-    "Trained",
-    "Training",
-    "admm",
-    "arrange",
-    "commands",
-    "cut_out",
-    "decode",
-    "deepen",
-    "draw",
-    "encode",
-    "fresh",
-    "functional_error",
-    "gather",
-    "joined",
-    "load",
-    "networks_in",
-    "networks_of",
-    "pack",
-    "pad",
-    "read",
-    "save",
-    "scores",
-    "shipped",
-    "swat",
-    "swat_levels",
-    "swat_piece",
-    "train",
-    "unpack",
-]
+__all__ = ["admm", "commands", "gather", "load", "read", "scores", "swat", "swat_levels", "swat_piece"]
 
 
 @hookimpl

@@ -1,62 +1,28 @@
-"""`nasplug swat ...`: train an autoencoder, look at one, draw its latent space; compress a network; compare studies."""
+"""`nasplug swat ...`: train an autoencoder, look at one, draw its latent space; compress a network."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import click
-from pydantic import BaseModel, Field
 
-from nasplug.checking import check
-from nasplug.config import from_yaml, override
 from nasplug.errors import ConfigError
-from nasplug.hookspecs import hookimpl
-from nasplug_swat.autoencoder import Autoencoder, load, read
-from nasplug_swat.training import RESULT, Training, train
+from nasplug.hookspecs import Progress, hookimpl
+from nasplug.tracking import publish_files
+from nasplug_swat.autoencoder import CURVE, CURVE_PICTURE, RESULT, Autoencoder, Training, load, plane, read, train
+from nasplug_swat.compression import NETWORK, PICTURE, Compression, compress
+from nasplug_swat.job import Job, read_job
 
-__all__ = ["Job", "commands", "read_job"]
+__all__ = ["TrainingJob", "commands"]
 
 LINE_SECONDS = 5.0
-Model = TypeVar("Model", bound=BaseModel)
 
 
-class Job(Training):
-    """A training, where its files go, and whether MLflow gets the result.
-
-    ``<store>/<name>`` is its folder. ``register`` is the name of the registered model (null: not logged), ``uri`` of the store.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120)
-    store: str = Field("runs", min_length=1)
-    register_: str | None = Field(None, alias="register", pattern=r"^[^/:]+$")
-    uri: str | None = Field(None, min_length=1)
-
-    @property
-    def folder(self) -> Path:
-        """Everything the training writes."""
-        return Path(self.store).expanduser() / self.name
-
-
-def read_job(path: Path, model: type[Model], overrides: tuple[str, ...] = ()) -> Model:
-    """A training (`Job`) or a compression (`nasplug_swat.compression.Compression`) from its YAML file.
-
-    Raises:
-        ConfigError: when the file cannot be read, or is something else.
-    """
-    try:
-        raw = from_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file") from None
-    if not isinstance(raw, dict):
-        keys = [field.alias or name for name, field in model.model_fields.items()]
-        raise ConfigError(f"{path}: holds {raw!r}; needed: a mapping of keys ({', '.join(keys)})")
-    for text in overrides:
-        override(raw, text)
-    return check(model, raw)
+class TrainingJob(Training, Job):
+    """A training of an autoencoder as one YAML file, with where its files go."""
 
 
 def commands() -> click.Command:
@@ -66,7 +32,7 @@ def commands() -> click.Command:
 
 @click.group()
 def swat() -> None:
-    """Method `swat`: train an autoencoder, look at one, draw its latent space; compress a network; compare studies."""
+    """Method `swat`: train an autoencoder, look at one, draw its latent space; compress a network."""
 
 
 @swat.command()
@@ -78,13 +44,8 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
 
     OVERRIDES are path=value, for example: steps=500 size=tiny
     """
-    job = read_job(config, Job, overrides)
-    uri = ""
-    if job.register_ is not None:
-        from nasplug.tracking import default_uri, reach
-
-        uri = job.uri or default_uri(Path(job.store).expanduser())
-        reach(uri)  # before the training, which takes long
+    job = read_job(config, TrainingJob, overrides)
+    job.reach()
     for progress in train(job, job.folder):
         if not quiet:
             errors = "  ".join(f"depth {depth} {error:.5f}" for depth, error in enumerate(progress.errors, 1))
@@ -95,12 +56,26 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
             )
     file = job.folder / RESULT
     if job.register_ is not None:
-        from nasplug_swat.registry import log
-
-        version = log(job.folder, job.register_, uri)
-        click.echo(f"registered as models:/{job.register_}/{version}")
+        click.echo(f"registered as {_registered(job, job.register_)}")
     click.echo(_told(read(file)))
     click.echo(f"{file}: use it as method: {{use: swat, autoencoder: {file}}}")
+
+
+def _registered(job: TrainingJob, name: str) -> str:
+    """The version's URI, ``models:/NAME/VERSION``; its files are the autoencoder and its curve."""
+    autoencoder = read(job.folder / RESULT)
+    about = autoencoder.about
+    tags = {f"nasplug.swat.{part}": getattr(autoencoder, part).model_dump_json() for part in ("space", "size", "sampling")}
+    if "networks" in about:
+        tags["nasplug.swat.networks"] = about["networks"]["digest"]
+    metrics = {
+        f"{kind}_{pair.replace('->', '_in_')}_{word}": value
+        for kind in ("soft", "hard", "trained")
+        for pair, values in about.get(kind, {}).items()
+        for word, value in values.items()
+    }
+    entry = job.entry(name, "autoencoders", tags, metrics, (RESULT, CURVE, CURVE_PICTURE))
+    return f"models:/{name}/{publish_files(entry, autoencoder.digest)}"
 
 
 def _told(autoencoder: Autoencoder) -> str:
@@ -125,7 +100,7 @@ def _told(autoencoder: Autoencoder) -> str:
 
 
 def _cells(autoencoder: Autoencoder, kind: str) -> list[str]:
-    """A line a depth, a cell a decoder."""
+    """One line per depth, one cell per decoder."""
     found = autoencoder.about.get(kind, {})
     depths = range(1, autoencoder.space.deepest + 1)
     lines = []
@@ -164,11 +139,9 @@ def show(file: Path | None, as_json: bool) -> None:
 )
 @click.option("--depth", default=2, show_default=True, help="Hidden layers of the networks.")
 @click.option("--neighbours", default=200, show_default=True, help="Points around the first network.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the points.")
 def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, seed: int) -> None:
     """Draw how a network's function changes around a point of the latent space, to PICTURE (.png, .svg or .pdf)."""
-    from nasplug_swat.pictures import plane
-
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"{picture}: a picture of kind {picture.suffix!r}; needed: .png, .svg or .pdf")
     figure, told = plane(load(None if file is None else str(file)), depth, neighbours, seed)
@@ -178,43 +151,6 @@ def smoothness(picture: Path, file: Path | None, depth: int, neighbours: int, se
     click.echo(str(picture))
 
 
-@swat.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--against", metavar="LABEL", default="direct", show_default=True, help="The label that errors are compared with."
-)
-@click.option(
-    "--functions",
-    "rows",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="A CSV file to write: a row a function, label, level and depth.",
-)
-@click.option(
-    "--pictures",
-    "drawn",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="A folder to draw functions.png, levels.png and depths.png into.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def compare(folders: tuple[Path, ...], against: str, rows: Path | None, drawn: Path | None, as_json: bool) -> None:
-    """Compare the modes of studies over many functions, and baselines with them: FOLDERS are <store>/<study>.
-
-    A study's rows are labelled by its mode: latent, switch, untrained, direct; "latent + admm" where a discretizer came after;
-    "dense" for another method without penalties; "direct, 3000 steps" where an earlier folder has "direct".
-    """
-    from nasplug_swat import comparison, figures
-
-    each = comparison.by_function(comparison.studies(folders))
-    found = comparison.table(each, against)
-    click.echo(found.to_json(orient="records", indent=2) if as_json else comparison.told(found))
-    if rows is not None:
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        each.to_csv(rows, index=False)
-        click.echo(str(rows), err=as_json)
-    for path in figures.draw(each, found, drawn, against) if drawn is not None else ():
-        click.echo(str(path), err=as_json)
-
-
 class _Told:
     """A line of progress now and then."""
 
@@ -222,28 +158,25 @@ class _Told:
         self.said = time.monotonic()
 
     @hookimpl
-    def pack_reported(self, pack: str, metrics: Mapping[str, float]) -> None:
+    def pack_reported(self, pack: str, progress: Progress) -> None:
         """See `nasplug.hookspecs.pack_reported`."""
         if time.monotonic() - self.said > LINE_SECONDS:
             self.said = time.monotonic()
-            click.echo(f"  pack {pack}: {100.0 * metrics['progress']:.0f} % of {metrics['networks']:.0f} networks", err=True)
+            click.echo(f"  pack {pack}: {100.0 * progress.progress:.0f} % of {progress.networks} networks", err=True)
 
 
-@swat.command()
+@swat.command(name="compress")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)
-@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Who runs the packs.")
+@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
-def compress(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "serial"], as_json: bool) -> None:
+def compress_network(config: Path, overrides: tuple[str, ...], runner: Literal["ray", "serial"], as_json: bool) -> None:
     """Make a saved network shallower: split it, search each piece, join them, or go on with that.
 
     OVERRIDES are path=value, for example: search.seeds=4 cuts=[3]
     """
-    from nasplug_swat.compression import NETWORK, PICTURE, Compression
-    from nasplug_swat.compression import compress as compressed
-
     job = read_job(config, Compression, overrides)
-    record = compressed(job, runner=runner, say=lambda text: click.echo(text, err=True), observers=[_Told()]).record
+    record = compress(job, runner=runner, say=lambda text: click.echo(text, err=True), observers=[_Told()]).record
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return

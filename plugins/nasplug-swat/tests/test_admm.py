@@ -10,7 +10,7 @@ import torch
 from nasplug.errors import ConfigError
 from nasplug.plugins import load_plugins
 from nasplug.testing import DiscretizerLaws, example_networks, example_score
-from nasplug_swat.admm import admm
+from nasplug_swat.search import admm
 
 torch.set_num_threads(1)
 

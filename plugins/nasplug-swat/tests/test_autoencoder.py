@@ -9,13 +9,29 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, NasplugError
 from nasplug.networks import forward
 from nasplug.replicas import uniform
-from nasplug_swat.autoencoder import SIZES, Autoencoder, Size, decode, encode, fresh, load, networks_of, read, save, shipped
-from nasplug_swat.representation import PAPER, Space, arrange
-from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.training import functional_error, scores
+from nasplug_swat.autoencoder import (
+    PAPER,
+    SIZES,
+    Autoencoder,
+    Sampling,
+    Size,
+    Space,
+    arrange,
+    decode,
+    draw,
+    encode,
+    fresh,
+    functional_error,
+    load,
+    networks_of,
+    read,
+    save,
+    scores,
+    shipped,
+)
 
 torch.set_num_threads(1)
 SEEDS = torch.arange(5)
@@ -148,10 +164,11 @@ def test_nothing_half_written_is_left(file: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("nasplug_swat.autoencoder.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("nasplug_swat.autoencoder.files.save_file", fail)
+    with pytest.raises(NasplugError, match=r"cannot be written \(disk full"):
         save(fresh(TINY, SIZES["tiny"], Sampling(), seed=1), file)
     assert file.read_bytes() == before
+    assert [p.name for p in file.parent.iterdir()] == ["one.safetensors"]
 
 
 def test_sizes_that_cannot_be_are_told() -> None:

@@ -10,7 +10,8 @@ import torch
 from nasplug.errors import ContractError
 from nasplug.plugins import load_plugins
 from nasplug.testing import RegularizerLaws, example_networks
-from nasplug_swat.levels import TABLE, swat_levels
+from nasplug_swat.search import swat_levels
+from nasplug_swat.search.levels import TABLE
 
 torch.set_num_threads(1)
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from nasplug.compact import CompactNetwork, compact
 from nasplug.compact import save as save_network
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, alive, forward
+from nasplug.networks import Networks, alive, forward, sums, values
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
-from nasplug_swat.pieces import activations_at, cut_out, in_raw_units, joined, networks_in, rescaled, swat_piece, values_at
-from nasplug_swat.representation import Space
-from nasplug_swat.sampling import Sampling, draw
+from nasplug_swat.autoencoder import Sampling, Space, draw
+from nasplug_swat.compression import activations_at, joined, swat_piece
+from nasplug_swat.search import cut_out, in_raw_units, networks_in, rescaled
 
 torch.set_num_threads(1)
 DENSE = Sampling(weights=1.5, biases=0.5, sparsity=(0.0,), keep=1.0)
@@ -50,14 +50,11 @@ def test_what_was_cut_and_joined_is_the_same_function(depth: int, inputs: int, o
     torch.testing.assert_close(forward(again, x), forward(nets, x))
 
 
-def test_values_of_a_layer_are_what_the_next_one_reads() -> None:
+def test_a_piece_reads_the_values_of_its_first_layer() -> None:
     nets, x = deep(3), points(2)
-    for layer in range(5):
-        values = values_at(nets, x, layer)
-        assert values.shape == (3, nets.widths[layer], 40)
-        if 0 < layer < 4:
-            torch.testing.assert_close(forward(cut_out(nets, layer, 4), values), forward(nets, x))
-    assert torch.equal(values_at(nets, x, 4), forward(nets, x))
+    for layer in range(1, 4):
+        torch.testing.assert_close(forward(cut_out(nets, layer, 4), values(nets, x)[layer]), forward(nets, x))
+        assert torch.equal(forward(cut_out(nets, 0, layer), x), sums(nets, x, layer))
 
 
 def test_other_units_are_the_same_function() -> None:
@@ -94,7 +91,7 @@ def test_a_constant_is_a_network_too() -> None:
     module = compact(replace(nets, gates={layer: torch.zeros_like(g) for layer, g in nets.gates.items()}), 0)
     made = in_raw_units(module)
     made.check()
-    torch.testing.assert_close(forward(made, points(2))[0].T.float(), module(points(2).T.float()).detach())
+    torch.testing.assert_close(forward(made, points(2))[0].T, module(points(2).T.float()).detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_piece_as_data(tmp_path: Path) -> None:
@@ -118,7 +115,7 @@ def test_a_piece_as_data(tmp_path: Path) -> None:
             atol=1e-4,
         )
     # the same points: what the one puts out is what the other reads
-    kept = values_at(nets, first.test.x.double() * first.input_scale.unsqueeze(-1) + first.input_shift.unsqueeze(-1), 3)[0]
+    kept = values(nets, first.test.x.double() * first.input_scale.unsqueeze(-1) + first.input_shift.unsqueeze(-1))[3][0]
     read = then.test.x.double() * then.input_scale.unsqueeze(-1) + then.input_shift.unsqueeze(-1)
     torch.testing.assert_close(read, kept, rtol=1e-4, atol=1e-4)
 
@@ -138,7 +135,8 @@ def test_a_neuron_that_does_not_vary_keeps_its_unit(tmp_path: Path) -> None:
         ({"first": 3, "last": 3}, "layers 3 to 3 of a network whose layers are 0"),
         ({"first": 2, "last": 9}, "layers 2 to 9"),
         ({"train": 2}, "samples in each of the three splits"),
-        ({"test": 0}, "samples in each of the three splits"),
+        ({"test": 10**12}, "test=1000000000000"),
+        ({"test": 0}, "test=0; needed: a whole number >= 1"),
         ({"reach": 0.0}, "a finite number > 0"),
     ],
 )

@@ -13,15 +13,29 @@ import torch
 from click.testing import CliRunner
 
 from nasplug import Study
-from nasplug.checking import check
 from nasplug.cli import main
+from nasplug.config.checking import check
 from nasplug.errors import ConfigError
+from nasplug.files import read_table, read_tensors, write_table, write_tensors
 from nasplug.networks import Networks, forward, take
-from nasplug_swat.autoencoder import fresh, latents, load, read
-from nasplug_swat.pool import Pool, Trained, gather
-from nasplug_swat.representation import PAPER, Space, pack, pad
-from nasplug_swat.sampling import draw
-from nasplug_swat.training import Training, losses, scores, train
+from nasplug_swat.autoencoder import (
+    PAPER,
+    Pool,
+    Space,
+    Trained,
+    Training,
+    draw,
+    fresh,
+    gather,
+    latents,
+    load,
+    losses,
+    pack,
+    pad,
+    read,
+    scores,
+    train,
+)
 
 torch.set_num_threads(1)
 FUNCTIONS = ["Booth", "Matyas", "Sphere"]
@@ -97,22 +111,19 @@ def test_only_reads_a_part_and_without_exclude_every_tenth_is_held_back(some: Pa
 
 
 def test_networks_that_did_not_end_well_are_left_out(some: Path, tmp_path: Path) -> None:
-    import pandas as pd
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    import pyarrow as pa
 
     folder = tmp_path / "some"
     shutil.copytree(some, folder)
-    frame = pd.read_parquet(folder / "replicas.parquet")
+    frame = read_table(folder / "replicas.parquet").to_pandas()
     broken = frame["replica"][frame["method.depth"] == 1].iloc[3]
     frame.loc[frame["replica"] == frame["replica"].iloc[0], "status"] = "diverged"
-    frame.to_parquet(folder / "replicas.parquet")
+    write_table(folder / "replicas.parquet", pa.Table.from_pandas(frame))
     where, row = broken.split("/")
     file = folder / "packs" / where / "networks.safetensors"
-    with safe_open(file, framework="pt") as opened:
-        metadata, tensors = opened.metadata(), {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors(file)
     tensors["biases/1"][int(row), 0] = float("nan")
-    save_file(tensors, file, metadata=metadata)
+    write_tensors(file, tensors, metadata)
     learned, _ = gather(Trained(folders=(str(folder),), exclude={"task.function": ("Sphere",)}), PAPER)
     assert sum(learned.counts.values()) == 16 - 2
     assert all(bool(torch.isfinite(b).all()) for nets in learned.networks.values() for b in nets.biases.values())

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nasplug.activations import FUNCTIONS
 from nasplug.errors import ConfigError
-from nasplug.networks import ACTIVATIONS, Networks, forward, sizes, take
+from nasplug.networks import Networks, forward, sizes, take
 from nasplug.replicas import uniform
 from nasplug.stems import Convolution, Stem
-from nasplug_swat.representation import PAPER, Space, arrange, deepen, kinds, pack, pad, unpack, used
-from nasplug_swat.sampling import Sampling, draw, draw_ends
+from nasplug_swat.autoencoder import PAPER, Sampling, Space, arrange, deepen, draw, draw_ends, kinds, pack, pad, unpack, used
 
 torch.set_num_threads(1)
 SEEDS = torch.arange(6)
@@ -36,7 +36,7 @@ spaces = st.builds(
     deepest=st.integers(1, 5),
     inputs=st.integers(1, 11),
     outputs=st.integers(1, 10),
-    candidates=st.lists(st.sampled_from(sorted(ACTIVATIONS)), min_size=1, max_size=4, unique=True).map(tuple),
+    candidates=st.lists(st.sampled_from(sorted(FUNCTIONS)), min_size=1, max_size=4, unique=True).map(tuple),
 )
 
 
@@ -248,7 +248,7 @@ def test_values_that_are_not_finite_are_told() -> None:
         (PAPER, network((2, 3, 3, 1)), 1, "cannot be made shallower"),
         (PAPER, network(), 5, "1 to 4 hidden layers"),
         (Space(candidates=("tanh",)), network(), 2, "none passes its input on exactly"),
-        (Space(width=3), network(), 2, "4 neurons, two an input"),
+        (Space(width=3), network(), 2, "4 neurons, two per input"),
     ],
 )
 def test_depths_that_cannot_be_are_told(space: Space, nets: Networks, depth: int, told: str) -> None:

@@ -18,11 +18,9 @@ from nasplug.networks import alive, forward, harden, take
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.testing import SearchMethodLaws, example_task
-from nasplug_swat.autoencoder import SIZES, fresh, load, save
-from nasplug_swat.pieces import networks_in, swat_piece
-from nasplug_swat.representation import PAPER, Space, arrange
-from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.search import swat
+from nasplug_swat.autoencoder import PAPER, SIZES, Sampling, Space, arrange, draw, fresh, load, save
+from nasplug_swat.compression import swat_piece
+from nasplug_swat.search import networks_in, swat
 
 torch.set_num_threads(1)
 TASK = ("cornn", {"function": "Booth", "train": 60, "test": 20})
@@ -142,7 +140,7 @@ def test_a_piece_is_not_started_from_in_several_units_at_once(tmp_path: Path) ->
         "test": 9,
     }
     method = {"use": "swat", "depth": 2, "start": str(tmp_path / "deep"), "piece": [0, 4]}
-    with pytest.raises(ConfigError, match="one data set a study"):
+    with pytest.raises(ConfigError, match="one data set per study"):
         Study.from_dict(STUDY | {"store": str(tmp_path), "task": task, "method": method}).plan()
 
 
@@ -162,7 +160,7 @@ def test_a_search_where_ends_vary_starts_from_a_piece(tmp_path: Path) -> None:
         assert nets.widths == (ends[0], 4, ends[1])
         assert bool(torch.isfinite(forward(nets, task.train.x)).all())
     with pytest.raises(ConfigError, match=r"Write ends: \[2, 1\]"):
-        swat(depth=1, autoencoder=file).init(booth(), torch.arange(2))
+        swat(depth=1, autoencoder=file).accept(booth())
 
 
 def test_a_module_is_read_back_as_networks() -> None:
@@ -174,7 +172,7 @@ def test_a_module_is_read_back_as_networks() -> None:
             continue
         made = networks_in(module)
         made.check()
-        torch.testing.assert_close(forward(made, x)[0].T, module(x.T).detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(forward(made, x)[0].T, module(x.T).detach().float(), rtol=1e-5, atol=1e-5)
         one = alive(harden(take(nets, torch.tensor([k]))))
         torch.testing.assert_close(forward(arrange(made, PAPER), x), forward(one, x), rtol=1e-4, atol=1e-4)
 
@@ -204,7 +202,8 @@ def test_a_study_runs_and_names_its_autoencoder(tmp_path: Path) -> None:
 
 def test_other_tasks_are_searched_where_ends_vary(tmp_path: Path) -> None:
     method = {"use": "swat", "autoencoder": "ends-7x64", "ends": [4, 3], "depth": 1, "sharpness": None}
-    raw = STUDY | {"store": str(tmp_path), "study": "iris", "task": {"use": "iris"}, "method": method}
+    iris = {"use": "iris", "validation": "holdout"}
+    raw = STUDY | {"store": str(tmp_path), "study": "iris", "task": iris, "method": method, "linear": False}
     raw |= {"train": {"steps": 200, "lr": 0.03, "finetune": 100}, "penalties": [{"use": "l1", "level": 1e-3}]}
     frame = Study.from_dict(raw).run("serial").frame
     assert frame["test_accuracy"].max() > 0.85
@@ -234,14 +233,14 @@ def test_what_cannot_be_is_told_when_planned(options: dict[str, Any], told: str)
 
 def test_a_task_of_another_shape_is_told() -> None:
     with pytest.raises(ConfigError, match="the task has 3 inputs and 1 outputs"):
-        swat().init(example_task(), torch.arange(2))
+        swat().accept(example_task())
 
 
 def test_an_autoencoder_of_another_space_is_told(tmp_path: Path) -> None:
     save(fresh(Space(width=3, deepest=1, inputs=1), SIZES["tiny"], Sampling()), tmp_path / "a.safetensors")
     method = swat(depth=1, autoencoder=str(tmp_path / "a.safetensors"))
     with pytest.raises(ConfigError, match="this autoencoder's networks have 1 inputs"):
-        method.init(booth(), torch.arange(2))
+        method.accept(booth())
 
 
 def test_latents_that_are_not_finite_stay_in_their_row() -> None:
@@ -250,3 +249,14 @@ def test_latents_that_are_not_finite_stay_in_their_row() -> None:
     params["latent"][1] = torch.inf
     outputs = forward(method.relax(params, torch.ones(3)), booth().train.x)
     assert torch.isfinite(outputs).flatten(1).all(1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("options", [{"mode": "latent"}, {"mode": "switch"}, {"mode": "direct"}, {"begin": "normal"}])
+def test_no_seeds_are_no_rows(options: dict[str, Any]) -> None:
+    """Planning asks for the shapes of a network without making one."""
+    task = load_plugins().build("task", *TASK)
+    leaves = swat(**options).init(task, torch.arange(0))
+    one = swat(**options).init(task, torch.arange(1))
+    assert {name: (0, *leaf.shape[1:]) for name, leaf in one.items()} == {
+        name: tuple(leaf.shape) for name, leaf in leaves.items()
+    }

@@ -13,11 +13,25 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.errors import ConfigError
-from nasplug_swat.autoencoder import SIZES, decode, encode, fresh, networks_of, read
-from nasplug_swat.commands import Job, read_job
-from nasplug_swat.representation import PAPER, Space
-from nasplug_swat.sampling import Sampling, draw
-from nasplug_swat.training import Training, losses, scores, train
+from nasplug.files import LOCK, locked
+from nasplug_swat.autoencoder import (
+    PAPER,
+    SIZES,
+    Sampling,
+    Space,
+    Training,
+    decode,
+    draw,
+    encode,
+    fresh,
+    losses,
+    networks_of,
+    read,
+    scores,
+    train,
+)
+from nasplug_swat.commands import TrainingJob
+from nasplug_swat.job import read_job
 
 torch.set_num_threads(1)
 SMALL: dict[str, Any] = {
@@ -43,7 +57,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert after[1, 2].median() < 0.8 * before[1, 2].median()
     assert after[2, 2].median() < 0.8 * before[2, 2].median()
     assert set(done.about["soft"]) == {f"{a}->{b}" for a in (1, 2) for b in (1, 2)}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["autoencoder.safetensors", "curve.csv", "curve.png"]
+    assert {p.name for p in tmp_path.iterdir()} == {LOCK, "autoencoder.safetensors", "curve.csv", "curve.png"}
     rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
     assert [float(row["step"]) for row in rows] == [30, 60]
     assert list(train(training, tmp_path)) == []  # done is done
@@ -104,6 +118,24 @@ def test_a_folder_of_another_training_is_told(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"broken")
     with pytest.raises(ConfigError, match="remove it to start anew"):
         list(train(training, tmp_path))
+
+
+def test_a_checkpoint_that_lost_a_bit_is_not_gone_on_with(tmp_path: Path) -> None:
+    training = Training(**SMALL | {"checkpoint_seconds": 1e-9})
+    for number, _ in enumerate(train(training, tmp_path)):
+        if number == 1:
+            break
+    file = tmp_path / "checkpoint.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"content was changed .*; remove it to start anew"):
+        list(train(training, tmp_path))
+
+
+def test_a_training_that_runs_is_not_run_twice(tmp_path: Path) -> None:
+    with locked(tmp_path, "this training"), pytest.raises(ConfigError, match="this training is running already"):
+        list(train(Training(**SMALL), tmp_path))
 
 
 def test_a_step_is_a_function_of_seed_and_step() -> None:
@@ -174,8 +206,15 @@ def test_an_autoencoder_is_a_registered_model(job: str) -> None:
     folder = Path(mlflow.artifacts.download_artifacts("models:/spaces/1"))
     again = read(folder / "autoencoder.safetensors")
     version = mlflow.MlflowClient().get_model_version("spaces", "1")
-    assert version.tags["nasplug.swat.digest"] == again.digest
+    assert version.tags["nasplug.digest"] == again.digest
     assert json.loads(version.tags["nasplug.swat.sampling"])["weights"] == 5.0
+    assert sorted(path.name for path in folder.iterdir()) == ["autoencoder.safetensors", "curve.csv", "curve.png"]
+    # Where other studies' artifacts go, and nothing in the working directory.
+    assert sorted(path.name for path in Path().iterdir()) == ["job.yaml", "runs"]
+    assert version.source.startswith((Path("runs").resolve() / "mlartifacts").as_uri())
+    run = mlflow.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert 0.0 < run.data.metrics["soft_1_in_2_median"] < 10.0
 
 
 @pytest.mark.parametrize(
@@ -185,7 +224,14 @@ def test_an_autoencoder_is_a_registered_model(job: str) -> None:
         ("name: x\nstep: 3", "step"),
         ("name: x\nsize: huge", "size"),
         ("name: x\nspace: {candidates: [tank]}", "tank"),
-        ("- 1", "needed: a mapping of keys"),
+        ("name: x\nspace: {width: 1000000000}", "numbers at most"),
+        ("name: x\nspace: {deepest: 1000000000}", "numbers at most"),
+        ("name: x\nsize: {width: 1000000000}", "size.width"),
+        ("name: x\nsteps: 1000000000000", "steps"),
+        ("name: x\nbatch: 1000000", "batch 1000000 of networks"),
+        ("name: x\nprobes: 1000000", "fewer probes"),
+        ("name: x\ntest_on: 1000000000", "test_on"),
+        ("- 1", "needed: a job, a mapping of keys"),
         ("name: [", "not valid YAML"),
     ],
 )
@@ -195,7 +241,7 @@ def test_what_is_no_training_is_told(tmp_path: Path, text: str, told: str) -> No
     assert done.stderr.startswith("Error: ")
     assert told in done.stderr
     with pytest.raises(ConfigError):
-        read_job(tmp_path / "job.yaml", Job)
+        read_job(tmp_path / "job.yaml", TrainingJob)
 
 
 def test_a_registry_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
@@ -206,7 +252,7 @@ def test_a_registry_that_does_not_answer_is_told_before_the_training(tmp_path: P
 
 
 def test_the_prior_that_comes_along_is_a_training() -> None:
-    job = read_job(Path(__file__).parents[1] / "configs" / "prior-7x64.yaml", Job)
+    job = read_job(Path(__file__).parents[1] / "configs" / "prior-7x64.yaml", TrainingJob)
     assert job.networks is not None
     assert len(job.networks.exclude["task.function"]) == 27
 

@@ -1,0 +1,37 @@
+"""The study as a person writes it: one YAML file, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+from nasplug.config.checking import SWEEPS, check
+from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
+from nasplug.config.models import Choose, MLflow, Sampler, Stability, StudyConfig, Use, parse
+from nasplug.config.reading import read_mapping, read_yaml, refusing
+from nasplug.config.schema import json_schema
+from nasplug.config.sweeps import Sweep, as_sweep, leaves
+from nasplug.config.yamls import from_yaml, override, to_yaml
+
+__all__ = [
+    "MOST_NETWORKS",
+    "MOST_REPORTS",
+    "MOST_STEPS",
+    "MOST_TRIALS",
+    "SWEEPS",
+    "Choose",
+    "MLflow",
+    "Sampler",
+    "Stability",
+    "StudyConfig",
+    "Sweep",
+    "Use",
+    "as_sweep",
+    "check",
+    "from_yaml",
+    "json_schema",
+    "leaves",
+    "override",
+    "parse",
+    "read_mapping",
+    "read_yaml",
+    "refusing",
+    "to_yaml",
+]

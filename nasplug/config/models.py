@@ -1,0 +1,325 @@
+"""The study as a person writes it: one YAML file, checked as a whole before anything runs.
+
+Unknown keys are refused with a suggestion, and a plugin's options are checked against the plugin's own signature.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nasplug.config.checking import SWEEPS, check, large, plain, shown
+from nasplug.config.limits import (
+    MOST_GENERATION,
+    MOST_NETWORKS,
+    MOST_PARTS,
+    MOST_REPORTS,
+    MOST_STEPS,
+    MOST_SUBSAMPLES,
+    MOST_TRIALS,
+)
+from nasplug.config.sweeps import Strict, Sweep
+from nasplug.errors import ConfigError
+
+__all__ = [
+    "Architecture",
+    "Choose",
+    "MLflow",
+    "Penalty",
+    "Resources",
+    "Sampler",
+    "Stability",
+    "StudyConfig",
+    "Train",
+    "Use",
+    "parse",
+]
+
+
+Level = Annotated[float, Field(ge=0)] | Sweep
+Rate = Annotated[float, Field(gt=0)] | Sweep
+Whole = Annotated[int, Field(ge=1, le=MOST_STEPS)] | Sweep
+Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)] | Sweep
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Use(BaseModel):
+    """A component by name; every other key is an option of that component."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    words: ClassVar[str] = "{use: NAME, OPTION: VALUE, ...}"
+
+    use: str = Field(description="the name of a component (`nasplug plugins` lists them)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_component(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "use" not in given and any(key in SWEEPS for key in given):
+            raise ValueError(
+                f"{shown(dict(given))} is a sweep over components; needed: {cls.words}. "
+                "Sweep the options of one component, and make a study for each of the others"
+            )
+        return given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but ``use``, as written."""
+        return dict(self.model_extra or {})
+
+
+class Penalty(Use):
+    """A regularizer with its level (lambda) and, if wanted, a ramp that multiplies the level over the steps."""
+
+    words: ClassVar[str] = "{use: NAME, level: NUMBER, OPTION: VALUE, ...}"
+
+    level: Level
+    ramp: Use | None = None
+
+
+class Architecture(BaseModel):
+    """Who moves the architecture, where that is not ``train.optimizer``.
+
+    ``share`` of the training samples are held for its gradient (bilevel search; 0: one gradient for all, single-level);
+    ``order: 2`` looks one weight step ahead (DARTS). The validation split stays for choosing.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{optimizer: {use: NAME}, lr: NUMBER, share: 0 <= NUMBER < 1, order: 1 or 2}"
+
+    optimizer: Use = Use(use="adam")
+    lr: Rate
+    share: float = Field(0.0, ge=0, lt=1)
+    order: Literal[1, 2] = 1
+
+    @model_validator(mode="after")
+    def _read(self) -> Architecture:
+        if self.order == 2 and self.share == 0:
+            raise ValueError("order: 2 without held samples; it looks ahead from other samples: add share: 0.5, say")
+        return self
+
+
+class Train(BaseModel):
+    """How every network is trained."""
+
+    model_config = Strict
+
+    steps: Whole = 1000
+    batch: Annotated[int, Field(ge=1)] | Literal["full"] | Sweep = "full"
+    lr: Rate = 0.01
+    decay: Use | None = None
+    optimizer: Use = Use(use="adam")
+    finetune: Steps = 0
+    retrain: Steps = 0
+    clip: Rate | None = None
+    architecture: Architecture | None = None
+    keep: Literal["last", "best"] = "last"
+    dtype: Literal["float32", "float64"] = "float32"
+    data_seed: Seed = 0
+    compile: bool | Literal["auto"] = "auto"
+    reports: int = Field(20, ge=1, le=MOST_REPORTS)
+
+
+class Sampler(BaseModel):
+    """Which configurations are tried. ``grid`` crosses everything; the others draw ``trials`` configurations."""
+
+    model_config = Strict
+
+    use: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    trials: int = Field(64, ge=1, le=MOST_TRIALS)
+    generation: int = Field(32, ge=1, le=MOST_GENERATION)
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _read(self) -> Sampler:
+        unread = {"grid": ("trials", "generation", "seed"), "random": ("generation",)}.get(self.use, ())
+        for key in unread:
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: {value} is not read by sampler {self.use!r}; remove it, or take another sampler")
+        if self.use == "nsga2" and self.generation < 2:
+            raise ValueError(f"generation: {self.generation}; sampler 'nsga2' combines configurations; needed: 2 or more")
+        return self
+
+
+class Resources(BaseModel):
+    """What a pack (one Ray Tune trial) takes, and how many networks it holds."""
+
+    model_config = Strict
+
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+    pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    retries: int = Field(2, ge=0)
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_gpus(cls, gpus: float) -> float:
+        if gpus > 1 and gpus % 1:
+            raise ValueError(f"{gpus}; needed: a share of one GPU (0 to 1) or a whole number of them")
+        return gpus
+
+
+class MLflow(BaseModel):
+    """Where the study is tracked, and under which name its chosen network is registered (null: not)."""
+
+    model_config = Strict
+
+    uri: str | None = Field(None, min_length=1)
+    experiment: str | None = Field(None, min_length=1)
+    register_: str | None = Field(
+        None, alias="register", pattern=r"^[^/:]+$", description="a model's name without / and :, or null for no registering"
+    )
+    children: int = Field(12, ge=0)
+    wait: float = Field(60.0, ge=0, description="the seconds that the end of a study waits for MLflow (a number >= 0)")
+
+
+class Choose(BaseModel):
+    """Which network of the front is served: the smallest that is as good as the best, by a score on the validation samples.
+
+    ``by``: ``error``, ``loss``, or one of the study's metrics; the front is one of this score and size.
+
+    ``one_standard_error``: its error is at most one standard error above the best (of folds, if there are some).
+    ``within``: at most so much above: a share of wrong labels, or of the target's variance. ``best``: the best itself.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{rule: one_standard_error}, {rule: best} or {rule: within, within: NUMBER}"
+
+    by: str = Field("error", min_length=1, description="error, loss, r2 or accuracy, or the name of one of the study's metrics")
+    rule: Literal["one_standard_error", "best", "within"] = "one_standard_error"
+    within: float | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _read(self) -> Choose:
+        if self.rule == "within" and self.within is None:
+            raise ValueError("rule 'within' without its number; needed: within: 0.02, say")
+        if self.rule != "within" and self.within is not None:
+            raise ValueError(f"within: {self.within} is not read by rule {self.rule!r}; remove it, or write rule: within")
+        return self
+
+
+class Stability(BaseModel):
+    """How often inputs, pairs of inputs, activations and depths are kept, over half samples (`nasplug.stability`).
+
+    ``subsamples``: how many half samples, in complementary pairs. ``threshold``: an input that is kept in this share of them is
+    called stable. ``levels``: how many configurations of the front are counted, and how many of the chosen one's levels.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{subsamples: NUMBER, threshold: NUMBER, levels: NUMBER}"
+
+    subsamples: int = Field(
+        100, ge=2, le=MOST_SUBSAMPLES, multiple_of=2, description=f"an even number >= 2 and <= {MOST_SUBSAMPLES}"
+    )
+    threshold: float = Field(0.8, gt=0.5, le=1)
+    levels: int = Field(8, ge=1, le=MOST_PARTS)
+
+
+class StudyConfig(BaseModel):
+    """A whole study."""
+
+    model_config = Strict
+
+    study: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=120,
+        description="a name of letters, digits, '.', '_' and '-' that begins with a letter or digit (at most 120; quoted, if "
+        "it looks like a number)",
+    )
+    store: str = Field("runs", min_length=1, description="the path of a folder")
+    task: Use
+    method: Use
+    penalties: list[Penalty] = Field([], max_length=MOST_PARTS)
+    temperature: Use | None = None
+    monotone: dict[str, Literal[-1, 1]] = {}
+    loss: Use | None = None
+    metrics: list[Use] = Field([], max_length=MOST_PARTS)
+    discretizers: list[Use] = Field([], max_length=MOST_PARTS)
+    train: Train = Train()
+    seeds: Annotated[int, Field(ge=1, le=MOST_NETWORKS)] | Annotated[list[Seed], Field(min_length=1)] = Field(
+        1,
+        description=f"how many (a whole number >= 1 and <= {MOST_NETWORKS}, for the seeds 0, 1, ...), or a list of them "
+        "([0, 7, 42])",
+    )
+    sampler: Sampler = Sampler()
+    choose: Choose = Choose()
+    linear: bool | Literal["auto"] = Field(
+        "auto", description="true, false or auto (networks without hidden layers too, where the data are a table)"
+    )
+    reach: Annotated[int, Field(ge=1)] | None = Field(
+        10, description="a number of parameters that networks shall come down to (a whole number >= 1), or null"
+    )
+    ensemble: Annotated[int, Field(ge=2, le=MOST_PARTS)] | None = Field(
+        None, description=f"how many networks are served as their mean, too (a whole number >= 2 and <= {MOST_PARTS}), or null"
+    )
+    stability: bool | Stability = Field(
+        False, description="true, false, or a mapping of subsamples (an even number), threshold (> 0.5 and <= 1) and levels"
+    )
+    resources: Resources = Resources()
+    mlflow: MLflow | None = MLflow()
+
+    @field_validator("store")
+    @classmethod
+    def _folder_path(cls, store: str) -> str:
+        if "://" in store:
+            raise ValueError(f"{store!r} is an address; needed: the path of a folder (mount the remote one)")
+        return store
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
+        if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+            twice = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
+            raise ValueError(f"{', '.join(map(str, twice))} more than once; equal seeds make equal networks: list each once")
+        return seeds
+
+    @property
+    def folder(self) -> Path:
+        """``<store>/<study>``: everything the study writes."""
+        return Path(self.store).expanduser() / self.study
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds themselves: ``seeds: 8`` means 0..7."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def counted(self) -> Stability | None:
+        """How selection is counted; None where it is not."""
+        return (Stability() if self.stability else None) if isinstance(self.stability, bool) else self.stability
+
+    def plain(self) -> dict[str, Any]:
+        """The study as plain data (what YAML and JSON hold), nothing that is only a default of the sweep syntax in it."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=False, context=None) | {
+            "penalties": [_pruned(p.model_dump(mode="json")) for p in self.penalties],
+            "train": _pruned(self.train.model_dump(mode="json")),
+        }
+
+
+def _pruned(value: Any) -> Any:
+    """Sweeps dump with all their empty alternatives; leave those out."""
+    if isinstance(value, dict):
+        if set(value) == {*SWEEPS, "points"}:
+            return {k: v for k, v in value.items() if v is not None}
+        return {k: _pruned(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_pruned(v) for v in value]
+    return value
+
+
+def parse(raw: Mapping[str, Any]) -> StudyConfig:
+    """A study from plain data.
+
+    Raises:
+        ConfigError: naming each wrong key or value, what is accepted and, where it can be guessed, what was meant.
+    """
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{shown(raw)}; needed: a study, a mapping of keys ({', '.join(StudyConfig.model_fields)})")
+    if much := large(raw):
+        raise ConfigError(f"the study has {much}; write ranges instead of lists, and keep data in a file of their own")
+    return check(StudyConfig, plain(raw))

@@ -1,0 +1,410 @@
+"""The tasks that come with nasplug: a table or arrays from a file, scikit-learn's bundled sets, and made data."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from nasplug.data.columns import AnyKind, Part, Scale, assemble, from_frames
+from nasplug.data.cornn import find
+from nasplug.data.encoder import listed
+from nasplug.data.fitting import Gaps, Numeric
+from nasplug.data.resampling import generator
+from nasplug.data.tables import file_of, known, table
+from nasplug.data.transforms import TransformName
+from nasplug.data.validation import ValidationOption, validation_of
+from nasplug.errors import ConfigError
+from nasplug.hookspecs import Register, hookimpl
+from nasplug.tasks import LOSSES, Logistic, SquaredError, Task, counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "addition",
+    "arrays",
+    "breast_cancer",
+    "cornn",
+    "diabetes",
+    "digits",
+    "from_arrays",
+    "iris",
+    "table",
+    "wine",
+    "xor",
+]
+
+
+def from_arrays(
+    x: npt.NDArray[Any] | Tensor | pd.DataFrame,
+    y: npt.NDArray[Any] | Tensor | pd.Series[Any] | pd.DataFrame,
+    *,
+    kind: AnyKind,
+    features: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    name: str = "tensors",
+    exclude: Sequence[str] | None = None,
+    missing: Gaps = "refuse",
+    numeric: Numeric = "linear",
+    bins: int | None = None,
+    transform: TransformName = "none",
+    validation: ValidationOption | Mapping[str, Any] = "auto",
+    by: npt.NDArray[Any] | Tensor | pd.Series[Any] | Sequence[Any] | None = None,
+    test: float = 0.2,
+    seed: int = 0,
+    standardise: bool = True,
+    source: str = "",
+) -> Task:
+    """A task from arrays, tensors or data frames: ``x (N, I)``; ``y (N,)`` or ``(N, O)``, numbers or labels.
+
+    The columns of a data frame may hold anything that a file may, and keep their names. ``features``: one name per input
+    (default: the frame's, else x0, x1, ...). ``targets``: one name per output for regression (default: the frame's, else y0,
+    ...), one name per class, in sorted order, for labels. ``by``: the values that ``validation`` goes by, where it names some,
+    ``(N,)``. ``exclude``: names of inputs that are left out. ``missing``, ``numeric``, ``bins``, ``transform``, splits and
+    units as in `table`; ``standardise=False`` keeps x and y as they are, constant columns too.
+
+    Raises:
+        ConfigError: for shapes, types and values that cannot be learned from.
+    """
+    import pandas as pd
+
+    where = f"task {name!r}"
+    inputs = x if isinstance(x, pd.DataFrame) else _array(x)
+    outputs = y if isinstance(y, pd.DataFrame | pd.Series) else _array(y)
+    if inputs.ndim != 2 or outputs.ndim not in (1, 2) or len(inputs) != len(outputs) or 0 in outputs.shape[1:]:
+        raise ConfigError(
+            f"{where}: x {inputs.shape}, y {outputs.shape}; needed: x (rows, features), y (rows,) or (rows, outputs), "
+            "with as many rows. Flatten images to rows first"
+        )
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "buif":
+        raise ConfigError(f"{where}: x holds {inputs.dtype}; needed: numbers. For text, give a data frame, or use task 'table'")
+    columns = 1 if outputs.ndim == 1 else outputs.shape[1]
+    if columns > 1 and kind in ("binary", "classes") and isinstance(outputs, np.ndarray):
+        raise ConfigError(
+            f"{where}: y {outputs.shape} has {columns} columns; kind {kind!r} takes one column of labels "
+            "(for one-hot rows: y.argmax(1))"
+        )
+    own = list(map(str, inputs.columns)) if isinstance(inputs, pd.DataFrame) else [f"x{i}" for i in range(inputs.shape[1])]
+    names = list(features) if features is not None else own
+    if len(names) != inputs.shape[1] or len(set(names)) < len(names):
+        raise ConfigError(
+            f"{where}: features names {listed(names)}; needed: {inputs.shape[1]} distinct names, one per column of x"
+        )
+    going = None if by is None else pd.Series(by if isinstance(by, pd.Series | Sequence) else _array(by))
+    if going is not None and len(going) != len(inputs):
+        raise ConfigError(f"{where}: by has {len(going)} values for {len(inputs)} rows; needed: one per row")
+    frame = pd.DataFrame(inputs).set_axis(names, axis=1)
+    notes: dict[str, str] = {}
+    if exclude is not None:
+        known(where, "exclude", exclude, names)
+        frame, notes["excluded"] = frame.drop(columns=list(exclude)), f"left out, by 'exclude': {listed(exclude)}"
+    return from_frames(
+        frame,
+        _frame_of(outputs),
+        name=name,
+        where=where,
+        source=f"{source or 'arrays'}: {len(inputs)} rows",
+        kind=kind,
+        missing=missing,
+        numeric=numeric,
+        bins=bins,
+        transform=transform,
+        named=targets,
+        validation=validation,
+        by=going,
+        test=test,
+        seed=seed,
+        standardise=standardise,
+        notes=notes,
+    )
+
+
+def _frame_of(y: npt.NDArray[Any] | pd.Series[Any] | pd.DataFrame) -> pd.DataFrame:
+    """Targets as columns."""
+    import pandas as pd
+
+    if isinstance(y, pd.DataFrame):
+        return y
+    if isinstance(y, pd.Series):
+        return y.to_frame("y0" if y.name is None else str(y.name))
+    y = y.reshape(len(y), math.prod(y.shape[1:]))
+    return pd.DataFrame({f"y{i}": y[:, i] for i in range(y.shape[1])})
+
+
+def _array(values: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):  # what is masked is missing
+        return np.asarray(np.ma.filled(values.astype(np.float64 if values.dtype.kind in "buif" else object), np.nan))
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    # numpy has no bfloat16
+    return (values.double() if values.is_floating_point() else values).numpy()
+
+
+def arrays(
+    *,
+    path: str,
+    kind: AnyKind = "auto",
+    exclude: list[str] | None = None,
+    missing: Gaps = "refuse",
+    numeric: Numeric = "linear",
+    bins: int | None = None,
+    transform: TransformName = "none",
+    standardise: bool = True,
+    validation: ValidationOption = "auto",
+    test: float = 0.2,
+    seed: int = 0,
+) -> Task:
+    """An .npz or .safetensors file that holds ``x`` (rows, features) and ``y`` (rows,) or (rows, outputs).
+
+    Inputs are called x0, x1, ... ``kind``, ``exclude`` (``[x3]``), ``missing``, ``numeric``, ``bins``, ``transform``, splits
+    and units as in `table`; ``standardise: false`` keeps the values as they are. What ``validation`` goes by is a further array
+    of the file, ``(rows,)``.
+    """
+    where = f"task 'arrays', {path}"
+    file = file_of(where, path, (".npz", ".safetensors"))
+    found = _npz(where, file) if file.suffix.lower() == ".npz" else _safetensors(where, file)
+    by = validation_of(validation, where).by
+    for key in ("x", "y") if by is None else ("x", "y", by):
+        if key not in found:
+            raise ConfigError(
+                f"{where}: holds no array {key!r}; needed: x and y{'' if by is None else f', and {by} to validate by'}. "
+                f"It holds {listed(sorted(found)) or 'nothing'}"
+            )
+    return from_arrays(
+        found["x"],
+        found["y"],
+        kind=kind,
+        name=file.stem,
+        exclude=exclude,
+        missing=missing,
+        numeric=numeric,
+        bins=bins,
+        transform=transform,
+        validation=validation,
+        by=None if by is None else found[by],
+        test=test,
+        seed=seed,
+        standardise=standardise,
+        source=file.name,
+    )
+
+
+def _npz(where: str, file: Path) -> Mapping[str, npt.NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{where}: cannot be read as npz: {error}") from error
+
+
+def _safetensors(where: str, file: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{where}: cannot be read as safetensors: {error}") from error
+
+
+def _bundled(name: str, load: Callable[[], Any], words: str, validation: ValidationOption, test: float, seed: int) -> Task:
+    """A set that comes with scikit-learn, through the same path as a table."""
+    import pandas as pd
+    import sklearn
+
+    data = load()
+    if hasattr(data, "target_names"):
+        labels = pd.Categorical.from_codes(data.target, pd.Index([str(n) for n in data.target_names]))
+        target = pd.DataFrame({"class": labels})
+    else:
+        target = data.target.to_frame()
+    where, by = f"task {name!r}", validation_of(validation).by
+    if by is not None:
+        known(where, "validation: by", [by], list(data.data.columns))
+    return from_frames(
+        data.data if by is None else data.data.drop(columns=by),
+        target,
+        name=name,
+        where=where,
+        source=f"{words}; bundled with scikit-learn {sklearn.__version__}, {len(target)} rows",
+        validation=validation,
+        by=None if by is None else data.data[by],
+        test=test,
+        seed=seed,
+    )
+
+
+def breast_cancer(*, validation: ValidationOption = "auto", test: float = 0.2, seed: int = 0) -> Task:
+    """Breast Cancer Wisconsin (diagnostic): 569 rows, 30 features of cell nuclei, malignant or benign.
+
+    Stratified splits; inputs with mean 0 and standard deviation 1 on the training split. Source: UCI, by scikit-learn.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    words = "Breast Cancer Wisconsin (diagnostic), UCI"
+    return _bundled("breast_cancer", lambda: load_breast_cancer(as_frame=True), words, validation, test, seed)
+
+
+def iris(*, validation: ValidationOption = "auto", test: float = 0.2, seed: int = 0) -> Task:
+    """Iris: 150 flowers, 4 lengths in cm, 3 species.
+
+    Stratified splits; inputs with mean 0 and standard deviation 1 on the training split. Source: Fisher 1936, by scikit-learn.
+    """
+    from sklearn.datasets import load_iris
+
+    return _bundled("iris", lambda: load_iris(as_frame=True), "Iris, Fisher 1936", validation, test, seed)
+
+
+def wine(*, validation: ValidationOption = "auto", test: float = 0.2, seed: int = 0) -> Task:
+    """Wine: 178 wines, 13 chemical measurements, 3 growers.
+
+    Stratified splits; inputs with mean 0 and standard deviation 1 on the training split. Source: UCI, by scikit-learn.
+    """
+    from sklearn.datasets import load_wine
+
+    return _bundled("wine", lambda: load_wine(as_frame=True), "Wine recognition, UCI", validation, test, seed)
+
+
+def digits(*, validation: ValidationOption = "auto", test: float = 0.2, seed: int = 0) -> Task:
+    """Digits: 1,797 images of 8 x 8 pixels, 10 classes.
+
+    Stratified splits; pixels with mean 0 and standard deviation 1 on the training split, without those that are constant there
+    (about 3 of 64, which ones depends on ``seed``; for whole images use `from_arrays` with ``standardise=False``).
+    Source: UCI optical recognition of handwritten digits, test part, by scikit-learn.
+    """
+    from sklearn.datasets import load_digits
+
+    words = "Optical recognition of handwritten digits, UCI"
+    return _bundled("digits", lambda: load_digits(as_frame=True), words, validation, test, seed)
+
+
+def diabetes(*, validation: ValidationOption = "auto", test: float = 0.2, seed: int = 0) -> Task:
+    """Diabetes: 442 patients, 10 measurements, disease progression after a year (regression).
+
+    Random splits; inputs and target with mean 0 and standard deviation 1 on the training split, from the raw measurements
+    (scikit-learn's own scaling uses all rows). Source: Efron et al. 2004, by scikit-learn.
+    """
+    from sklearn.datasets import load_diabetes
+
+    words = "Diabetes, Efron et al. 2004"
+
+    def load() -> Any:
+        data = load_diabetes(as_frame=True, scaled=False)
+        data.target = data.target.rename("progression")
+        return data
+
+    return _bundled("diabetes", load, words, validation, test, seed)
+
+
+def xor(
+    *,
+    samples: int = 200,
+    noise: float = 0.1,
+    balanced: bool = True,
+    loss: Literal["mse", "logistic"] = "mse",
+    samples_valid: int = 200,
+    samples_test: int = 1000,
+    seed: int = 0,
+) -> Task:
+    """XOR: the corners of the unit square plus N(0, noise) on both inputs; the target is the xor of the clean corner, 0 or 1.
+
+    ``balanced``: the four corners in turn; otherwise drawn at random. Train, valid and test are independent draws. Not
+    scaled. ``loss``: mean squared error on 0/1, cut at 1/2, or logistic. 6 edges without bias are exact at noise 0:
+    ``relu(a - b) + relu(b - a)``.
+    """
+    where = "task 'xor'"
+    counts(where, least=2, samples=samples)
+    counts(where, samples_valid=samples_valid, samples_test=samples_test)
+    if noise < 0.0:
+        raise ConfigError(f"{where}: noise={noise}; needed: a standard deviation >= 0")
+
+    def draw(stream: int, n: int) -> Part:
+        random = generator(where, seed, stream)
+        corner = np.arange(n) % 4 if balanced else random.integers(0, 4, n)
+        clean = np.stack([corner // 2, corner % 2], axis=1)  # (N, 2)
+        y = (clean[:, :1] != clean[:, 1:]).astype(np.float64)
+        return Part(clean + noise * random.standard_normal((n, 2)), y)
+
+    parts = [draw(stream, n) for stream, n in enumerate((samples, samples_valid, samples_test))]
+    source = f"made: xor, noise {noise}, seed {seed}"
+    return assemble(
+        "xor",
+        "binary",
+        Logistic() if loss == "logistic" else SquaredError(),
+        parts,
+        ("a", "b"),
+        ("0", "1"),
+        Scale.none(2),
+        Scale.none(1),
+        source,
+        {},
+    )
+
+
+def addition(*, samples: int = 200, samples_valid: int = 200, samples_test: int = 1000, seed: int = 0) -> Task:
+    """Addition: a and b from N(0, 1), the target is a + b, exact.
+
+    Train, valid and test are independent draws. Not scaled. Two skip edges, or 3 edges through one linear unit, are exact.
+    """
+    where = "task 'addition'"
+    counts(where, least=2, samples=samples)
+    counts(where, samples_valid=samples_valid, samples_test=samples_test)
+
+    def draw(stream: int, n: int) -> Part:
+        x = generator(where, seed, stream).standard_normal((n, 2))
+        return Part(x, x.sum(1, keepdims=True))
+
+    parts = [draw(stream, n) for stream, n in enumerate((samples, samples_valid, samples_test))]
+    source = f"made: a + b, seed {seed}"
+    return assemble(
+        "addition", "regression", LOSSES["regression"], parts, ("a", "b"), ("a + b",), Scale.none(2), Scale.none(1), source, {}
+    )
+
+
+def cornn(*, function: str, train: int = 3750, test: int = 1250, valid: float = 0.2, seed: int = 0) -> Task:
+    """CORNN: one of 54 functions of two variables by name (regression), e.g. Ackley, Booth, Egg Holder, Zakharov.
+
+    ``train`` + ``test`` points uniform on the function's domain; ``valid`` is the share of the training points that is held
+    back for validation (750 of 3,750; the benchmark has none). Inputs are scaled to [-1, 1] by the domain, the target by its
+    smallest and largest value over all ``train`` points, so that test targets may lie a little outside. Our own draws: the
+    benchmark's distribution, not its files. Source: Malan & Cleghorn 2022, arXiv:2109.05606, with its formulae, six of
+    which are not the textbook's (see `nasplug.data.cornn`).
+    """
+    where = "task 'cornn'"
+    f = find(function)
+    counts(where, least=4, train=train)
+    counts(where, test=test)
+    held = round(valid * train)
+    if not (0.0 < valid < 1.0 and 1 <= held <= train - 2):
+        raise ConfigError(
+            f"{where}: valid={valid} of train={train} gives {held} samples for validation; needed: a share above 0 and below 1 "
+            "that leaves one there and two for training"
+        )
+    low, high = np.array([f.x[0], f.y[0]], dtype=np.float64), np.array([f.x[1], f.y[1]], dtype=np.float64)
+
+    def draw(stream: int, n: int) -> Part:
+        x = low + (high - low) * generator(where, seed, stream).random((n, 2))
+        return Part(x, f.value(x[:, 0], x[:, 1])[:, None])
+
+    given = draw(0, train)
+    parts = [Part(given.x[held:], given.y[held:]), Part(given.x[:held], given.y[:held]), draw(1, test)]
+    outputs = Scale.box(given.y.min(0), given.y.max(0))
+    source = f"CORNN {f.name}, Malan & Cleghorn 2022, arXiv:2109.05606; our own draw, seed {seed}"
+    return assemble(
+        f.name, "regression", LOSSES["regression"], parts, ("x", "y"), ("f",), Scale.box(low, high), outputs, source, {}
+    )
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """The tasks of nasplug, registered like a plugin's."""
+    for factory in (table, arrays, breast_cancer, iris, wine, digits, diabetes, xor, addition, cornn):
+        register(factory.__name__, factory)

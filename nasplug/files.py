@@ -1,0 +1,331 @@
+"""Whole files: written beside their place and renamed there, and read only when their content is what was written.
+
+A *sealed* file carries ``nasplug-sha256:`` and the SHA-256 of its own bytes, taken with zeros where the digest stands. One rule
+for JSON, YAML, safetensors and Parquet, checked before any parser sees a byte: what was cut, garbled or lost a bit is named
+(`DamageError`), never used. A seal tells damage, not tampering: who can write a file can seal it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import mmap
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nasplug.errors import ConfigError, NasplugError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = [
+    "LOCK",
+    "DamageError",
+    "beside",
+    "locked",
+    "read_json",
+    "read_table",
+    "read_tensors",
+    "read_text",
+    "set_aside",
+    "sweep",
+    "table_writer",
+    "verify",
+    "write_csv",
+    "write_json",
+    "write_table",
+    "write_tensors",
+    "write_text",
+]
+
+MARK = "nasplug-sha256:"
+BLANK = MARK + "0" * 64
+SEAL = re.compile(re.escape(MARK).encode() + rb"([0-9a-f]{64})")
+KEY = "sealed"  # of a JSON document, of the metadata of tensors and tables
+LOCK = ".lock"
+DAMAGED = ".damaged"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet may run
+
+
+class DamageError(ConfigError):
+    """A file that is not what was written: cut, empty, changed, or not sealed at all."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{path} cannot be read: {reason}" + (f"; {remedy}" if remedy else ""))
+        self.path = path
+        self.reason = reason
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A place beside ``path`` to write to, with a name that no other process has; renamed to ``path`` when all went well.
+
+    Args:
+        path: the file that will be there whole, or as it was before.
+        durable: the file survives a loss of power once this has returned (fsync of the file and its folder).
+
+    Raises:
+        NasplugError: where it cannot be written: no room, no permission.
+    """
+    there = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        there.open("xb").close()
+        mode = there.stat().st_mode & 0o777  # as the user's umask has it: some writers make files for their owner alone
+        yield there
+        there.chmod(mode)
+        if durable:
+            _to_disk(there)
+        there.replace(path)
+        if durable:
+            _to_disk(path.parent)
+    except OSError as error:  # Pillow's and pyarrow's are such, too
+        why = error.strerror or str(error)
+        raise NasplugError(f"{path} cannot be written ({why}); mend that and run the same command again") from error
+    finally:
+        with suppress(OSError):
+            there.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _seal(path: Path, *, first: bool) -> None:
+    """Put the digest where the writer left zeros: at the ``first`` such place, or at the last."""
+    blank = BLANK.encode()
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        at = content.find(blank) if first else content.rfind(blank)
+        digest = hashlib.sha256(content).hexdigest()
+        content[at + len(MARK) : at + len(blank)] = digest.encode()
+
+
+def write_text(path: Path, text: str, *, comment: str = "") -> None:
+    """A text file; with ``comment`` (how a line of one begins) sealed and durable."""
+    with beside(path, durable=bool(comment)) as there:
+        sealed = f"{text.rstrip()}\n{comment}{BLANK}\n" if comment else text
+        there.write_bytes(sealed.encode("utf-8"))
+        if comment:
+            _seal(there, first=False)
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """A sealed JSON document: finite numbers, which read back as the same. Long ones are written without ``indent``."""
+    text = json.dumps({**value, KEY: BLANK}, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    with beside(path, durable=True) as there:
+        there.write_bytes(text.encode("utf-8"))
+        _seal(there, first=False)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A sealed safetensors file. Tensors that share memory are written apart."""
+    # Cloned where needed: safetensors refuses tensors that share memory, as the layers of one parameter may.
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if storage in seen else plain
+        seen.add(storage)
+    with beside(path, durable=True) as there:
+        save_file(found, there, metadata={**metadata, KEY: BLANK})
+        _seal(there, first=True)
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetWriter` of a sealed table; ``metadata`` is read back by `nasplug.files.read_table`."""
+    import pyarrow.parquet as pq
+
+    with beside(path, durable=True) as there:
+        with pq.ParquetWriter(there, schema.with_metadata(metadata)) as writer:
+            yield writer
+            writer.add_key_value_metadata({KEY: BLANK})
+        _seal(there, first=False)
+
+
+def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+    """A sealed Parquet table."""
+    told = table.replace_schema_metadata(metadata)
+    with table_writer(path, told.schema, metadata) as writer:
+        writer.write_table(told)
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """A table for people. Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay."""
+
+    def plain(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+    safe = frame.map(plain).rename(columns=plain)
+    with beside(path) as there:
+        safe.to_csv(there, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def verify(path: Path) -> None:
+    """Refuse a file that is not, byte for byte, what was sealed.
+
+    Raises:
+        DamageError: for one that is missing, empty, cut, changed or not sealed.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise DamageError(path, "it is empty")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check(path, content)
+    except OSError as error:
+        raise DamageError(path, error.strerror or str(error)) from None
+
+
+def _check(path: Path, content: mmap.mmap) -> None:
+    at, digests = 0, 0
+    while found := SEAL.search(content, at):  # the seal, and what may look like one in somebody's text
+        whole = hashlib.sha256(memoryview(content)[: found.start(1)])
+        whole.update(b"0" * 64)
+        whole.update(memoryview(content)[found.end(1) :])
+        if whole.hexdigest().encode() == found[1]:
+            return
+        at, digests = found.end(), digests + 1
+        if digests > 100:
+            break
+    if digests:
+        raise DamageError(path, "its content was changed or cut since it was written (its digest does not fit)")
+    raise DamageError(path, "it carries no digest: it was cut, or nasplug did not write it")
+
+
+def _trouble(path: Path, error: Exception) -> DamageError:
+    return DamageError(path, " ".join(str(error).split())[:300] or type(error).__name__)
+
+
+def read_text(path: Path) -> str:
+    """The text of a sealed file.
+
+    Raises:
+        DamageError: as `verify`.
+    """
+    verify(path)
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The document that `write_json` wrote.
+
+    Raises:
+        DamageError: as `verify`.
+    """
+    try:
+        value = json.loads(read_text(path))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise _trouble(path, error) from None
+    value.pop(KEY, None)
+    return value
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file that `write_tensors` wrote.
+
+    Raises:
+        DamageError: as `verify`.
+    """
+    verify(path)
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            metadata: dict[str, str] = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _trouble(path, error) from None
+    metadata.pop(KEY, None)
+    return tensors, metadata
+
+
+def read_table(
+    path: Path, columns: Sequence[str] | Callable[[str], bool] | None = None, filters: list[tuple[str, str, Any]] | None = None
+) -> pa.Table:
+    """A table that `write_table` wrote: some columns (those there are of the named ones, or those it is true of), some rows.
+
+    Raises:
+        DamageError: as `verify`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    verify(path)
+    try:
+        there = pq.read_schema(path).names
+        chosen = there
+        if columns is not None:
+            chosen = [name for name in there if (columns(name) if callable(columns) else name in columns)]
+        return pq.read_table(path, columns=chosen, filters=filters)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _trouble(path, error) from None
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that a good one can take its place: ``NAME.damaged``, ``NAME.damaged-2``, ..."""
+    number = 1
+    while (aside := path.with_name(path.name + DAMAGED + (f"-{number}" if number > 1 else ""))).exists():
+        number += 1
+    path.replace(aside)
+    return aside
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half-written in ``folder`` and below; to be called under its lock."""
+    for left in folder.rglob(".*.tmp"):
+        with suppress(OSError):
+            left.unlink()
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """One process at a time writes to ``folder``; readers are never kept waiting. A crash frees it too.
+
+    Raises:
+        ConfigError: when another holds it: ``what`` is running, and where.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    with os.fdopen(handle, "r+", encoding="utf-8", errors="replace") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            whom = lock.read(200).strip() or "another process"
+            raise ConfigError(f"{what} is running already ({whom}) in {folder}; wait until it ends, or stop it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield

@@ -1,0 +1,47 @@
+"""The mean of several networks, served as one: its files, and what it is worth beside the chosen network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nasplug import ensemble, files, results
+from nasplug.report.finished import Finished
+from nasplug.report.lines import shown_error
+
+__all__ = ["ENSEMBLE", "ensemble_words", "write_ensemble"]
+
+ENSEMBLE = "ensemble"  # the folder of its files
+SCORES = "scores.json"
+
+
+def write_ensemble(study: Finished, chosen: str) -> None:
+    """``ensemble/`` with the mean of the study's best networks and its scores, where the study asks for one.
+
+    The members are chosen by validation scores (`nasplug.results.members`); the test split judges once, here.
+    """
+    if study.config.ensemble is None:
+        return
+    frame = study.frame
+    names = results.members(frame, study.config.ensemble)
+    made = ensemble.Ensemble({name: study.network(name) for name in names})
+    folder = study.folder / ENSEMBLE
+    ensemble.save(made, folder)
+    task = study.task_of(chosen)
+    found = ensemble.scores(made.eval(), task, task.test)
+    row = frame[frame["replica"] == chosen].iloc[0]
+    words = (
+        f"The mean of {len(names)} networks ({made.parameter_count} parameters together) has test error "
+        f"{shown_error(task.facts, found['error'])}; the chosen network alone ({int(row['parameters'])} parameters) "
+        f"{shown_error(task.facts, float(row['test_error']))}."
+    )
+    plain: dict[str, Any] = {"sentence": words, "members": names, "parameters": made.parameter_count}
+    files.write_json(folder / SCORES, plain | {f"test_{name}": value for name, value in found.items()})
+
+
+def ensemble_words(study: Finished) -> str:
+    """What is said of the ensemble; empty without one."""
+    path: Path = study.folder / ENSEMBLE / SCORES
+    if study.config.ensemble is None or not path.exists():
+        return ""
+    return str(files.read_json(path)["sentence"])

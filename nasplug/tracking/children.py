@@ -1,0 +1,237 @@
+"""The child runs of a study: networks of the front with their models, the ensemble, packs that failed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasplug import ensemble, files, identity, results
+from nasplug.compact import CompactNetwork, digest_of, save
+from nasplug.config import StudyConfig
+from nasplug.ensemble import Ensemble
+from nasplug.errors import scrub
+from nasplug.plan import axes, build_task, row_of, settle
+from nasplug.plugins import Plugins
+from nasplug.tasks import Task
+from nasplug.tracking.models import log_model
+from nasplug.tracking.records import Row, curves_of, datasets_of, now_ms, pack_of, scored_on, scores_of, spread
+from nasplug.tracking.registry import DIGEST
+from nasplug.tracking.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Children"]
+
+FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
+METRICS = 1000  # MLflow's limit
+MEAN = "/ensemble"  # where a network's run has its replica: a name that no replica has
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What a child run is written from.
+
+    Attributes:
+        name: of the run, and of the logged model.
+        network: what is served.
+        task: what it was trained on.
+        digest: of the task.
+        lineage: tags of run, model and version (`Children._lineage`).
+        scores: of the run; linked with the model and with the split that they were measured on.
+        write: writes the network's files into a folder.
+        beside: writes what its model has beside it into a folder.
+        states: tags of the run alone, which may change.
+        params: of the run.
+        curves: ``history/<name>``, values by ``step``.
+    """
+
+    name: str
+    network: CompactNetwork | Ensemble
+    task: Task
+    digest: str
+    lineage: Mapping[str, str]
+    scores: Mapping[str, float]
+    write: Callable[[Path], object]
+    beside: Callable[[Path], None] = lambda folder: None
+    states: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Children(Runs):
+    """What is written of single networks and packs of a study; `nasplug.tracking.tracker.Tracker` says when."""
+
+    def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
+        super().__init__(config)
+        self.plugins = plugins
+        self._tasks: dict[str, tuple[Task, str]] = {}
+
+    @property
+    def _config_digest(self) -> str:
+        """SHA-256 of what decides the results."""
+        return identity.digest_of(identity.decisive(self.config))
+
+    def _task(self, replica: str) -> tuple[Task, str]:
+        """A replica's task (empty: the only one of the study) and its digest."""
+        if not replica:
+            return self._made({})
+        pack, row = row_of(replica)
+        return self._made(results.plan_of(self._folder, pack, axes(self.config)).task(row))
+
+    def _made(self, own: Mapping[str, Any]) -> tuple[Task, str]:
+        key = json.dumps(own, sort_keys=True)
+        if key not in self._tasks:
+            task = build_task(settle(self.config, own), self.plugins)
+            self._tasks[key] = (task, task.digest)
+        return self._tasks[key]
+
+    def _children(self) -> dict[str, Any]:
+        """The child runs that are complete, by replica or failed pack; half-written ones (of a crash) are deleted.
+
+        Ensembles are called ``/ensemble`` and their digest: as long as its members are the same, one is not made twice.
+        """
+        where = f"tags.`mlflow.parentRunId` = '{self.run}'"
+        complete: dict[str, Any] = {}
+        for child in self._search(where):
+            tags = child.data.tags
+            if tags.get("nasplug.complete") == "true":
+                name = tags.get("nasplug.replica") or tags["nasplug.pack"]
+                complete[name + (tags[DIGEST] if name == MEAN else "")] = child
+                continue
+            for output in child.outputs.model_outputs if child.outputs else ():
+                self._client.delete_logged_model(output.model_id)
+            self._client.delete_run(child.info.run_id)
+        return complete
+
+    def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
+        """One child run per network of the front, and for ``each`` data set its own; earlier ones learn where they now stand.
+
+        At most ``mlflow.children`` of either, evenly over them.
+        """
+        needed = best if self.settings.children or self.settings.register_ is not None else None
+        of_front = spread(list(rows), self.settings.children, needed)
+        names = list(dict.fromkeys([*of_front, *spread(list(each), self.settings.children, None)]))
+        for name, child in children.items():
+            if "/" in name and not name.startswith(MEAN):
+                now = {"nasplug.front": _word(name in rows), "nasplug.chosen": _word(name == best)}
+                if any(child.data.tags.get(key) != word for key, word in now.items()):
+                    self._tag(child.info.run_id, now)
+        missing = [name for name in names if name not in children]
+        curves = curves_of(self._folder, missing)
+        for name in missing:
+            row = rows[name] if name in rows else each[name]
+            children[name] = self._log_network(row, curves.get(name, {}), front=name in rows, chosen=name == best)
+
+    def _log_network(self, row: Row, curves: Mapping[str, Sequence[float]], *, front: bool, chosen: bool) -> Any:
+        """One network of the table."""
+        name = str(row["replica"])
+        task, digest = self._task(name)
+        network = results.network(self._folder, name, task, self.plugins.functions)
+        certified = partial(results.write_certificate, self._folder, name)
+
+        def write(folder: Path) -> None:
+            save(network, folder)
+            certified(folder)
+
+        lineage, scores = self._lineage(row, task, digest), scores_of(row)
+        states = {"nasplug.front": _word(front), "nasplug.chosen": _word(chosen)}
+        params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
+        return self._log(Logged(name, network, task, digest, lineage, scores, write, certified, states, params, curves))
+
+    def _log_ensemble(self, children: dict[str, Any], row: Row) -> Any:
+        """The mean of several networks, where that of the folder has no run yet; ``row`` is the chosen network's."""
+        folder = self._folder / "ensemble"
+        network = ensemble.load(folder, self.plugins.functions)
+        if (key := MEAN + digest_of(network)) not in children:
+            task, digest = self._task(str(row["replica"]))
+            members = [str(member["name"]) for member in network.record["members"]]
+            lineage = self._lineage(row, task, digest) | {
+                "nasplug.replica": MEAN,
+                "nasplug.pack": ", ".join(dict.fromkeys(map(pack_of, members))),
+                "nasplug.members": ", ".join(members),
+            }
+            told = files.read_json(folder / "scores.json")
+            scores = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+            write = partial(shutil.copytree, folder, dirs_exist_ok=True)
+            children[key] = self._log(Logged("ensemble", network, task, digest, lineage, scores, write))
+        return children[key]
+
+    def _log(self, made: Logged) -> Any:
+        """A child run: parameters, scores, curves, data, files and model."""
+        from mlflow.entities import Metric
+
+        lineage = {**made.lineage, DIGEST: digest_of(made.network)}
+        run = self._create_run(made.name, {**lineage, **made.states}, child=True)
+        self._params(run, made.params)
+        self._client.log_inputs(run, datasets=datasets_of(made.task, made.digest))
+        with tempfile.TemporaryDirectory() as there:
+            made.write(Path(there))
+            self._client.log_artifacts(run, there, "network")
+        model = log_model(self._client, self._experiment, run, made.network, made.task, made.name, lineage, made.beside)
+        now = now_ms()
+        points = [
+            Metric(key, value, now, 0, model, *scored_on(key, made.task, made.digest), run)
+            for key, value in made.scores.items()
+            if math.isfinite(value)
+        ]
+        steps = made.curves.get("step", ())
+        for key, values in made.curves.items():
+            pairs = zip(steps, values if key != "step" else (), strict=False)
+            points += [Metric(f"history/{key}", float(v), now, int(step)) for step, v in pairs if math.isfinite(v)]
+        for at in range(0, len(points), METRICS):
+            self._client.log_batch(run, metrics=points[at : at + METRICS])
+        self._client.set_terminated(run, "FINISHED")
+        self._client.set_tag(run, "nasplug.complete", "true")  # last: a child without it is made anew
+        return self._client.get_run(run)
+
+    def _lineage(self, row: Row, task: Task, digest: str) -> dict[str, str]:
+        """Where a network came from: the tags of its run, its model and its registered version."""
+        owners: dict[str, str] = json.loads(row["owners"])
+        name = str(row["replica"])
+        return {
+            "nasplug.study": self.config.study,
+            "nasplug.replica": name,
+            "nasplug.pack": pack_of(name),
+            "nasplug.parent_run": self.run,
+            "nasplug.method": owners["method"],
+            **{f"nasplug.{place}": which for place, which in owners.items() if place.startswith("method.")},
+            **{f"nasplug.{kind}": _listed(owners, kind) for kind in ("penalties", "discretizers") if _listed(owners, kind)},
+            "nasplug.plugins": ", ".join(sorted({f"{p['distribution']}=={p['version']}" for p in self.plugins.manifest})),
+            "nasplug.task": task.name,
+            "nasplug.data_digest": digest,
+            "nasplug.config_digest": self._config_digest,
+        }
+
+    def _log_failures(self, frame: pd.DataFrame, children: Mapping[str, Any]) -> None:
+        """One child run per failed pack, with its error; one that works since then is marked."""
+        failed = frame[frame["status"] == "failed"]
+        packs = {str(pack): rows for pack, rows in failed.groupby(failed["replica"].map(pack_of))}
+        for name, child in children.items():
+            if "/" not in name and name not in packs and "nasplug.resolved" not in child.data.tags:
+                self._tag(child.info.run_id, {"nasplug.resolved": "true"})
+        for pack, rows in list(packs.items())[:FAILED_PACKS]:
+            if pack in children:
+                continue
+            error = str(scrub(str(rows["error"].iloc[0])))
+            run = self._create_run(f"{pack} failed", {"nasplug.study": self.config.study, "nasplug.pack": pack}, child=True)
+            self._tag(run, {"nasplug.error": error, "mlflow.note.content": error})
+            self._metrics(run, {"networks": len(rows)})
+            self._client.set_terminated(run, "FAILED")
+            self._client.set_tag(run, "nasplug.complete", "true")
+
+
+def _listed(owners: Mapping[str, str], kind: str) -> str:
+    return ", ".join(owner for place, owner in sorted(owners.items()) if re.fullmatch(rf"{kind}\.\d+", place))
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"

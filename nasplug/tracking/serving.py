@@ -1,0 +1,57 @@
+"""A registered model back as a network: the files of the run that it is a version of."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from nasplug import compact, ensemble
+from nasplug.activations import FUNCTIONS, Function
+from nasplug.compact import CompactNetwork, digest_of
+from nasplug.ensemble import Ensemble
+from nasplug.errors import ConfigError, NasplugError
+from nasplug.tracking.models import probed
+from nasplug.tracking.places import talking, variables
+from nasplug.tracking.registry import DIGEST
+
+__all__ = ["MODELS", "served"]
+
+MODELS = "models:/"
+MODEL = re.compile(r"models:/([^/@:]+)(?:@([^/@:]+)|/(\d+))")
+
+
+def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) -> CompactNetwork | Ensemble:
+    """The network of a registered model, with its encoder; nothing that MLflow holds is run as code.
+
+    Args:
+        uri: of the tracking store, which has the registry, too.
+        model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        functions: what activations mean.
+
+    Raises:
+        ConfigError: for another name of a model.
+        NasplugError: where MLflow does not answer, has no such model, or holds other files than were registered.
+    """
+    asked = MODEL.fullmatch(model)
+    if asked is None:
+        raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = asked.groups()
+    told = "Give a model that is there, and its store (--store)"
+    silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
+    with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent, tempfile.TemporaryDirectory() as there:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        folder = Path(client.download_artifacts(str(version.run_id), "network", there))
+        if (folder / compact.RECORD).exists():
+            network: CompactNetwork | Ensemble = compact.load(folder, functions)
+        else:
+            network = ensemble.load(folder, functions)
+    if digest_of(network) != version.tags.get(DIGEST, ""):
+        raise NasplugError(
+            f"{model}: the files of its run are not those that were registered; run the study again, which tells MLflow anew"
+        )
+    return network

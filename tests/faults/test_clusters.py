@@ -1,0 +1,109 @@
+"""Clusters that do not let us in, and workers that have other plugins than the driver: said in the words of the trouble."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nasplug.config import parse
+from nasplug.errors import NasplugError
+from nasplug.hookspecs import Register, hookimpl
+from nasplug.plugins.loading import load_plugins
+from nasplug.study import Study
+
+STUDY = {
+    "study": "small",
+    "task": {"use": "xor", "samples": 20},
+    "method": {"use": "edges", "mode": "l1", "hidden": [2]},
+    "train": {"steps": 2},
+    "resources": {"retries": 0},
+    "mlflow": None,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """The address of a Ray head that wants a token."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--num-cpus=1", "--block"]
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # its sockets want a short path
+        more = ["--include-dashboard=false", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"]
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2, "RAY_USAGE_STATS_ENABLED": "0"}
+        head = subprocess.Popen(
+            command + more,
+            env=os.environ | token,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(120):
+                with socket.socket() as knock:
+                    if knock.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.5)
+            yield f"127.0.0.1:{port}"
+        finally:
+            for process in (*psutil.Process(head.pid).children(recursive=True), head):
+                process.kill()
+            head.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, "f" * 32])
+def test_a_cluster_that_wants_a_token_says_so(guarded: str, tmp_path: Path, token: str | None) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(str(STUDY | {"store": str(tmp_path / "runs")}).replace("None", "null"))
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "nasplug.cli", "run", str(study), "--address", guarded, "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | given,
+    )
+    assert done.returncode == 1
+    assert (
+        f"Error: Ray at address '{guarded}' wants another token: Authentication token is missing or incorrect." in done.stderr
+    )
+    assert "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own" in done.stderr
+    assert "does not answer" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def offering(name: str) -> object:
+    """A plugin with a schedule of that name."""
+
+    class Offering:
+        @hookimpl
+        def register_schedules(self, register: Register) -> None:
+            register(name, lambda: lambda progress: progress)
+
+    return Offering()
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_plugins_tells_every_difference(tmp_path: Path) -> None:
+    plugins = load_plugins.__wrapped__()
+    for name in ("one", "two"):
+        plugins.add(offering(name), name, f"nasplug-{name}", "1.2")
+    with pytest.raises(NasplugError) as refused:
+        Study(parse(STUDY | {"store": str(tmp_path)}), plugins).run("ray")
+    told = str(refused.value)
+    assert "the driver and this worker have different plugins; " in told
+    assert "nasplug-one: driver has 1.2, this worker has none; nasplug-two: driver has 1.2, this worker has none; " in told
+    assert "install the same set on every node" in told
