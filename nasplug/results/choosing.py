@@ -1,174 +1,45 @@
-"""Results of a study, read from its folder: the table of replicas, the front, the chosen network."""
+"""The Pareto front of the table of replicas, and which of its networks is chosen."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from nasplug import files
-from nasplug.activations import FUNCTIONS, Function
-from nasplug.compact import CompactNetwork, compact
+from nasplug.compact import CompactNetwork
 from nasplug.config import Choose
-from nasplug.errors import ConfigError, did_you_mean, scrub
-from nasplug.folds import FITTED, FOLD, OverFolds, Steady, candidates, independent, means, on_folds, paired, spread
-from nasplug.packs import AGAIN, CERTIFICATE, PACK, TABLE, load_networks
-from nasplug.plan import REFIT, Axis, Pack, data_key, halved, row_of, with_secrets
-from nasplug.tasks import Facts, Task
+from nasplug.errors import ConfigError, did_you_mean
+from nasplug.folds import FITTED, FOLD, candidates, independent, means, on_folds, paired, spread
+from nasplug.plan import REFIT
+from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "FAILURES",
     "METHOD",
     "allowed",
     "as_good",
-    "cause",
-    "certificate",
+    "choices",
     "choose",
-    "facts_of",
-    "finished_packs",
     "front",
     "judged",
+    "latency",
     "members",
-    "merge",
-    "network",
-    "pack_record",
-    "plan_of",
-    "read",
     "slack",
     "standing",
     "to_refit",
-    "write_certificate",
-    "write_facts",
-    "write_failures",
+    "within",
 ]
 
-FAILURES = "failures.parquet"
-TASKS = "tasks"
 METHOD = "method.use"  # a column: the method of a row
 MOST_REFITTED = 64  # configurations of one data set: a front has some tens
 RANK = "rank"  # a column that is made where more of a metric is better
 LATENCY = "latency_us"  # a limit that is measured and is no column: it belongs to a machine
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
-
-
-def merge(folder: Path) -> int:
-    """Join the packs' tables into ``<folder>/replicas.parquet``, one row group per pack, and return the number of rows.
-
-    One pack is in memory at a time; certificates stay in the packs' own tables. Columns that a pack does not have are null
-    in its rows; a column that is a number in one pack and text in another (a sweep over 32 and "full") is text in all.
-    Rows of refitted networks get the scores of their configuration over its folds, and whether they are picked
-    (`nasplug.folds`); where selection was counted, rows get how often their inputs were kept. Networks on half samples have no
-    rows here.
-    """
-    found = sorted(file for file in (folder / "packs").glob(f"*/{TABLE}") if not halved(file.parent.name))
-    if (folder / FAILURES).exists():
-        found.append(folder / FAILURES)
-    if not found:
-        return 0
-    for file in found:
-        files.verify(file)
-    schemas = [pa.schema([field for field in pq.read_schema(file) if field.name != CERTIFICATE]) for file in found]
-    over = _over_folds(folder, [file for file, schema in zip(found, schemas, strict=True) if FOLD in schema.names])
-    steady = Steady.of(folder)
-    schema = _schema([*schemas, *(more.schema for more in (over, steady) if more)])
-    rows = 0
-    with files.table_writer(folder / TABLE, schema) as writer:
-        for file in found:
-            table = files.read_table(file, lambda name: name != CERTIFICATE)
-            if over and FOLD in table.column_names:
-                table = over.added(table)
-            table = steady.added(table) if steady else table
-            for missing in schema:
-                if missing.name not in table.column_names:
-                    table = table.append_column(missing, pa.nulls(table.num_rows, missing.type))
-            writer.write_table(table.select(schema.names).cast(schema))
-            rows += table.num_rows
-    return rows
-
-
-def _over_folds(folder: Path, found: Sequence[Path]) -> OverFolds | None:
-    """What rows on resamples, in the packs ``found``, get of one another; None without any."""
-    refitted = [file for file in found if FITTED in pq.read_schema(file).names]
-    samples: dict[int, float] = {}
-    for file in refitted:
-        plan = plan_of(folder, file.parent.name, ())
-        for row, configuration in enumerate(plan.configurations):
-            if configuration not in samples:
-                samples[configuration] = independent(_facts_of_row(folder, plan, row))
-    return OverFolds.of(found if refitted else [], samples) if found else None
-
-
-def finished_packs(folder: Path) -> dict[str, int]:
-    """How many networks each finished pack has; one whose table cannot be read is left out."""
-    found = {}
-    for file in sorted((folder / "packs").glob(f"*/{TABLE}")):
-        with suppress(OSError, pa.ArrowException):
-            found[file.parent.name] = int(pq.read_metadata(file).num_rows)
-    return found
-
-
-def _schema(found: Sequence[pa.Schema]) -> pa.Schema:
-    try:
-        return pa.unify_schemas(found, promote_options="permissive")
-    except pa.ArrowTypeError:
-        columns = []
-        for name in dict.fromkeys(name for schema in found for name in schema.names):
-            mine = [pa.schema([schema.field(name)]) for schema in found if name in schema.names]
-            try:
-                columns.append(pa.unify_schemas(mine, promote_options="permissive").field(0))
-            except pa.ArrowTypeError:
-                columns.append(pa.field(name, pa.string()))
-        return pa.schema(columns)
-
-
-def read(folder: Path, *, histories: bool = False) -> pd.DataFrame:
-    """The table of replicas, one row per replica; with ``histories`` also the decimated curves (list columns).
-
-    Certificates are left out but for their numbers; `certificate` reads one.
-
-    Raises:
-        ConfigError: when the folder holds no results.
-    """
-    path = folder / TABLE
-    if not path.exists():
-        raise ConfigError(
-            f"{folder} has no {TABLE}; give the folder of a study that has run (<store>/<study>), or run it first"
-        )
-    try:
-        frame: pd.DataFrame = files.read_table(path, lambda name: histories or not name.startswith("history_")).to_pandas()
-    except files.DamageError as error:
-        raise files.DamageError(path, error.reason, "run the study again, which writes it anew") from None
-    return frame
-
-
-def write_failures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row per replica whose pack failed for good: its configuration, seed, status ``failed`` and the error."""
-    path = folder / FAILURES
-    if rows:
-        names = dict.fromkeys(name for row in rows for name in row)  # packs differ; pyarrow would read the first row's alone
-        files.write_table(path, pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def cause(frame: pd.DataFrame) -> str:
-    """Why a network diverged, of those that were looked into (`nasplug.causes`); empty where none was."""
-    if "error" not in frame:
-        return ""
-    told = frame.loc[frame["status"] == "diverged", "error"].dropna()
-    return str(told.iloc[0]) if len(told) else ""
 
 
 def front(frame: pd.DataFrame, error: str = "valid_error", size: str = "edges") -> pd.DataFrame:
@@ -375,102 +246,3 @@ def latency(network: CompactNetwork, samples: int = 1) -> float:
     finally:
         torch.set_num_threads(threads)
     return 1e6 * statistics.median(times[10:])
-
-
-def pack_record(folder: Path, pack: str) -> dict[str, Any]:
-    """What a finished pack was and how long it took, as it wrote it: ``pack``, ``seconds``, ``device``, ``torch``.
-
-    Raises:
-        ConfigError: for a pack that has not finished, or whose record is damaged.
-    """
-    path = folder / "packs" / pack / PACK
-    if not path.exists():
-        raise ConfigError(f"{path} is not there: {pack!r} is not a pack of this study, or has not finished")
-    try:
-        return files.read_json(path)
-    except files.DamageError as error:
-        raise files.DamageError(path, error.reason, AGAIN) from None
-
-
-def plan_of(folder: Path, pack: str, found: Sequence[Axis]) -> Pack:
-    """A finished pack as it was planned; ``found`` are the axes of its study, which know the secrets that no file holds.
-
-    Raises:
-        ConfigError: as `pack_record`.
-    """
-    return with_secrets(Pack(**pack_record(folder, pack)["pack"]), found)
-
-
-def facts_of(folder: Path, replica: str) -> Facts:
-    """What is known of the task that a replica was trained on, from the study's folder alone.
-
-    Raises:
-        ConfigError: for a name that is not a replica of this study, a pack that has not finished, or a damaged record.
-    """
-    pack, row = row_of(replica)
-    plan = plan_of(folder, pack, ())
-    if row >= plan.rows:
-        raise ConfigError(f"{replica!r} is not a replica of {folder}; pack {pack} has {plan.rows} networks")
-    return _facts_of_row(folder, plan, row)
-
-
-def _facts_of_row(folder: Path, plan: Pack, row: int) -> Facts:
-    return _facts(folder / TASKS / f"{plan.data[data_key(plan.task(row))]}.json")
-
-
-@lru_cache(maxsize=64)
-def _facts(path: Path) -> Facts:
-    try:
-        return Facts.from_plain(files.read_json(path))
-    except files.DamageError as error:
-        raise files.DamageError(path, error.reason, "run the study again, which writes it anew") from None
-
-
-def write_facts(folder: Path, facts: Iterable[Facts]) -> None:
-    """``tasks/<digest>.json`` for each task of the study, where it is not there whole."""
-    for one in facts:
-        path = folder / TASKS / f"{one.digest}.json"
-        try:
-            files.verify(path)
-        except files.DamageError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(path, scrub(one.plain()))
-
-
-def certificate(folder: Path, replica: str) -> dict[str, Any] | None:
-    """What a discretizer certified of a replica (`nasplug.contracts.Certifying`); None where none did."""
-    path = folder / "packs" / row_of(replica)[0] / TABLE
-    rows = files.read_table(path, [CERTIFICATE], [("replica", "=", replica)])
-    if not rows.column_names:
-        return None
-    (text,) = rows[CERTIFICATE].to_pylist()
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def write_certificate(folder: Path, replica: str, to: Path) -> None:
-    """``certificate.json`` in the folder ``to``, where the replica has one; one of another network that was there goes."""
-    found = certificate(folder, replica)
-    if found is not None:
-        files.write_json(to / "certificate.json", found)
-    else:
-        (to / "certificate.json").unlink(missing_ok=True)
-
-
-def network(
-    folder: Path, replica: str, task: Task | Facts | None = None, functions: Mapping[str, Function] = FUNCTIONS
-) -> CompactNetwork:
-    """A replica's hard network as a small module (with ``task``: on raw features, in the target's units).
-
-    ``functions``: what activations mean; those of plugins are in `nasplug.plugins.Plugins.functions`.
-
-    Raises:
-        ConfigError: for a name that is not a replica of this study.
-    """
-    pack, row = row_of(replica)
-    if not (folder / "packs" / pack).is_dir():
-        raise ConfigError(f"{replica!r} is not a replica of {folder}; names look like p0000/0012 (column 'replica')")
-    nets = load_networks(folder / "packs" / pack, functions)
-    if row >= nets.replicas:
-        raise ConfigError(f"{replica!r}: pack {pack} has {nets.replicas} networks, 0000 to {nets.replicas - 1:04d}")
-    return compact(nets, row, task)

@@ -1,10 +1,4 @@
-"""`Networks`: the record of K feed-forward networks, and the operations on it.
-
-Searching, discretizing, scoring and exporting all use this one record. A hard network is a soft one whose gates are
-0 or 1 and whose choices are one-hot.
-
-Layout: ``K`` replicas lead every tensor, samples are columns: activations are ``(K, H, B)``, weights ``(K, H_to, H_from)``.
-"""
+"""The record of K networks, and taking, joining and choosing its rows."""
 
 from __future__ import annotations
 
@@ -14,33 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasplug.activations import FUNCTIONS, Function, function_of
 from nasplug.errors import ConfigError, ContractError
-from nasplug.groups import gathered
 from nasplug.replicas import column
 from nasplug.signs import held
 from nasplug.stems import Stem
 
-__all__ = [
-    "PARTS",
-    "Edge",
-    "Networks",
-    "alive",
-    "check_hidden",
-    "features",
-    "forward",
-    "harden",
-    "join",
-    "mixed",
-    "product",
-    "sizes",
-    "sums",
-    "take",
-    "values",
-    "where",
-]
+__all__ = ["PARTS", "Edge", "Networks", "check_hidden", "join", "take", "where"]
 
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 
@@ -265,192 +240,3 @@ def _agree(use: str, *records: Networks) -> None:
             found = [sorted(part) for part in found]
         if odd := [one for one in found if one != found[0]]:
             raise ContractError(f"{use} got networks with {name} {found[0]} and {odd[0]}; needed: the same in all")
-
-
-def product(weights: Tensor, a: Tensor) -> Tensor:
-    """``weights (K, H_to, H_from) @ a``, with ``a`` shared ``(H_from, B)`` or a replica's own ``(K, H_from, B)``.
-
-    A shared batch is ONE matrix product for all K networks; a single output is a multiply-and-sum, which is
-    cheaper than K products of one row.
-    """
-    k, to, source = weights.shape
-    if a.dim() == 2:
-        return (weights.reshape(k * to, source) @ a).view(k, to, a.shape[-1])
-    if to == 1:
-        return (weights.transpose(1, 2) * a).sum(1, keepdim=True)
-    return torch.bmm(weights, a)
-
-
-def mixed(nets: Networks, layer: int, z: Tensor) -> Tensor:
-    """``sum_c choice_c f_c(z)``: the values of a hidden layer for its sums ``z (K, H, B)``, before gates."""
-    candidates, choice = nets.candidates, nets.choices.get(layer)  # (K, H or 1, A), or None for the only candidate
-    if choice is None:
-        return nets.function(candidates[0])(z)
-    if candidates == ("relu", "identity"):
-        # A leaky slope s in [0, 1]. Eager torch compares slowly: lerp is 14 times faster here than max(z, s z) or prelu.
-        return torch.lerp(torch.relu(z), z, choice[..., 1:])
-    total = choice[..., 0:1] * nets.function(candidates[0])(z)
-    for c, name in enumerate(candidates[1:], start=1):
-        total = total + choice[..., c : c + 1] * nets.function(name)(z)
-    return total
-
-
-def features(nets: Networks, x: Tensor) -> Tensor:
-    """Layer 0: ``x`` itself, shared ``(I, B)`` or ``(K, I, B)``; with a stem its features, ``(K, F, B)``."""
-    return x if nets.stem is None else nets.stem(nets.kernels, nets.kernel_biases, x, nets.functions)
-
-
-def values(nets: Networks, x: Tensor, last: int | None = None) -> list[Tensor]:
-    """The values of layers 0 to ``last`` (None: the output), each ``(K, H, B)``; layer 0 is `features`.
-
-    ``x (I, B)`` shared or ``(K, I, B)``. Dense and skip blocks are summed.
-    """
-    incoming: list[list[int]] = [[] for _ in nets.widths]
-    for to, source in nets.blocks:
-        incoming[to].append(source)
-    found: list[Tensor] = [features(nets, x)]
-    for layer in range(1, (nets.depth if last is None else last) + 1):
-        z = _sum(nets, layer, incoming[layer], found)
-        if layer < nets.depth:
-            z = mixed(nets, layer, z)
-            if layer in nets.gates:
-                z = z * nets.gates[layer].unsqueeze(-1)
-        found.append(z)
-    return found
-
-
-def sums(nets: Networks, x: Tensor, layer: int) -> Tensor:
-    """The sums of a layer, before its activation: ``(K, H, B)``; for the last layer the outputs."""
-    sources = [source for to, source in nets.blocks if to == layer]
-    return _sum(nets, layer, sources, values(nets, x, layer - 1))
-
-
-def _sum(nets: Networks, layer: int, sources: Sequence[int], found: Sequence[Tensor]) -> Tensor:
-    """The bias and what comes from ``sources``, of which ``found`` has the values."""
-    z: Tensor | None = None
-    for source in sources:
-        term = product(nets.block((layer, source)), found[source])
-        z = term if z is None else z + term
-    if z is None:
-        z = found[0].new_zeros(nets.replicas, nets.widths[layer], found[0].shape[-1])
-    return z + nets.biases[layer].unsqueeze(-1) if layer in nets.biases else z
-
-
-def forward(nets: Networks, x: Tensor) -> Tensor:
-    """The canonical forward: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, O, B)``."""
-    return values(nets, x)[-1]
-
-
-def alive(nets: Networks) -> Networks:
-    """The same functions without what is on no path from input to output; gates and edge gates become 0 or 1.
-
-    Soft edge gates are folded into the weights, soft neuron gates into the outgoing weights (exact). A neuron that no input
-    reaches is a constant: its value is folded into the biases downstream (exact, also where ``f(0) != 0``). A neuron
-    that reaches no output is dropped, and so is a channel of the stem. Idempotent, row by row.
-    """
-    d = nets.depth
-    weights: dict[Edge, Tensor] = {}
-    for to, source in nets.blocks:
-        w = nets.block((to, source))  # (K, H_to, H_from)
-        if source in nets.gates:
-            w = w * nets.gates[source].unsqueeze(1)
-        weights[to, source] = w
-    first = next(iter(weights.values()))
-    biases = {
-        layer: nets.biases[layer].clone() if layer in nets.biases else first.new_zeros(nets.replicas, nets.widths[layer])
-        for layer in range(1, d + 1)
-    }
-    reached = {0: torch.ones(nets.replicas, nets.widths[0], dtype=torch.bool, device=first.device)}  # (K, H)
-    for layer in range(1, d):
-        hit = torch.zeros_like(biases[layer], dtype=torch.bool)
-        for (to, source), w in weights.items():
-            if to == layer:
-                hit |= ((w != 0) & reached[source].unsqueeze(1)).any(-1)
-        reached[layer] = hit
-        constant = mixed(nets, layer, biases[layer].unsqueeze(-1)).squeeze(-1)
-        constant = torch.where(hit, torch.zeros_like(constant), constant)  # (K, H)
-        for (to, source), w in weights.items():
-            if source == layer:
-                share = torch.where(hit.unsqueeze(1), torch.zeros_like(w), w)
-                biases[to] = biases[to] + (share @ constant.unsqueeze(-1)).squeeze(-1)
-    useful = {d: torch.ones_like(biases[d], dtype=torch.bool)}
-    for layer in range(d - 1, -1, -1):
-        hit = torch.zeros_like(reached[layer])
-        for (to, source), w in weights.items():
-            if source == layer:
-                hit |= ((w != 0) & useful[to].unsqueeze(-1)).any(1)
-        useful[layer] = hit & reached[layer]
-    edge_gates = {
-        (to, source): ((w != 0) & useful[to].unsqueeze(-1) & useful[source].unsqueeze(1)).to(w.dtype)
-        for (to, source), w in weights.items()
-    }
-    gates = {layer: useful[layer].to(first.dtype) for layer in range(1, d)}
-    # Which layers have biases is read from the skeleton and not from the numbers: a row must not get one from its pack.
-    offset = any(bool(nets.function(name)(first.new_zeros(())) != 0) for name in nets.candidates)  # f(0) != 0
-    biased = set(nets.biases)
-    for to, source in sorted(weights):
-        if source > 0 and (offset or source in biased):
-            biased.add(to)
-    kept_biases = {layer: biases[layer] * gates[layer] if layer < d else biases[layer] for layer in sorted(biased)}
-    found = replace(
-        nets,
-        blocks={edge: torch.where(edge_gates[edge] > 0, w, torch.zeros_like(w)) for edge, w in weights.items()},
-        biases=kept_biases,
-        gates=gates,
-        edge_gates=edge_gates,
-    )
-    return _with_used_channels(found, useful[0])
-
-
-def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
-    """Zeros in the channels of the stem that reach no feature that is ``read``, bool ``(K, F)``."""
-    if nets.stem is None:
-        return nets
-    used = nets.stem.used(nets.kernels, read)
-
-    def cut(tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        masks = {n: used[n].reshape(*used[n].shape, *[1] * (t.dim() - 2)) for n, t in tensors.items()}
-        return {n: torch.where(masks[n], t, torch.zeros_like(t)) for n, t in tensors.items()}
-
-    return replace(nets, kernels=cut(nets.kernels), kernel_biases=cut(nets.kernel_biases))
-
-
-def harden(nets: Networks) -> Networks:
-    """Round what is still soft: gates at 1/2, choices to their largest entry (on a tie the first)."""
-    return replace(
-        nets,
-        gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},
-        edge_gates={edge: (g >= 0.5).to(g.dtype) for edge, g in nets.edge_gates.items()},
-        choices={layer: F.one_hot(c.argmax(-1), c.shape[-1]).to(c.dtype) for layer, c in nets.choices.items()},
-    )
-
-
-def sizes(nets: Networks) -> dict[str, Tensor]:
-    """What is on paths from input to output, long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
-
-    ``inputs`` are columns of the user's table, and what goes from one of them to a neuron is one edge, also where the column
-    became several numbers: words or ramps (`Networks.groups`). ``neurons`` and ``layers`` are hidden ones, with a neuron.
-    ``parameters`` counts numbers: weights, the non-zero biases of kept neurons and of outputs, and the non-zero kernels and
-    biases of a stem's used channels. With a stem ``inputs`` is the whole image, unless no feature is used.
-    """
-    hard = alive(nets)
-    none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
-    edges, neurons, layers, biases = none.clone(), none.clone(), none.clone(), none.clone()
-    weights, columns = none.clone(), 1 + max(nets.groups) if nets.groups else nets.widths[0]
-    inputs = torch.zeros(nets.replicas, columns, dtype=torch.bool, device=none.device)
-    for (_, source), gate in hard.edge_gates.items():
-        weights += gate.sum((1, 2)).long()
-        if source == 0:
-            gate = gathered(gate, nets.groups) if nets.groups else gate
-            inputs |= (gate > 0).any(1)
-        edges += (gate > 0).sum((1, 2))
-    for gate in hard.gates.values():
-        neurons += gate.sum(1).long()
-        layers += (gate > 0).any(1)
-    for bias in hard.biases.values():
-        biases += (bias != 0).sum(1)
-    reads = inputs.sum(1) if nets.stem is None else nets.inputs * inputs.any(1).long()
-    parameters = weights + biases
-    for tensor in (*hard.kernels.values(), *hard.kernel_biases.values()):
-        parameters = parameters + (tensor != 0).flatten(1).sum(1)
-    return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": reads, "parameters": parameters}

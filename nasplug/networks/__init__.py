@@ -1,0 +1,32 @@
+"""`Networks`: the record of K feed-forward networks, and the operations on it.
+
+Searching, discretizing, scoring and exporting all use this one record. A hard network is a soft one whose gates are
+0 or 1 and whose choices are one-hot.
+
+Layout: ``K`` replicas lead every tensor, samples are columns: activations are ``(K, H, B)``, weights ``(K, H_to, H_from)``.
+"""
+
+from __future__ import annotations
+
+from nasplug.networks.passing import features, forward, mixed, product, sums, values
+from nasplug.networks.pruning import alive, harden, sizes
+from nasplug.networks.record import PARTS, Edge, Networks, check_hidden, join, take, where
+
+__all__ = [
+    "PARTS",
+    "Edge",
+    "Networks",
+    "alive",
+    "check_hidden",
+    "features",
+    "forward",
+    "harden",
+    "join",
+    "mixed",
+    "product",
+    "sizes",
+    "sums",
+    "take",
+    "values",
+    "where",
+]

@@ -1,0 +1,50 @@
+"""Results of a study, read from its folder: the table of replicas, the front, the chosen network."""
+
+from __future__ import annotations
+
+from nasplug.results.choosing import (
+    METHOD,
+    allowed,
+    as_good,
+    choices,
+    choose,
+    front,
+    judged,
+    latency,
+    members,
+    slack,
+    standing,
+    to_refit,
+    within,
+)
+from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
+from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
+
+__all__ = [
+    "FAILURES",
+    "METHOD",
+    "allowed",
+    "as_good",
+    "cause",
+    "certificate",
+    "choices",
+    "choose",
+    "facts_of",
+    "finished_packs",
+    "front",
+    "judged",
+    "latency",
+    "members",
+    "merge",
+    "network",
+    "pack_record",
+    "plan_of",
+    "read",
+    "slack",
+    "standing",
+    "to_refit",
+    "within",
+    "write_certificate",
+    "write_facts",
+    "write_failures",
+]

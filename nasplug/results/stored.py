@@ -1,0 +1,121 @@
+"""What a study's folder holds of one pack or replica: its plan, facts of its task, its certificate, its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nasplug import files
+from nasplug.activations import FUNCTIONS, Function
+from nasplug.compact import CompactNetwork, compact
+from nasplug.errors import ConfigError, scrub
+from nasplug.packs import AGAIN, CERTIFICATE, PACK, TABLE, load_networks
+from nasplug.plan import Axis, Pack, data_key, row_of, with_secrets
+from nasplug.tasks import Facts, Task
+
+__all__ = ["certificate", "facts_of", "facts_of_row", "network", "pack_record", "plan_of", "write_certificate", "write_facts"]
+
+TASKS = "tasks"
+
+
+def pack_record(folder: Path, pack: str) -> dict[str, Any]:
+    """What a finished pack was and how long it took, as it wrote it: ``pack``, ``seconds``, ``device``, ``torch``.
+
+    Raises:
+        ConfigError: for a pack that has not finished, or whose record is damaged.
+    """
+    path = folder / "packs" / pack / PACK
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: {pack!r} is not a pack of this study, or has not finished")
+    try:
+        return files.read_json(path)
+    except files.DamageError as error:
+        raise files.DamageError(path, error.reason, AGAIN) from None
+
+
+def plan_of(folder: Path, pack: str, found: Sequence[Axis]) -> Pack:
+    """A finished pack as it was planned; ``found`` are the axes of its study, which know the secrets that no file holds.
+
+    Raises:
+        ConfigError: as `pack_record`.
+    """
+    return with_secrets(Pack(**pack_record(folder, pack)["pack"]), found)
+
+
+def facts_of(folder: Path, replica: str) -> Facts:
+    """What is known of the task that a replica was trained on, from the study's folder alone.
+
+    Raises:
+        ConfigError: for a name that is not a replica of this study, a pack that has not finished, or a damaged record.
+    """
+    pack, row = row_of(replica)
+    plan = plan_of(folder, pack, ())
+    if row >= plan.rows:
+        raise ConfigError(f"{replica!r} is not a replica of {folder}; pack {pack} has {plan.rows} networks")
+    return facts_of_row(folder, plan, row)
+
+
+def facts_of_row(folder: Path, plan: Pack, row: int) -> Facts:
+    """`facts_of` for a row of a pack whose plan is at hand."""
+    return _facts(folder / TASKS / f"{plan.data[data_key(plan.task(row))]}.json")
+
+
+@lru_cache(maxsize=64)
+def _facts(path: Path) -> Facts:
+    try:
+        return Facts.from_plain(files.read_json(path))
+    except files.DamageError as error:
+        raise files.DamageError(path, error.reason, "run the study again, which writes it anew") from None
+
+
+def write_facts(folder: Path, facts: Iterable[Facts]) -> None:
+    """``tasks/<digest>.json`` for each task of the study, where it is not there whole."""
+    for one in facts:
+        path = folder / TASKS / f"{one.digest}.json"
+        try:
+            files.verify(path)
+        except files.DamageError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, scrub(one.plain()))
+
+
+def certificate(folder: Path, replica: str) -> dict[str, Any] | None:
+    """What a discretizer certified of a replica (`nasplug.contracts.Certifying`); None where none did."""
+    path = folder / "packs" / row_of(replica)[0] / TABLE
+    rows = files.read_table(path, [CERTIFICATE], [("replica", "=", replica)])
+    if not rows.column_names:
+        return None
+    (text,) = rows[CERTIFICATE].to_pylist()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def write_certificate(folder: Path, replica: str, to: Path) -> None:
+    """``certificate.json`` in the folder ``to``, where the replica has one; one of another network that was there goes."""
+    found = certificate(folder, replica)
+    if found is not None:
+        files.write_json(to / "certificate.json", found)
+    else:
+        (to / "certificate.json").unlink(missing_ok=True)
+
+
+def network(
+    folder: Path, replica: str, task: Task | Facts | None = None, functions: Mapping[str, Function] = FUNCTIONS
+) -> CompactNetwork:
+    """A replica's hard network as a small module (with ``task``: on raw features, in the target's units).
+
+    ``functions``: what activations mean; those of plugins are in `nasplug.plugins.Plugins.functions`.
+
+    Raises:
+        ConfigError: for a name that is not a replica of this study.
+    """
+    pack, row = row_of(replica)
+    if not (folder / "packs" / pack).is_dir():
+        raise ConfigError(f"{replica!r} is not a replica of {folder}; names look like p0000/0012 (column 'replica')")
+    nets = load_networks(folder / "packs" / pack, functions)
+    if row >= nets.replicas:
+        raise ConfigError(f"{replica!r}: pack {pack} has {nets.replicas} networks, 0000 to {nets.replicas - 1:04d}")
+    return compact(nets, row, task)
