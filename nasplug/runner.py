@@ -24,14 +24,14 @@ from typing import Any, Protocol
 import torch
 
 from nasplug.config import StudyConfig, parse
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import ConfigError, NasplugError, did_you_mean
 from nasplug.hookspecs import Progress
 from nasplug.machine import arithmetic, cpus_here, pick_device
 from nasplug.packs import TABLE, run_pack
 from nasplug.plan import Pack
 from nasplug.plugins import Plugins, load_plugins
 
-__all__ = ["RayRunner", "Runner", "SerialRunner", "Watch"]
+__all__ = ["RayRunner", "Runner", "SerialRunner", "Watch", "runner_of"]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
@@ -338,3 +338,20 @@ def _last_line(error: object) -> str:
     """The cause in one line: Ray wraps it in the worker's traceback."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def runner_of(runner: str | Runner, address: str | None) -> Runner:
+    """The runner of a name, ``ray`` or ``serial``; a runner is given back as it is.
+
+    Raises:
+        ConfigError: for another name, or an address with ``serial``.
+    """
+    if not isinstance(runner, str):
+        return runner
+    if runner == "ray":
+        return RayRunner(address)
+    if runner == "serial":
+        if address is not None:
+            raise ConfigError(f"address {address!r} with runner 'serial', which runs here; leave it out, or take runner 'ray'")
+        return SerialRunner()
+    raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")

@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nasplug import ensemble, results, stability
 from nasplug.compact import CompactNetwork, save
-from nasplug.config import MOST_NETWORKS, StudyConfig, parse, read_yaml, refusing
+from nasplug.config import StudyConfig, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
-from nasplug.errors import ConfigError, NasplugError, did_you_mean, scrub
-from nasplug.events import PackFailed, PackFinished, PackReported, StudyFinished, StudyStarted, StudyStopped
+from nasplug.errors import ConfigError, NasplugError, scrub
+from nasplug.events import StudyFinished, StudyStarted, StudyStopped
 from nasplug.explain import Formula, explainable
-from nasplug.folder import check, claim, config_of, held, planned, remembered
-from nasplug.folds import FOLD, candidates, on_folds, outcomes
-from nasplug.hookspecs import Counts, Progress
+from nasplug.folder import check, claim, config_of, held
+from nasplug.folds import candidates
 from nasplug.networks import Networks
 from nasplug.observers import Audience, listeners
-from nasplug.packs import TABLE, examine, identity_of, load_networks
+from nasplug.packs import load_networks
 from nasplug.plan import (
     LOSS,
-    ROUNDS,
     TASK,
     Axis,
     Pack,
     axes,
-    beyond,
     build_task,
-    check_halves,
-    chunk,
-    corners,
-    data_key,
-    forget_tasks,
-    kind_words,
-    linear_packs,
-    reached,
-    refits,
     row_of,
     settle,
-    shown_values,
-    task_facts,
     task_places,
-    unambiguous,
 )
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
@@ -63,8 +46,10 @@ from nasplug.report import (
     write_ensemble,
     write_report,
 )
-from nasplug.runner import RayRunner, Runner, SerialRunner, Watch
+from nasplug.runner import Runner, runner_of
 from nasplug.sampling import Generations
+from nasplug.study.course import Course, nothing_finished
+from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
 from nasplug.tracking import Tracker
 
@@ -72,10 +57,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Study"]
-
-_log = logging.getLogger(__name__)
-
-MERGE_SECONDS = 10.0
 
 
 class Study:
@@ -148,35 +129,7 @@ class Study:
             ConfigError: for anything that cannot be run.
         """
         with refusing(f"the study {self.config.study!r}", "planned"):
-            return self._plan()
-
-    def _plan(self) -> list[Pack]:
-        forget_tasks()
-        unambiguous(self.config, self.plugins)
-        generations = self.generations
-        sampler = self.config.sampler.use
-        if self.config.ensemble is not None and (swept := task_places(self.axes)):
-            several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
-            raise ConfigError(f"ensemble: over several {several}, whose networks have no mean; write null")
-        _bounded(sum(generations.sizes), self.config.seeds)
-        if sampler != "grid":
-            if not generations.drawn:
-                raise ConfigError(
-                    f"sampler: {sampler!r} has nothing to draw; needed: a sweep with choice, uniform or log. "
-                    "Write one, or take sampler grid"
-                )
-            drawn = [axis.path for axis in self.axes if axis.path in task_places(self.axes) and axis.sweep.grid is None]
-            if sampler in ("tpe", "nsga2") and drawn:
-                raise ConfigError(
-                    f"sampler: {sampler!r} would look for the easiest {kind_words(drawn)[0]} ({', '.join(drawn)}); write "
-                    "{grid: [...]} there, so that each configuration is judged by all of them, or take sampler random or grid"
-                )
-            # What a later generation may draw is refused now.
-            chunk(self.config, corners(self.axes), self.plugins, fast=self.fast)
-        check_halves(self.config, self.plugins)
-        packs = chunk(self.config, next(iter(generations)), self.plugins, fast=self.fast or sampler != "grid")
-        _bounded(sum(generations.sizes), self.config.seeds, max(len(set(pack.folds)) for pack in packs))
-        return packs + linear_packs(self.config, self.plugins, sum(generations.sizes))
+            return first_packs(self.config, self.plugins, fast=self.fast)
 
     def check(self, *, accept_changes: bool = False) -> list[Pack]:
         """Check the study as `plan` does, and its folder: everything that does not depend on the runner. Writes nothing.
@@ -250,7 +203,7 @@ class Study:
             NasplugError: if no network of the study finished.
         """
         began = time.perf_counter()
-        chosen: Runner = _runner(runner, address)
+        chosen = runner_of(runner, address)
         chosen.check(self.config)
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         shown = watching(progress, observers)
@@ -260,11 +213,12 @@ class Study:
             claim(self.config, packs, self.plugins)
             plain, home = scrub(self.config.plain()), self.folder.resolve()
             anchored = self._anchored()
+            course = Course(anchored.config, anchored.plugins)
             with Audience(home, audience) as told:
-                told.tell(StudyStarted(plain, home, self._counts(packs)))
+                told.tell(StudyStarted(plain, home, course.counts(packs)))
                 try:
                     try:
-                        failed = anchored._run_generations(chosen, packs, told)
+                        failed = course.run(chosen, packs, told)
                     finally:
                         chosen.close()
                         results.merge(anchored.folder)
@@ -290,136 +244,13 @@ class Study:
             NasplugError: when no network finished.
         """
         if not (candidates(self.frame)["status"] == "finished").any():
-            raise NasplugError(_nothing(failed, self.folder, self.frame))
+            raise NasplugError(nothing_finished(failed, self.folder, self.frame))
         name = str(self.best()["replica"])
         save(self.network(name), self.folder / "best")
         results.write_certificate(self.folder, name, self.folder / "best")
         write_ensemble(self, name)
         if report:
             write_report(self, seconds)
-
-    def _counts(self, packs: Sequence[Pack]) -> Counts:
-        """How much there is to do, from the first generation's packs, and how much is done."""
-        sizes = self.generations.sizes
-        done = results.finished_packs(self.folder)
-        own = [pack for pack in packs if not pack.linear]
-        scale = sum(sizes) / max(sizes[0], 1) - 1.0  # of the generations that follow
-        more, rows = round(len(own) * scale), int(sum(pack.rows for pack in own) * scale)
-        return Counts(len(packs) + more, sum(pack.rows for pack in packs) + rows, len(done), sum(done.values()))
-
-    def _run_generations(self, runner: Runner, first: list[Pack], told: Audience) -> dict[str, str]:
-        """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
-        failed: dict[str, str] = {}
-        results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
-        failures: list[dict[str, Any]] = []
-        generations = self.generations
-        done: list[Pack] = []
-
-        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
-            """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
-            packs = planned(self.config, number, make)
-            for pack in packs:
-                for damage in examine(self.folder / "packs" / pack.id, identity_of(self.config, pack, self.plugins)):
-                    _log.warning("%s", damage)
-            results.write_facts(self.folder, self._facts(packs))
-            waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
-            runner.run(self.config, waiting, self.plugins, self._watch(told, failed))
-            lost = [p for p in packs if p.id in failed and not p.halved]  # what is only counted has no rows in the table
-            failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
-            results.write_failures(self.folder, failures)
-            results.merge(self.folder)
-            done.extend(packs)
-            return packs
-
-        sizes = generations.sizes
-        for number, configurations in enumerate(self._configurations(generations, done)):
-            run(number, partial(self._packs, number, configurations, done) if number else lambda: first)
-            if number < len(sizes):
-                generations.tell(self._outcome(), sum(sizes[:number]))
-        self._refit(done, run, len(sizes) + ROUNDS)
-        stability.count(self, done, run)
-        return failed
-
-    def _configurations(self, generations: Generations, done: Sequence[Pack]) -> Iterator[list[dict[str, Any]]]:
-        """Those of each generation; then stronger levels, round by round, while no network is as small as ``reach`` says.
-
-        ``done``: the packs so far. What later rounds of an earlier run found does not count.
-        """
-        yield from generations
-        for number in range(1, ROUNDS + 1):
-            configurations = beyond(self.config, number)
-            if not configurations:
-                return
-            frame = self.frame
-            so_far = frame[frame["replica"].map(lambda name: row_of(name)[0]).isin({pack.id for pack in done})]
-            planned_before = remembered(self.config, len(generations.sizes) + number - 1)
-            if reached(self.config, so_far) and not planned_before:
-                return
-            yield configurations
-
-    def _packs(self, number: int, configurations: list[dict[str, Any]], done: Sequence[Pack]) -> list[Pack]:
-        """A generation's packs, newly made. Configurations of linear packs have the numbers after those of all generations."""
-        sizes = self.generations.sizes
-        first = sum(sizes[:number]) if number < len(sizes) else 1 + max(n for pack in done for n in pack.configurations)
-        own = sum(not pack.linear for pack in done)
-        return chunk(self.config, configurations, self.plugins, first_pack=own, first=first, fast=True)
-
-    def _refit(self, done: Sequence[Pack], run: Callable[[int, Callable[[], list[Pack]]], list[Pack]], number: int) -> None:
-        """Train on all development samples what is on the front of means over folds (`nasplug.results.to_refit`).
-
-        A resumed study goes on with the refits that it planned; what the front has beside them now (a pack that had failed may
-        have worked) is one more generation.
-        """
-        there: set[int] = set()
-        while wanted := [c for c in self._wanted() if c not in there]:
-            packs = run(number, partial(refits, self.config, wanted, list(done), self.plugins))
-            there |= {c for pack in packs for c in pack.configurations}
-            number += 1
-
-    def _wanted(self) -> list[int]:
-        """The configurations that are to be refitted, as far as is known now."""
-        frame = self.frame
-        if on_folds(frame).empty:
-            return []
-        frame, error = results.judged(frame, self.facts_of, self.config.choose)
-        return results.to_refit(frame, task_places(self.axes), error)
-
-    def _facts(self, packs: Sequence[Pack]) -> Iterator[Facts]:
-        """What is known of each task of these packs."""
-        seen: set[str] = set()
-        for pack in packs:
-            for row in range(pack.rows if any(path.startswith(TASK) for path in pack.columns) else 1):
-                values = pack.task(row)
-                if (key := data_key(values)) not in seen:
-                    seen.add(key)
-                    yield task_facts(settle(self.config, values), self.plugins)
-
-    def _outcome(self) -> dict[int, tuple[float, float]]:
-        """Validation loss and edges of each configuration, averaged over the seeds that finished, and then over folds."""
-        frame = self.frame
-        if not (frame["status"] == "finished").any():
-            return {}
-        means = outcomes(frame, ["valid_loss", "edges"])
-        return {int(n): (float(loss), float(edges)) for n, loss, edges in means.itertuples()}
-
-    def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
-        merged = time.monotonic()
-
-        def on_report(pack: str, progress: Progress) -> None:
-            told.tell(PackReported(pack, progress))
-
-        def on_end(pack: str) -> None:
-            nonlocal merged
-            told.tell(PackFinished(pack, self.folder / "packs" / pack))
-            if time.monotonic() - merged > MERGE_SECONDS:
-                results.merge(self.folder)
-                merged = time.monotonic()
-
-        def on_failure(pack: str, reason: str) -> None:
-            failed[pack] = reason
-            told.tell(PackFailed(pack, reason))
-
-        return Watch(on_report, on_end, on_failure)
 
     # -- results -------------------------------------------------------------------------------------------------------
 
@@ -541,18 +372,6 @@ class Study:
         return load_networks(self.folder / "packs" / pack, self.plugins.functions)
 
 
-def _bounded(configurations: int, seeds: int | list[int], folds: int = 0) -> None:
-    """Refuse more networks than a study may have, before one row of the plan is made."""
-    each = seeds if isinstance(seeds, int) else len(seeds)
-    networks = configurations * each * max(1, folds)
-    if networks > MOST_NETWORKS:
-        of_folds = f" x {folds} folds" if folds else ""
-        raise ConfigError(
-            f"the study has {configurations:,} configurations x {each:,} seeds{of_folds} = {networks:,} networks; needed: "
-            f"{MOST_NETWORKS:,} at most. Take fewer values, seeds or trials, or make several studies of it"
-        )
-
-
 @contextmanager
 def _started(runner: Runner, libraries: Callable[[], None]) -> Iterator[None]:
     """The runner, started in another thread while libraries are imported here; closed at the end.
@@ -575,42 +394,3 @@ def _stopped(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C or a signal"
     return " ".join((str(error) if isinstance(error, NasplugError) else f"{type(error).__name__}: {error}").split())
-
-
-def _runner(runner: str | Runner, address: str | None) -> Runner:
-    if not isinstance(runner, str):
-        return runner
-    if runner == "ray":
-        return RayRunner(address)
-    if runner == "serial":
-        if address is not None:
-            raise ConfigError(f"address {address!r} with runner 'serial', which runs here; leave it out, or take runner 'ray'")
-        return SerialRunner()
-    raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")
-
-
-def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
-    columns = shown_values(pack, found)
-    return [
-        {
-            "replica": replica,
-            "configuration": pack.configurations[row],
-            "seed": pack.seeds[row],
-            **({FOLD: pack.folds[row]} if pack.folds else {}),
-            **{path: column[row] for path, column in columns.items()},
-            "status": "failed",
-            "error": scrub(error),
-        }
-        for row, replica in enumerate(pack.replicas)
-    ]
-
-
-def _nothing(failed: Mapping[str, str], folder: Path, frame: pd.DataFrame) -> str:
-    if failed:
-        pack, error = min(failed.items())
-        where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
-        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
-    if (frame["status"] == "finished").any():
-        return "no configuration has a network that finished in each fold, and one that was refitted; take more seeds"
-    reason = results.cause(frame) or "try a smaller learning rate or clip gradients"
-    return f"no network finished with finite scores: all diverged; {reason}"

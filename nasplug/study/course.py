@@ -1,0 +1,233 @@
+"""The course of a study: its generations run in turn, then what is refitted, then what is counted on half samples."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasplug import results, stability
+from nasplug.config import StudyConfig
+from nasplug.errors import scrub
+from nasplug.events import PackFailed, PackFinished, PackReported
+from nasplug.folder import planned, remembered
+from nasplug.folds import FOLD, on_folds, outcomes
+from nasplug.hookspecs import Counts, Progress
+from nasplug.observers import Audience
+from nasplug.packs import TABLE, examine, identity_of
+from nasplug.plan import (
+    ROUNDS,
+    TASK,
+    Axis,
+    Pack,
+    axes,
+    beyond,
+    chunk,
+    data_key,
+    reached,
+    refits,
+    row_of,
+    settle,
+    shown_values,
+    task_facts,
+    task_places,
+)
+from nasplug.plugins import Plugins
+from nasplug.runner import Runner, Watch
+from nasplug.sampling import Generations
+from nasplug.tasks import Facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Course", "nothing_finished"]
+
+_log = logging.getLogger(__name__)
+
+MERGE_SECONDS = 10.0
+
+
+class Course:
+    """What a study does from its first packs to its last: it trains what its folder does not have yet."""
+
+    def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
+        self.config = config
+        self.plugins = plugins
+
+    @property
+    def folder(self) -> Path:
+        """Everything the study writes."""
+        return self.config.folder
+
+    @property
+    def axes(self) -> list[Axis]:
+        """What varies."""
+        return axes(self.config)
+
+    @property
+    def generations(self) -> Generations:
+        """The configurations, from the beginning."""
+        return Generations(self.config.sampler, self.axes)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table of replicas, as it is now."""
+        return results.read(self.folder)
+
+    def facts_of(self, replica: str) -> Facts:
+        """Facts about the task that a replica was trained on."""
+        return results.facts_of(self.folder, replica)
+
+    def counts(self, packs: Sequence[Pack]) -> Counts:
+        """How much there is to do, from the first generation's packs, and how much is done."""
+        sizes = self.generations.sizes
+        done = results.finished_packs(self.folder)
+        own = [pack for pack in packs if not pack.linear]
+        scale = sum(sizes) / max(sizes[0], 1) - 1.0  # of the generations that follow
+        more, rows = round(len(own) * scale), int(sum(pack.rows for pack in own) * scale)
+        return Counts(len(packs) + more, sum(pack.rows for pack in packs) + rows, len(done), sum(done.values()))
+
+    def run(self, runner: Runner, first: list[Pack], told: Audience) -> dict[str, str]:
+        """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
+        failed: dict[str, str] = {}
+        results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
+        failures: list[dict[str, Any]] = []
+        generations = self.generations
+        done: list[Pack] = []
+
+        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
+            """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
+            packs = planned(self.config, number, make)
+            for pack in packs:
+                for damage in examine(self.folder / "packs" / pack.id, identity_of(self.config, pack, self.plugins)):
+                    _log.warning("%s", damage)
+            results.write_facts(self.folder, self._facts(packs))
+            waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
+            runner.run(self.config, waiting, self.plugins, self._watch(told, failed))
+            lost = [p for p in packs if p.id in failed and not p.halved]  # what is only counted has no rows in the table
+            failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
+            results.write_failures(self.folder, failures)
+            results.merge(self.folder)
+            done.extend(packs)
+            return packs
+
+        sizes = generations.sizes
+        for number, configurations in enumerate(self._configurations(generations, done)):
+            run(number, partial(self._packs, number, configurations, done) if number else lambda: first)
+            if number < len(sizes):
+                generations.tell(self.outcome(), sum(sizes[:number]))
+        self._refit(done, run, len(sizes) + ROUNDS)
+        stability.count(self, done, run)
+        return failed
+
+    def _configurations(self, generations: Generations, done: Sequence[Pack]) -> Iterator[list[dict[str, Any]]]:
+        """Those of each generation; then stronger levels, round by round, while no network is as small as ``reach`` says.
+
+        ``done``: the packs so far. What later rounds of an earlier run found does not count.
+        """
+        yield from generations
+        for number in range(1, ROUNDS + 1):
+            configurations = beyond(self.config, number)
+            if not configurations:
+                return
+            frame = self.frame
+            so_far = frame[frame["replica"].map(lambda name: row_of(name)[0]).isin({pack.id for pack in done})]
+            planned_before = remembered(self.config, len(generations.sizes) + number - 1)
+            if reached(self.config, so_far) and not planned_before:
+                return
+            yield configurations
+
+    def _packs(self, number: int, configurations: list[dict[str, Any]], done: Sequence[Pack]) -> list[Pack]:
+        """A generation's packs, newly made. Configurations of linear packs have the numbers after those of all generations."""
+        sizes = self.generations.sizes
+        first = sum(sizes[:number]) if number < len(sizes) else 1 + max(n for pack in done for n in pack.configurations)
+        own = sum(not pack.linear for pack in done)
+        return chunk(self.config, configurations, self.plugins, first_pack=own, first=first, fast=True)
+
+    def _refit(self, done: Sequence[Pack], run: Callable[[int, Callable[[], list[Pack]]], list[Pack]], number: int) -> None:
+        """Train on all development samples what is on the front of means over folds (`nasplug.results.to_refit`).
+
+        A resumed study goes on with the refits that it planned; what the front has beside them now (a pack that had failed may
+        have worked) is one more generation.
+        """
+        there: set[int] = set()
+        while wanted := [c for c in self._wanted() if c not in there]:
+            packs = run(number, partial(refits, self.config, wanted, list(done), self.plugins))
+            there |= {c for pack in packs for c in pack.configurations}
+            number += 1
+
+    def _wanted(self) -> list[int]:
+        """The configurations that are to be refitted, as far as is known now."""
+        frame = self.frame
+        if on_folds(frame).empty:
+            return []
+        frame, error = results.judged(frame, self.facts_of, self.config.choose)
+        return results.to_refit(frame, task_places(self.axes), error)
+
+    def _facts(self, packs: Sequence[Pack]) -> Iterator[Facts]:
+        """What is known of each task of these packs."""
+        seen: set[str] = set()
+        for pack in packs:
+            for row in range(pack.rows if any(path.startswith(TASK) for path in pack.columns) else 1):
+                values = pack.task(row)
+                if (key := data_key(values)) not in seen:
+                    seen.add(key)
+                    yield task_facts(settle(self.config, values), self.plugins)
+
+    def outcome(self) -> dict[int, tuple[float, float]]:
+        """Validation loss and edges of each configuration, averaged over the seeds that finished, and then over folds."""
+        frame = self.frame
+        if not (frame["status"] == "finished").any():
+            return {}
+        means = outcomes(frame, ["valid_loss", "edges"])
+        return {int(n): (float(loss), float(edges)) for n, loss, edges in means.itertuples()}
+
+    def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
+        merged = time.monotonic()
+
+        def on_report(pack: str, progress: Progress) -> None:
+            told.tell(PackReported(pack, progress))
+
+        def on_end(pack: str) -> None:
+            nonlocal merged
+            told.tell(PackFinished(pack, self.folder / "packs" / pack))
+            if time.monotonic() - merged > MERGE_SECONDS:
+                results.merge(self.folder)
+                merged = time.monotonic()
+
+        def on_failure(pack: str, reason: str) -> None:
+            failed[pack] = reason
+            told.tell(PackFailed(pack, reason))
+
+        return Watch(on_report, on_end, on_failure)
+
+
+def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
+    columns = shown_values(pack, found)
+    return [
+        {
+            "replica": replica,
+            "configuration": pack.configurations[row],
+            "seed": pack.seeds[row],
+            **({FOLD: pack.folds[row]} if pack.folds else {}),
+            **{path: column[row] for path, column in columns.items()},
+            "status": "failed",
+            "error": scrub(error),
+        }
+        for row, replica in enumerate(pack.replicas)
+    ]
+
+
+def nothing_finished(failed: Mapping[str, str], folder: Path, frame: pd.DataFrame) -> str:
+    """Why no network can be chosen, and what to do; ``failed``: the packs that failed, and why."""
+    if failed:
+        pack, error = min(failed.items())
+        where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
+        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
+    if (frame["status"] == "finished").any():
+        return "no configuration has a network that finished in each fold, and one that was refitted; take more seeds"
+    reason = results.cause(frame) or "try a smaller learning rate or clip gradients"
+    return f"no network finished with finite scores: all diverged; {reason}"
