@@ -1,0 +1,10 @@
+"""The command line. Heavy packages are imported inside the commands, so that ``nasplug --help`` answers at once."""
+
+from __future__ import annotations
+
+from nasplug.cli.around import plugins, ui
+from nasplug.cli.group import main
+from nasplug.cli.studies import config, front, plan, run
+from nasplug.cli.tables import explain, look, predict
+
+__all__ = ["config", "explain", "front", "look", "main", "plan", "plugins", "predict", "run", "ui"]

@@ -1,0 +1,45 @@
+"""The commands around studies: plugins, ui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.printing import print_json
+from nasplug.console import say
+
+__all__ = ["plugins", "ui"]
+
+
+@main.command()
+@json_option
+@ours
+def plugins(as_json: bool) -> None:
+    """List plugins, the names they offer with options, observers, and broken plugins."""
+    from nasplug.plugins import listing
+    from nasplug.summary import print_plugins
+
+    found = listing()
+    if as_json:
+        print_json(found)
+    else:
+        print_plugins(found)
+
+
+@main.command()
+@click.argument("folder", type=Path, default=Path("runs"))
+@click.option("--port", default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@ours
+def ui(folder: Path, port: int, host: str) -> None:
+    """Open the page of MLflow for a store. FOLDER is a store or the folder of a study (default: runs)."""
+    from nasplug.tracking import serve, store_of
+
+    uri = store_of(folder)
+    if uri.startswith(("http://", "https://")):
+        say(f"This study was tracked on a server; its page is {uri}")
+        return
+    say(f"MLflow on {uri}: http://{host}:{port} (stop with Ctrl-C)")
+    raise SystemExit(serve(uri, host, port))

@@ -1,0 +1,212 @@
+"""The commands of studies: run, plan, front, config."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasplug.cli.group import config_argument, fast_option, json_option, main, ours, overrides_argument
+from nasplug.cli.printing import print_json, rows_of
+from nasplug.console import say
+from nasplug.errors import ConfigError, NasplugError
+
+__all__ = ["config", "front", "plan", "run"]
+
+
+@main.command()
+@config_argument
+@overrides_argument
+@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run.")
+@click.option("--address", help="Address of a Ray cluster: auto or host:port. Default: start Ray on this machine.")
+@click.option("--accept-changes", is_flag=True, help="If data, plugins or nasplug changed: train all packs again.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@fast_option
+@json_option
+@ours
+def run(
+    config: Path,
+    overrides: tuple[str, ...],
+    runner: str,
+    address: str | None,
+    accept_changes: bool,
+    quiet: bool,
+    fast: bool,
+    as_json: bool,
+) -> None:
+    """Run a study, or resume one that was interrupted.
+
+    OVERRIDES are path=value, for example: train.steps=500 penalties.0.level=0.01
+    """
+    from nasplug.progress import Watcher
+    from nasplug.study import Study
+    from nasplug.summary import print_summary
+
+    study = Study.from_yaml(config, overrides, fast=fast)
+    with nullcontext() if quiet else Watcher() as watcher:
+        observers = [] if watcher is None else [watcher]
+        study.run(runner, address=address, observers=observers, accept_changes=accept_changes)  # type: ignore[arg-type]
+    if as_json:
+        print_json(_results(study))
+    else:
+        print_summary(study)
+    if study.untracked:
+        raise NasplugError(
+            f"MLflow was not told all of it: {study.untracked}. All results are in {study.folder}; the same command again "
+            "tells MLflow the rest and trains nothing again"
+        )
+
+
+@main.command()
+@config_argument
+@overrides_argument
+@fast_option
+@json_option
+@ours
+def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) -> None:
+    """Show what a study would do: what varies, its packs, its size. Nothing is run."""
+    from nasplug.plan import inside, most_halves
+    from nasplug.study import Study
+    from nasplug.summary import about, print_plan
+
+    study = Study.from_yaml(config, overrides, fast=fast)
+    packs = study.plan()
+    sizes = study.generations.sizes
+    if as_json:
+        print_json(
+            {
+                "study": study.config.study,
+                "folder": str(study.folder),
+                "axes": [
+                    {"path": a.path, "place": "row" if inside(a, packs) else "pack", **a.sweep.model_dump(exclude_none=True)}
+                    for a in study.axes
+                ],
+                "seeds": len(study.config.seed_list),
+                "configurations_a_generation": sizes,
+                "packs": [{"id": p.id, "networks": p.rows, "values": p.values} for p in packs],
+                "data": about(study.task),
+                "networks_on_half_samples": 0 if study.config.counted is None else most_halves(study.config.counted),
+            }
+        )
+    else:
+        print_plan(study, packs)
+
+
+def _limits(given: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in given:
+        name, _, most = text.partition("=")
+        try:
+            found[name] = float(most)
+        except ValueError:
+            raise ConfigError(f"--limit {text}; needed: COLUMN=NUMBER, for example parameters=30") from None
+    return found
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.option("--limit", "limits", multiple=True, help="COLUMN=NUMBER: the largest value allowed. latency_us is measured.")
+@click.option("--stable", type=float, help="A share: only networks whose inputs were all kept in so many half samples.")
+@json_option
+@ours
+def front(folder: Path, limits: tuple[str, ...], stable: float | None, as_json: bool) -> None:
+    """Show the Pareto front of a study that has run. FOLDER is <store>/<study>.
+
+    With --limit (it may be given several times): the network with the smallest validation error within all limits.
+    """
+    from nasplug.study import Study
+    from nasplug.summary import print_stable, print_summary, print_within
+    from nasplug.tracking import end_killed
+
+    study = Study.open(folder)
+    end_killed(study.folder)
+    if limits:
+        row = study.within(stable, **_limits(limits))
+        if as_json:
+            print_json(rows_of(row.to_frame().T)[0])
+        else:
+            print_within(study, row)
+    elif stable is not None:
+        if as_json:
+            print_json({"folder": str(study.folder), "stable": stable, "front": rows_of(study.front("all", stable=stable))})
+        else:
+            print_stable(study, stable)
+    elif as_json:
+        print_json(_results(study))
+    else:
+        print_summary(study)
+
+
+@main.group()
+def config() -> None:
+    """Print, check or describe studies without running them."""
+
+
+@config.command()
+@config_argument
+@overrides_argument
+@json_option
+@ours
+def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print a study as nasplug reads it, with defaults and overrides."""
+    from nasplug.config import read_yaml, to_yaml
+
+    plain = read_yaml(config, overrides).plain()
+    if as_json:
+        print_json(plain)
+    else:
+        say(to_yaml(plain), end="")
+
+
+@config.command()
+@config_argument
+@overrides_argument
+@json_option
+@ours
+def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check a study as `run` would: plugins, data, store. The status is 2 if it is refused.
+
+    Only CPUs and GPUs are not looked at: they are those of the machine that runs it.
+    """
+    from nasplug.study import Study
+
+    study = Study.from_yaml(config, overrides)
+    packs = study.check()
+    networks = sum(p.rows for p in packs)
+    later = len(study.generations.sizes) - 1
+    if as_json:
+        print_json({"config": str(config), "networks": networks, "packs": len(packs)})
+    else:
+        words = f" in the first of {later + 1} generations" if later else ""
+        say(f"{config}: good; {networks} networks in {len(packs)} packs{words}.")
+
+
+@config.command()
+@ours
+def schema() -> None:
+    """Print the JSON Schema of a study, with the options of every installed plugin, for editors."""
+    from nasplug.config import json_schema
+    from nasplug.plugins import load_plugins
+
+    print_json(json_schema(load_plugins().models))
+
+
+def _results(study: Any) -> dict[str, Any]:
+    """The results of a study, for `--json`."""
+    from nasplug import stability
+    from nasplug.files import DamageError, read_json
+    from nasplug.plan import task_places
+    from nasplug.report import LINEAR
+
+    best = study.best()
+    found = {"folder": str(study.folder), "best": rows_of(best.to_frame().T)[0], "front": rows_of(study.front("all"))}
+    found["trivial"] = dict(study.facts_of(str(best["replica"])).trivial)
+    with suppress(DamageError):  # the front does not need it, and another run writes it anew
+        found["linear"] = read_json(study.folder / LINEAR)
+    with suppress(DamageError):
+        found |= {"stability": words} if (words := stability.words(study.folder)) else {}
+    if study.config.monotone:
+        found["monotone"] = study.config.monotone
+    return found | ({"choices": rows_of(study.choices())} if task_places(study.axes) else {})

@@ -1,0 +1,120 @@
+"""The commands that read tables: look, predict, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.printing import print_json, rows_of
+from nasplug.console import say
+from nasplug.errors import ConfigError
+
+__all__ = ["explain", "look", "predict"]
+
+
+@main.command()
+@click.argument("table", type=str)
+@click.argument("options", nargs=-1)
+@click.option("--target", "targets", multiple=True, help="The column to predict (again for several).")
+@click.option("--write", "file", type=Path, help="Write the study to start from into this file, which must not be there.")
+@json_option
+@ours
+def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+    """Show what a CSV or Parquet file is taken for, and a study to start from.
+
+    OPTIONS are those of the task 'table', for example: missing_codes=[-999] exclude=[id]
+    """
+    from nasplug.config import override
+    from nasplug.looking import look, write_study
+    from nasplug.summary import print_look
+
+    given: dict[str, Any] = {}
+    for text in options:
+        override(given, text)
+    found = look(table, targets, given)
+    if as_json:
+        print_json(found.plain())
+    else:
+        print_look(found)
+    if file is not None:
+        write_study(found, file)
+        say(f"Written: {file}. To see what it would do: nasplug plan {file}", error=as_json)
+
+
+@main.command()
+@click.argument("network", type=str)
+@click.argument("table", type=str)
+@click.argument("options", nargs=-1)
+@click.option("--out", type=Path, help="Write the answers into this .csv or .parquet file.")
+@click.option(
+    "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
+)
+@click.option("--explain", "why", is_flag=True, help="Of a study: what each column adds, which sums to the prediction.")
+@json_option
+@ours
+def predict(network: str, table: str, options: tuple[str, ...], out: Path | None, store: str, why: bool, as_json: bool) -> None:
+    """Answer the rows of a CSV or Parquet file with a network: CSV, one line per row.
+
+    NETWORK is the folder of a study (its chosen network) or of a network, or models:/NAME@ALIAS. OPTIONS say how the file is
+    read, where it is written otherwise than the training file, for example: separator=; decimal=,
+    """
+    from nasplug.config import override
+    from nasplug.predicting import check_out, explained, predict, source, write
+
+    given: dict[str, Any] = {}
+    for text in options:
+        override(given, text)
+    check_out(out, table)
+    found = source(network, store)
+    answers, notes = explained(network, found, table, given) if why else predict(found, table, given)
+    for note in notes:
+        say(f"Read: {note}", error=True)
+    if out is not None:
+        write(answers, out)
+        say(f"Written: {out}, {len(answers)} rows", error=True)
+    if as_json:
+        print_json(rows_of(answers))
+    elif out is None:
+        say(answers.to_csv(index=False), end="")
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.argument("table", type=str, required=False)
+@click.option("--replica", help="Another network than the chosen one, p0001/0017 say.")
+@click.option("--out", type=Path, help="With TABLE: write contributions into this .csv or .parquet file.")
+@json_option
+@ours
+def explain(folder: Path, table: str | None, replica: str | None, out: Path | None, as_json: bool) -> None:
+    """Explain a network: its formula, the effect of each column, the pairs that interact. FOLDER is <store>/<study>.
+
+    With TABLE, a CSV or Parquet file: what each column adds to each prediction, which it sums to.
+    """
+    from nasplug.explain import explainable
+    from nasplug.predicting import check_out, flat, rows, source, write
+    from nasplug.report import explained_of
+    from nasplug.study import Study
+    from nasplug.summary import print_contributions, print_explained
+
+    check_out(out, table or "")
+    study = Study.open(folder).snapshot()
+    name = replica or str(study.best()["replica"])
+    if table is None:
+        if out is not None:
+            raise ConfigError(f"--out {out}: contributions are written there, of the rows of a TABLE; name one, or take --json")
+        found = explained_of(study, name)
+        print_json(found.plain()) if as_json else print_explained(found)
+        return
+    read, notes = rows(source(str(folder))._replace(network=explainable(study.network(name))), table)
+    for note in notes:
+        say(f"Read: {note}", error=True)
+    frame = study.explain(read, name)
+    if out is not None:
+        write(flat(frame), out)
+    if as_json:
+        print_json({**frame.attrs, "rows": rows_of(flat(frame))})
+    elif out is None:
+        print_contributions(frame)
