@@ -23,8 +23,8 @@ from nasplug.packs import _progress
 from nasplug.plan import REFIT, Pack, axes, chunk, components, grid
 from nasplug.plugins import load_plugins
 from nasplug.results import allowed, choose, front, pack_record, read, to_refit
-from nasplug.study.course import Course
 from nasplug.runner import SerialRunner, Watch
+from nasplug.study.course import Course
 from nasplug.tasks import Task, stack
 from nasplug.train import Report, State, evaluate
 
