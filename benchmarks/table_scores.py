@@ -14,6 +14,7 @@ __all__ = ["BUDGETS", "best_of_each_size", "constant", "line", "pick", "scores",
 
 BUDGETS = (10, 30, 100, 300, None)  # None: any size
 TIE = 0.05
+OURS = "nasplug"
 QUICK = ("breast_cancer", "diabetes")
 QUICK_MODELS = ("nasplug", "linear", "boosting")
 Record = dict[str, Any]
@@ -82,14 +83,18 @@ def line(record: Record) -> str:
 
 
 def _means(records: Sequence[Record], budget: int | None) -> dict[str, dict[str, Array]]:
-    """Table -> model -> errors of the splits that every model of the table has."""
+    """Table -> model -> errors of the splits that every model of the table has; without tables that only rivals have run on.
+
+    Where nasplug was not asked for at all, rivals stand by themselves.
+    """
+    ours = any(one["model"] == OURS for one in records)
     found: dict[str, dict[str, dict[int, float]]] = {}
     for one in records:
         found.setdefault(one["table"], {}).setdefault(one["model"], {})[one["split"]] = pick(one, budget)["error"]
     made = {}
     for table, models in found.items():
         shared = sorted(set.intersection(*(set(splits) for splits in models.values())))
-        if shared and "nasplug" in models:
+        if shared and (OURS in models or not ours):
             made[table] = {model: np.asarray([splits[s] for s in shared]) for model, splits in models.items()}
     return made
 
@@ -137,23 +142,25 @@ def summary(records: Sequence[Record], say: Callable[[str], None]) -> dict[str, 
     for budget in BUDGETS:
         found = ranks(by_budget[budget], tables)
         name = "any" if budget is None else str(budget)
-        mean_rank[name] = found.get("nasplug")
-        if found and found["nasplug"] <= min(found.values()):
+        mean_rank[name] = found.get(OURS)
+        if OURS in found and found[OURS] <= min(found.values()):
             first.append(name)
         told = ", ".join(f"{model} {rank:.2f}" for model, rank in sorted(found.items(), key=lambda item: item[1]))
         say(f"mean ranks on the judging tables, at most {budget or 'any number of'} numbers: {told}")
     near = [
-        duel(by_budget[300][t]["nasplug"], any_size[t]["boosting"]) != "losses" for t in tables if "boosting" in any_size[t]
+        duel(by_budget[300][t][OURS], any_size[t]["boosting"]) != "losses"
+        for t in tables
+        if {OURS, "boosting"} <= set(any_size[t])
     ]
     behind = {
         "any" if budget is None else str(budget): [
             t
             for t in any_size
-            if "linear" in any_size[t] and worse(by_budget[budget][t]["nasplug"], by_budget[budget][t]["linear"])
+            if {OURS, "linear"} <= set(any_size[t]) and worse(by_budget[budget][t][OURS], by_budget[budget][t]["linear"])
         ]
         for budget in BUDGETS
     }
-    splits = sorted({len(models["nasplug"]) for models in any_size.values()})
+    splits = sorted({len(errors) for models in any_size.values() for errors in models.values()})
     return {
         "mean_rank": mean_rank,
         "first_at": first,
@@ -177,8 +184,8 @@ def _show(errors: Mapping[str, Mapping[str, Array]], budget: int | None, say: Ca
     for table, found in sorted(errors.items()):
         mark = f"{table}{' j' if table in JUDGING else ''}"
         say(f"{mark:>14}" + "".join(f"{found[m].mean():14.4f}" if m in found else f"{'':14}" for m in models))
-    for model in models[1:]:
-        told = [duel(found["nasplug"], found[model]) for found in errors.values() if model in found]
+    for model in [name for name in models if name != OURS and OURS in models]:
+        told = [duel(found[OURS], found[model]) for found in errors.values() if model in found]
         say(f"nasplug with {model}: " + ", ".join(f"{told.count(what)} {what}" for what in ("wins", "ties", "losses")))
 
 

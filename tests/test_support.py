@@ -77,12 +77,25 @@ def test_a_run_ends_in_its_shares(capsys: pytest.CaptureFixture[str], monkeypatc
     for name, (penalty, _) in support.METHODS.items():
         few = penalty | {"level": {"log": [1e-3, 1e-1], "points": 2}}
         monkeypatch.setitem(support.METHODS, name, (few, quick))
+    monkeypatch.setattr(support, "HALVES", 4)
     support.main(["--tasks", "friedman1", "--samples", "200", "--noise", "0.1", "--seeds", "2"])
     out = capsys.readouterr().out
     told = json.loads(out.splitlines()[-1])
-    assert set(told["methods"]) == set(support.METHODS)
-    assert set(told["exact_support"]) == {"friedman1"}
-    assert any("selection frequency" in one for one in told["not_run"])
+    assert set(told["methods"]) == set(told["f1_inputs"]) == {*support.METHODS, *support.FREQUENCIES}
+    assert set(told["exact_support"]) == set(told["f1_pairs"]["frequency"]) == {"friedman1"}
+    assert told["false_selection_bound_held"].endswith(" of 4")  # two data sets, each counted twice
+    assert {"5000 rows: not asked for", "0.3 noise: not asked for", "18 of 20 data seeds: not asked for"} <= set(
+        told["not_run"]
+    )
+
+
+def test_what_there_was_no_time_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    support.main(
+        ["--tasks", "parity", "--samples", "200", "--noise", "0.1", "--seeds", "1", "--methods", "edges", "--seconds", "-1"]
+    )
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["methods"] == {}
+    assert "edges on parity, 200 rows, 0.1 noise: no time left" in told["not_run"]
 
 
 @pytest.mark.slow
