@@ -21,16 +21,15 @@ SQUARE = 256  # columns up to which whole square matrices are drawn
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
-    """Logical (unsigned) right shift of int64."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    """Logical (unsigned) right shift of int64: a tensor of its own."""
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _scramble(z: Tensor) -> Tensor:
     """The splitmix64 finaliser: a bijection of 64-bit integers whose output bits look independent."""
-    z = (z ^ _shift(z, 30)) * _MIX_1
-    z = (z ^ _shift(z, 27)) * _MIX_2
-    mixed: Tensor = z ^ _shift(z, 31)
-    return mixed
+    z = _shift(z, 30).bitwise_xor_(z).mul_(_MIX_1)
+    z = _shift(z, 27).bitwise_xor_(z).mul_(_MIX_2)
+    return _shift(z, 31).bitwise_xor_(z)
 
 
 def number_of(stream: str) -> int:
@@ -55,15 +54,14 @@ def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...], low: float = 0.0
     There is no generator to save: give each use its own stream name.
     """
     bits = _bits(seeds, stream, math.prod(shape))
-    unit = _shift(bits, 11).double() * 2.0**-53
-    scaled: Tensor = low + (high - low) * unit
-    return scaled.view(len(seeds), *shape)
+    unit = _shift(bits, 11).double().mul_(2.0**-53)
+    return unit.mul_(high - low).add_(low).view(len(seeds), *shape)
 
 
 def normal(seeds: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise (Box-Muller): ``seeds`` long ``(K,)`` -> float64 ``(K, *shape)``; see `uniform`."""
-    radius = (-2.0 * torch.log1p(-uniform(seeds, stream + "/radius", shape))).sqrt()
-    return radius * torch.cos(2.0 * math.pi * uniform(seeds, stream + "/angle", shape))
+    radius = uniform(seeds, stream + "/radius", shape).neg_().log1p_().mul_(-2.0).sqrt_()
+    return uniform(seeds, stream + "/angle", shape).mul_(2.0 * math.pi).cos_().mul_(radius)
 
 
 def orthogonal(seeds: Tensor, stream: str, rows: int, columns: int) -> Tensor:
