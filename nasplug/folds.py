@@ -122,14 +122,14 @@ def configurations(frame: pd.DataFrame, samples: Mapping[int, float]) -> pd.Data
 
 
 def independent(facts: Facts) -> float:
-    """How many of a task's resamples say something new of the data: ``min(R, N / N_valid)``.
+    """How many of a task's resamples say something new of the data: ``min(R, N / N_valid)``, N_valid the mean over resamples.
 
     Five folds are five. Their repeats hold out the same samples again, and two bootstraps overlap: they sharpen the mean, not
     what is known of other data. Nadeau and Bengio (2003) correct the variance by ``1/R + N_valid / N_train``; ours agrees with
     the usual error of one round of folds, and stays there, however many rounds are made.
     """
     whole = facts.samples["train"] + facts.samples["valid"]
-    return min(float(facts.resamples), whole / facts.samples["valid"])
+    return min(float(facts.resamples), whole / (facts.held or facts.samples["valid"]))
 
 
 def paired(frame: pd.DataFrame, column: str, best: int, samples: float) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from nasplug.data.problems import told
 from nasplug.data.recipe import TableFacts, recipe
 from nasplug.data.survey import CONSTANT, ColumnFacts, decision_of, survey, warnings_of
 from nasplug.data.tables import file_of, from_file, reading_of
+from nasplug.data.validation import validation_of
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.plugins import load_plugins
 from nasplug.tasks import READING, Task
@@ -90,13 +91,14 @@ def look(path: str, targets: Sequence[str] = (), options: Mapping[str, Any] | No
     given: dict[str, Any] = {"path": path, "target": list(targets) or ""} | options
     checked = plugins.options("task", "table", given, where)
     exclude, features = checked.get("exclude") or [], checked.get("features")
+    aside = _aside(checked)
 
     def used(names: Sequence[str]) -> list[str]:
         for target in targets:
             if target not in names:
                 raise ConfigError(f"{where}: target {target!r} is not a column.{did_you_mean(target, names)}")
-        kept = [name for name in names if name not in exclude]
-        return kept if features is None else [name for name in kept if name in {*features, *targets}]
+        kept = [name for name in names if name not in exclude or name in aside]
+        return kept if features is None else [name for name in kept if name in {*features, *targets, *aside}]
 
     table = examine(where, file_of(where, path, SUFFIXES), used, reading_of(checked))
     facts = {column.name: column for column in survey(table.frame)}
@@ -108,10 +110,16 @@ def look(path: str, targets: Sequence[str] = (), options: Mapping[str, Any] | No
     return _proposed(found, table, options, plugins)
 
 
+def _aside(options: Mapping[str, Any]) -> list[str]:
+    """Columns that are no features: those that samples are weighted and validated by."""
+    validation = validation_of(options.get("validation") or "auto")
+    return [name for name in (options.get("weights"), validation.by) if name is not None]
+
+
 def _proposed(found: Look, table: Table, options: Mapping[str, Any], plugins: Any) -> Look:
     """With the kind, the warnings and the study; what the task refuses is a problem."""
     frame, facts = table.frame, {column.name: column for column in found.columns}
-    inputs = [name for name in facts if name not in found.target]
+    inputs = [name for name in facts if name not in {*found.target, *_aside(options)}]
     # a constant is left out by the task itself, which says so
     gone = [name for name in inputs if facts[name].left_out not in ("", CONSTANT) and "features" not in options]
     kept = [name for name in inputs if name not in gone]

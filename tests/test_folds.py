@@ -14,7 +14,7 @@ import torch
 
 from nasplug import Study
 from nasplug.config import Choose, parse
-from nasplug.data.datasets import diabetes, iris
+from nasplug.data.datasets import diabetes, from_arrays, iris
 from nasplug.data.validation import Validation
 from nasplug.errors import ConfigError
 from nasplug.folds import candidates, configurations, independent, means, outcomes, paired, picked, spread
@@ -25,7 +25,7 @@ from nasplug.plugins import load_plugins
 from nasplug.results import allowed, choose, front, pack_record, read, to_refit
 from nasplug.runner import SerialRunner, Watch
 from nasplug.study.course import Course
-from nasplug.tasks import Task, stack
+from nasplug.tasks import Facts, Task, stack
 from nasplug.train import Report, State, evaluate
 
 
@@ -537,6 +537,15 @@ def test_ties_of_seeds_go_to_the_first_name() -> None:
 def test_repeats_do_not_make_more_samples(validation: Validation, n: float) -> None:
     assert independent(iris(validation=validation).facts) == pytest.approx(n)
     assert 2.0 < independent(iris(validation=Validation(use="bootstrap", repeats=50)).facts) < 3.5
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_which_fold_comes_last_does_not_matter(last: int) -> None:
+    by = np.where(np.arange(100) < 80, last, np.where(np.arange(100) < 90, 1 - last, 2))  # the last number is the test split
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    task = from_arrays(x, x[:, 0], kind="regression", validation={"use": "column", "by": "part"}, by=by)
+    assert independent(task.facts) == 2.0
+    assert Facts.from_plain(task.facts.plain()).held == 45.0
 
 
 def test_a_long_front_is_thinned_evenly() -> None:

@@ -256,3 +256,13 @@ def test_a_recipe_keeps_what_was_said() -> None:
     }
     with pytest.raises(ConfigError):
         parse(recipe(facts) | {"seeds": 0})
+
+
+@pytest.mark.parametrize("aside", [{"features": ["size"]}, {"exclude": ["who", "often"]}, {}])
+def test_columns_that_validation_and_weights_go_by_are_read_too(tmp_path: Path, aside: dict[str, Any]) -> None:
+    path = tmp_path / "t.csv"
+    houses().assign(who=np.arange(ROWS) % 17, often=1).to_csv(path, index=False)
+    options: dict[str, Any] = {"validation": {"use": "groups", "by": "who", "folds": 3}, "weights": "often"}
+    found = look(str(path), ["price"], {"missing": "median", **options, **aside})
+    assert found.task is not None
+    assert not {"who", "often"} & set(found.task.columns)

@@ -287,6 +287,13 @@ def test_the_column_it_goes_by_is_no_feature(tmp_path: Path) -> None:
         table(**options, validation=Validation(use="groups", by="who"))
 
 
+def test_numbers_of_folds_beside_the_word_test(tmp_path: Path) -> None:
+    part = [*"012"] * 15 + ["test"] * 15
+    pd.DataFrame({"a": np.arange(60) * 1.0, "part": part, "y": np.arange(60) % 7 * 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    found = table(path=str(tmp_path / "t.csv"), target="y", validation=Validation(use="column", by="part"))
+    assert (found.rounds, found.test.samples) == (3, 15)
+
+
 def test_arrays_go_by_a_further_array(tmp_path: Path) -> None:
     x, who = np.arange(40.0).reshape(20, 2), np.arange(20) % 6
     np.savez(tmp_path / "a.npz", x=x, y=x[:, 0], who=who)

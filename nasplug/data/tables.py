@@ -146,10 +146,13 @@ def from_file(options: Mapping[str, Any], found: Table | None = None) -> Task:
 
 
 def reading_of(options: Mapping[str, Any]) -> Reading:
-    """What options of `table` say about how the file is read."""
+    """What options of `table` say about how the file is read. A column of parts or folds holds words: 0, 1 and test say all."""
     given: dict[str, Any] = {key: options[key] for key in READS if options.get(key) is not None}
     for key in ("words", "units"):
         given[key] = tuple(given.get(key, ()))
+    validation = validation_of(options.get("validation") or "auto")
+    if validation.use == "column" and validation.by not in given["words"]:
+        given["words"] += (validation.by,)
     return Reading(**given)
 
 

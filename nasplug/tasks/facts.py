@@ -14,7 +14,10 @@ from nasplug.tasks.losses import Kind, Link
 __all__ = ["Described", "Facts"]
 
 COLUMNS = ("columns", "groups", "encoder", "transform")
-FACTS = ("digest", "name", "kind", "loss", "link", "features", "targets", "source", "variance", "resamples", "higher", *COLUMNS)
+FACTS = (
+    *("digest", "name", "kind", "loss", "link", "features", "targets", "source", "variance", "resamples", "held", "higher"),
+    *COLUMNS,
+)
 NUMBERED = ("notes", "samples", "trivial")
 SCALES = ("input_shift", "input_scale", "output_shift", "output_scale")
 TUPLES = ("features", "targets", "columns", "groups", "higher")
@@ -69,6 +72,7 @@ class Facts(Described):
         link: what turns outputs into what is served.
         samples: N of ``train``, ``valid`` and ``test``.
         resamples: how many (`nasplug.tasks.Task.resamples`); 0 for a hold-out.
+        held: how many samples validate a resample, on average; None for a hold-out.
         variance: of the targets of the validation split (where samples are resampled, of all development samples), as they are
             learned and weighted, pooled over outputs.
         higher: names of scores of which more is better.
@@ -84,6 +88,7 @@ class Facts(Described):
     trivial: Mapping[str, float]
     higher: tuple[str, ...]
     resamples: int = 0
+    held: float | None = None
 
     @property
     def inputs(self) -> int:
@@ -111,6 +116,7 @@ class Facts(Described):
         Raises:
             ValueError, TypeError, LookupError: for anything else.
         """
+        plain = {"held": None, **plain}  # which earlier folders do not have
         found: dict[str, Any] = {name: plain[name] for name in (*FACTS, *NUMBERED)}
         for name in SCALES:
             dtype, numbers = plain[name]

@@ -121,7 +121,8 @@ def stack(tasks: Sequence[Task], index: Sequence[int], folds: Sequence[int] = ()
 def balanced(task: Task) -> Task:
     """The task with weights that give each label the same share of training and of validation; the test split has none.
 
-    ``w_c = N / (C n_c)`` with the counts of the development samples, so weights have mean 1; sample weights are multiplied.
+    ``w_c = N / (C n_c)`` with the counts of the development samples, so weights have mean 1. Samples with weights count as
+    often as these say, and both are multiplied. A label whose samples all have the weight 0 keeps that.
 
     Raises:
         ConfigError: for a regression.
@@ -131,8 +132,9 @@ def balanced(task: Task) -> Task:
             f"task {task.name!r}: balance: classes, and the target is a number; remove it, or write kind: classes"
         )
     both = torch.cat([labels_in(split.y) for split in (task.train, task.valid)])
-    count = torch.bincount(both, minlength=2).clamp(min=1).double()
-    each = len(both) / (len(count) * count)
+    given = [split.weights for split in (task.train, task.valid) if split.weights is not None]
+    count = torch.bincount(both, torch.cat(given).double() if given else None, minlength=2).double()
+    each = count.sum() / (len(count) * torch.where(count > 0, count, 1.0))
 
     def own(split: Split) -> Split:
         weights = each[labels_in(split.y)].to(split.x)

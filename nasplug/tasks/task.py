@@ -119,6 +119,7 @@ class Task(Described):
             higher=tuple(name for name, metric in {**DEFAULTS, **self.scores}.items() if metric.higher),
             variance=float(variance(y, None if weights is None else weights.double()).mean()),
             resamples=self.rounds,
+            held=None if self.resamples is None else float((self.resamples.valid > 0).sum(1).double().mean()),
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Task:

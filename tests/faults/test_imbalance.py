@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pytest
 
 from nasplug import ConfigError, Study
 from nasplug.config import parse
+from nasplug.data.datasets import table
 from nasplug.report import front_table
 
 
@@ -72,3 +73,17 @@ def test_weights_of_classes_find_the_few(tmp_path: Path) -> None:
 def test_numbers_have_no_classes_to_balance(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="balance: classes, and the target is a number"):
         study(tmp_path, balance="classes", kind="regression").plan()
+
+
+@pytest.mark.parametrize("use", ["folds", "holdout"])
+def test_a_weight_of_two_is_a_row_that_comes_twice_also_for_the_balance(
+    tmp_path: Path, use: Literal["folds", "holdout"]
+) -> None:
+    r = np.random.default_rng(0)
+    data = pd.DataFrame({"a": r.normal(size=90), "label": ["no", "no", "yes"] * 30})
+    data["times"] = np.where(data["label"] == "no", 1, r.integers(0, 6, 90))
+    data.to_csv(tmp_path / "t.csv", index=False)
+    task = table(path=str(tmp_path / "t.csv"), target="label", weights="times", balance="classes", validation=use)
+    y, weights = task.development.y[0], task.development.weights
+    assert weights is not None
+    assert float(weights[y == 1].sum()) == pytest.approx(float(weights[y == 0].sum()), rel=1e-5)
