@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nasplug.data.copies import copies_in
 from nasplug.data.encoder import Array, Encoder, kind_of, listed, numbers_of
 from nasplug.data.fitting import Gaps, Numeric, complete, fit, kinds_of
 from nasplug.data.kinds import decide
@@ -276,6 +277,8 @@ def from_frames(
     holds = {str(column): _what(values) for column, values in targets.items()}  # before rows go: see `_what`
     keep = complete(where, inputs, targets, missing, told)
     inputs, targets = inputs.loc[keep], targets.loc[keep]
+    if validation_of(validation, where).use != "groups" and (copies := copies_in(inputs, targets, kinds)):
+        told[f"{READING}copies"] = copies
     y, words, kind = _targets(where, targets, holds, kind, told)
     if named is not None:
         if len(named) != len(words) or len(set(named)) < len(words):

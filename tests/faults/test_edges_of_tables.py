@@ -29,7 +29,7 @@ from nasplug.data.datasets import from_arrays, table
 from nasplug.data.encoder import Encoder
 from nasplug.data.kinds import decide
 from nasplug.data.resampling import divide
-from nasplug.data.validation import by_values, validation_of
+from nasplug.data.validation import Validation, by_values, validation_of
 from nasplug.looking import look
 from nasplug.plan import build_task, forget_tasks
 from nasplug.plan.linear import curvature, parts
@@ -716,3 +716,20 @@ def test_curvature_is_the_same_from_products_of_samples() -> None:
         whole = torch.cat([x, torch.ones_like(x[:1])])
         largest = [float(torch.linalg.eigvalsh((whole * (w / w.sum())) @ whole.T)[-1]) for w in each]
         assert curvature(task, x, each) == pytest.approx(2.0 * max(largest), rel=0.1)
+
+
+def test_rows_that_are_copies_of_others_are_told(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    once = pd.DataFrame({"a": r.normal(size=40), "word": list("xy") * 20, "y": r.normal(size=40)})
+
+    def told(data: pd.DataFrame, **options: Any) -> str:
+        data.to_csv(tmp_path / "t.csv", index=False)
+        return str(table(path=str(tmp_path / "t.csv"), target="y", **options).notes.get("reading: copies", ""))
+
+    twice = pd.concat([once, once[:7]])
+    assert told(twice).startswith("7 of 47 rows are copies of others")
+    twice["who"] = np.arange(47) % 40
+    assert not told(twice, validation=Validation(use="groups", by="who", folds=3))  # its copies stay together
+    assert not told(once)
+    assert not told(pd.concat([once, once[:7].assign(y=0.5)]))  # the same inputs with another target
+    assert not told(pd.DataFrame({"a": [1, 2, 3, 4] * 20, "word": list("xyxy") * 20, "y": [0.5, 1.5] * 40}))  # by chance
