@@ -20,7 +20,7 @@ from nasplug.tasks import Split, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ensemble", "load", "save", "scores"]
+__all__ = ["Ensemble", "load", "save", "scores", "scores_of"]
 
 FORMAT = "nasplug.ensemble/1"
 RECORD = "ensemble.json"
@@ -118,7 +118,11 @@ def load(folder: str | Path, functions: Mapping[str, Function] = FUNCTIONS) -> E
 def scores(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
     """Metrics of a served module on a split of its task: raw features in, its predictions held against the targets."""
     shift, scale = task.input_shift.double().view(-1, 1), task.input_scale.double().view(-1, 1)
-    found = network((split.x.double() * scale + shift).T).double()  # (N, O)
+    return scores_of(network((split.x.double() * scale + shift).T).double(), task, split)
+
+
+def scores_of(found: Tensor, task: Task, split: Split) -> dict[str, float]:
+    """Metrics of what was served ``(N, O)``, float64, for the samples of a split."""
     if task.transform is not None:
         found = torch.from_numpy(Transform.from_plain(task.transform).forward(found.numpy()))
     found = found.T

@@ -14,17 +14,20 @@ from nasplug.data.encoder import Encoder, listed
 from nasplug.data.reading import SUFFIXES, read
 from nasplug.data.tables import READS, file_of, reading_of
 from nasplug.ensemble import Ensemble
-from nasplug.errors import ConfigError, did_you_mean
+from nasplug.errors import ConfigError, NasplugError, did_you_mean
 from nasplug.folder import STUDY_FILE
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tasks import READING
+from nasplug.tasks import READING, Task
 from nasplug.tracking import MODELS, served, store_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Source", "check_out", "explained", "flat", "predict", "rows", "source", "write"]
+__all__ = ["Source", "called", "check_out", "explained", "flat", "judge", "predict", "rows", "source", "write"]
+
+
+ENSEMBLE = "ensemble"  # what it is called where a replica is asked for
 
 
 class Source(NamedTuple):
@@ -39,18 +42,21 @@ class Source(NamedTuple):
     reading: Mapping[str, Any]
 
 
-def source(where: str, store: str = "runs") -> Source:
+def source(where: str, store: str = "runs", replica: str | None = None) -> Source:
     """The network of a study's folder (the chosen one), of a network's or ensemble's own folder, or ``models:/NAME@ALIAS``.
 
     Args:
         where: of these.
         store: for ``models:/``: the folder of a store, or an address of MLflow.
+        replica: of a study another network than the chosen one, or ``ensemble``.
 
     Raises:
         ConfigError: for a folder that holds none of these.
         NasplugError: for a model that MLflow does not have.
     """
     plugins = load_plugins()
+    if replica is not None and (where.startswith(MODELS) or not (Path(where).expanduser() / STUDY_FILE).exists()):
+        raise ConfigError(f"--replica {replica}: {where} is not the folder of a study; leave --replica out, or name a study's folder")
     if where.startswith(MODELS):
         return Source(served(store if "://" in store else store_of(Path(store)), where, plugins.functions), {})
     folder = Path(where).expanduser()
@@ -63,7 +69,37 @@ def source(where: str, store: str = "runs") -> Source:
             f"{where}: there is no such folder; needed: the folder of a study or of a network, or {MODELS}NAME@ALIAS"
         )
     study = Study.open(folder)
-    return Source(study.network(), _reading(study.config, plugins))
+    return Source(study.network(replica), _reading(study.config, plugins))
+
+
+def called(where: str) -> str:
+    """What a network is called by: the name of its model, or of its study's folder."""
+    if where.startswith(MODELS):
+        return where.removeprefix(MODELS).split("@")[0].split("/")[0]
+    folder = Path(where).expanduser().absolute()
+    return folder.name if (folder / STUDY_FILE).exists() else f"{folder.parent.name}_{folder.name}"
+
+
+def judge(where: str, replica: str | None = None) -> tuple[Task | None, str]:
+    """The task whose test split scores a network of a study's folder; None for others, with the reason in words.
+
+    A network's own folder has that of the study whose chosen network it is.
+    """
+    if where.startswith(MODELS):
+        return None, "the registry keeps no rows"
+    folder = Path(where).expanduser()
+    if not (folder / STUDY_FILE).exists() and (folder / compact.RECORD).exists():
+        folder = folder.absolute().parent
+    try:
+        study = Study.open(folder)
+        name = str(study.best()["replica"]) if replica in (None, ENSEMBLE) else str(replica)
+        if folder != Path(where).expanduser():
+            own = compact.load(Path(where).expanduser(), study.plugins.functions)
+            if compact.digest_of(own) != compact.digest_of(study.network(name)):
+                return None, "the folder is not that of a study's chosen network"
+        return study.task_of(name), ""
+    except NasplugError as error:
+        return None, str(error)
 
 
 def _beside(folder: Path, plugins: Plugins) -> dict[str, Any]:

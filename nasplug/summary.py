@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nasplug.data.survey import ColumnFacts
+    from nasplug.export import Export
     from nasplug.looking import Look
     from nasplug.plan import Pack
     from nasplug.report import Explained
@@ -29,6 +30,7 @@ __all__ = [
     "about",
     "print_contributions",
     "print_explained",
+    "print_exported",
     "print_look",
     "print_plan",
     "print_plugins",
@@ -285,6 +287,30 @@ def print_within(study: Study, row: pd.Series[Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_exported(told: Export, out: Path) -> None:
+    """One line per form: what was written, how far it is from the network, and what it takes."""
+    there = console()
+    table = Table(title=f"Run on {told.rows}")
+    headings = ("form", "files", "difference", "error", "bytes", "us per row", "flash", "RAM")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="left" if heading in ("form", "files") else "right")
+    for one in told.forms:
+        if one.difference is None:
+            continue
+        words = ["" if value is None else f"{value:.3g}" for value in (one.difference, one.error)]
+        sizes = [str(one.figures[key]) if key in one.figures else "" for key in ("flash_bytes", "ram_bytes")]
+        names = "refused" if one.refused else "\n".join(one.files)
+        table.add_row(one.form, Text(names), *words, str(one.bytes), f"{one.microseconds:.3g}", *sizes)
+    there.print(table)
+    if told.error is not None:
+        there.print(f"The network's own error on these rows: {told.error:.4g}.", highlight=False)
+    for one in told.forms:
+        if one.refused:
+            there.print(f"Refused: {one_line(one.refused)}", highlight=False, soft_wrap=True)
+    if any(not one.refused for one in told.forms):
+        there.print(f"Written into {out}; difference is in units of the output's scale.", highlight=False, soft_wrap=True)
 
 
 def print_explained(found: Explained) -> None:

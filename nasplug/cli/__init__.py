@@ -5,6 +5,6 @@ from __future__ import annotations
 from nasplug.cli.around import plugins, ui
 from nasplug.cli.group import main
 from nasplug.cli.studies import config, front, plan, run
-from nasplug.cli.tables import explain, look, predict
+from nasplug.cli.tables import explain, export, look, predict
 
 __all__ = ["config", "explain", "front", "look", "main", "plan", "plugins", "predict", "run", "ui"]

@@ -1,7 +1,8 @@
-"""The commands that read tables: look, predict, explain."""
+"""The commands that read tables, and that write networks: look, predict, explain, export."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
 from nasplug.errors import ConfigError
 
-__all__ = ["explain", "look", "predict"]
+__all__ = ["explain", "export", "look", "predict"]
 
 
 @main.command()
@@ -118,3 +119,39 @@ def explain(folder: Path, table: str | None, replica: str | None, out: Path | No
         print_json({**frame.attrs, "rows": rows_of(flat(frame))})
     elif out is None:
         print_contributions(frame)
+
+
+@main.command()
+@click.argument("network", type=str)
+@click.option("--to", default="python", show_default=True, help="Forms, with commas between; see docs/export.md.")
+@click.option("--out", type=Path, required=True, help="The folder that they are written into.")
+@click.option("--replica", help="Of a study another network than the chosen one, p0001/0017 say, or ensemble.")
+@click.option("--name", help="What files and functions are called. Default: as the study, the folder or the model.")
+@click.option(
+    "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
+)
+@json_option
+@ours
+def export(network: str, to: str, out: Path, replica: str | None, name: str | None, store: str, as_json: bool) -> None:
+    """Write a network in forms that need no nasplug. Each answers the test split first, and is refused where it differs.
+
+    NETWORK is the folder of a study (its chosen network) or of a network, or models:/NAME@ALIAS. The status is 1 if a form is
+    refused; the others are written.
+    """
+    from nasplug.export import asked
+    from nasplug.export import export as leave
+    from nasplug.predicting import called, judge, source
+    from nasplug.summary import print_exported
+
+    forms = asked(to)
+    found = source(network, store, replica)
+    task, why = judge(network, replica)
+    if task is None:
+        say(f"Without a test split: {why}. Rows are made up, and no score can be told", error=True)
+    told = leave(found.network, name or called(network), forms, out, task)
+    if as_json:
+        print_json(told.plain())
+    else:
+        print_exported(told, out)
+    if any(form.refused for form in told.forms):
+        sys.exit(1)

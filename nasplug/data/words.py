@@ -15,7 +15,7 @@ from nasplug.data.numerals import PLAIN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TRUTH", "places_of", "without_blanks", "word_of", "words_of"]
+__all__ = ["TRUTH", "meanings", "places_of", "without_blanks", "word_of", "words_of"]
 
 TRUTH = {"true": 1.0, "false": 0.0}
 MIDNIGHT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]00:00(:00(\.0+)?)?(Z|\+00:?00)?)?")
@@ -74,12 +74,20 @@ def places_of(words: Sequence[str], known: Sequence[str], other: int) -> list[in
 
     Of a word that is not known what it means decides, if one known word means the same.
     """
-    places = {word: place for place, word in enumerate(known)}
-    meant: dict[object, int] = {}
-    for word, place in places.items():
-        meaning = _meaning(word)
-        meant[meaning] = other if meaning in meant else place
+    places, meant = {word: place for place, word in enumerate(known)}, meanings(known)
     return [places[word] if word in places else meant.get(_meaning(word), other) for word in words]
+
+
+def meanings(known: Sequence[str]) -> dict[object, int]:
+    """What a word means -> its place among the ``known`` ones, where one of them alone means that."""
+    found: dict[object, int] = {}
+    several = set()
+    for place, word in enumerate(known):
+        meaning = _meaning(word)
+        if meaning in found:
+            several.add(meaning)
+        found[meaning] = place
+    return {meaning: place for meaning, place in found.items() if meaning not in several}
 
 
 def _meaning(word: str) -> object:

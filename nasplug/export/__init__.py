@@ -1,0 +1,9 @@
+"""Forms in which a network leaves nasplug: each is run on rows before it is written."""
+
+from __future__ import annotations
+
+from nasplug.export.checking import ALONE, FAR_OFF, MOST, SLACK, Export, Exported, asked, export
+from nasplug.export.forms import FORMS, Form
+from nasplug.export.program import Program, program
+
+__all__ = ["ALONE", "FAR_OFF", "FORMS", "MOST", "SLACK", "Export", "Exported", "Form", "Program", "asked", "export", "program"]

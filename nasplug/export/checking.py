@@ -1,0 +1,211 @@
+"""`export`: forms of a network, each run on rows before it is written, and refused where it says something else."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nasplug import files
+from nasplug.compact import CompactNetwork, digest_of
+from nasplug.data.transforms import Transform
+from nasplug.ensemble import scores_of
+from nasplug.errors import ConfigError, NasplugError, did_you_mean
+from nasplug.export.forms import FORMS, Form, Network
+from nasplug.export.program import program
+from nasplug.export.rows import made_up, rows_of
+from nasplug.records import output_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nasplug.tasks import Task
+
+__all__ = ["ALONE", "FAR_OFF", "MOST", "SLACK", "Export", "Exported", "asked", "export"]
+
+ALONE = "network"  # what the files are called that stand beside a study's chosen network
+MOST = 1e-5  # units of the output's scale that an exact form may differ by
+SLACK = 0.02  # of the trivial network's error: how much worse the score of an inexact one may be
+FAR_OFF = 0.05  # units of the output's scale that an inexact form may differ by, where no score can be had
+CLEAR = 1e-4  # of a probability: labels that are nearer to each other may change
+ROWS = 256  # that are made up
+RECORD = "export.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A form of a network.
+
+    Attributes:
+        form: its name.
+        refused: why it was not written; empty where it was.
+        files: that were written.
+        bytes: of all of them.
+        difference: the largest, of any row and output, in units of the output's scale.
+        error: of the form on the test split (of a classification the share of wrong labels); None without one.
+        microseconds: per row.
+        figures: what else was measured.
+    """
+
+    form: str
+    refused: str = ""
+    files: tuple[str, ...] = ()
+    bytes: int = 0
+    difference: float | None = None
+    error: float | None = None
+    microseconds: float | None = None
+    figures: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written of a network.
+
+    Attributes:
+        digest: of the network, SHA-256.
+        rows: which they were run on, in words.
+        error: of the network itself on the test split; None without one.
+        forms: one for each that was asked for.
+    """
+
+    digest: str
+    rows: str
+    error: float | None
+    forms: tuple[Exported, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def asked(names: str) -> list[Form]:
+    """The forms of ``pt2,c``.
+
+    Raises:
+        ConfigError: for a name that is none.
+    """
+    given = [name.strip() for name in names.split(",") if name.strip()]
+    if odd := [name for name in given if name not in FORMS]:
+        raise ConfigError(f"form {odd[0]!r}; accepted: {', '.join(FORMS)}.{did_you_mean(odd[0], FORMS)}")
+    if not given:
+        raise ConfigError(f"no form is named; accepted: {', '.join(FORMS)}")
+    return [FORMS[name] for name in dict.fromkeys(given)]
+
+
+def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: Task | None = None) -> Export:
+    """Write forms of a network into the folder ``out``, and ``export.json``, which says what was measured.
+
+    Each form first answers every row of the task's test split, without a task 256 rows that are made up of the network's own
+    scales. An exact form that differs by more than 1e-5 units of the output's scale is refused; an inexact one if its error on
+    the test split is worse by more than 2 % of the error of always saying the same (of labels: and by more than one of them),
+    without a task if it differs by more than 0.05 units. One that is refused does not keep others from being written.
+
+    Raises:
+        ConfigError: for a folder that cannot be written.
+    """
+    first = network if isinstance(network, CompactNetwork) else next(iter(network.members))
+    assert isinstance(first, CompactNetwork)  # for the type checker
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be made ({error}); name another folder") from None
+    judge = _Judge(network, first, task)
+    found = []
+    for form in forms:
+        try:
+            found.append(judge.written(form, name, out))
+        except NasplugError as error:
+            found.append(Exported(form.name, refused=str(error)))
+    told = Export(digest_of(network), judge.words, judge.error, tuple(found))
+    files.write_json(out / RECORD, told.plain())
+    return told
+
+
+class _Judge:
+    """Rows, what the network says of them, and its score."""
+
+    def __init__(self, network: Network, first: CompactNetwork, task: Task | None) -> None:
+        self.network, self.first, self.task = network, first, task
+        self.names = output_names(first.record)
+        self.scale = first.get_buffer("output_scale").numpy()
+        self.trivial = 0.0
+        if task is None or first.stem is not None:
+            self.rows = _features(first) if first.stem is not None else made_up(program(first, "rows"), ROWS)
+            self.words, self.task = f"{ROWS} rows made up of the network's own scales", None
+        else:
+            self.rows = rows_of(program(first, "rows"), task, task.test)
+            self.words = f"the test split, {len(self.rows)} rows"
+            self.trivial = task.trivial.get("test_error", 0.0)
+        self.answers = network.predict(self.rows)
+        self.error = self._error(self.answers)
+
+    def _outputs(self, answers: pd.DataFrame) -> npt.NDArray[np.float64]:
+        return answers[self.names].to_numpy(dtype=np.float64, copy=True)
+
+    def _error(self, answers: pd.DataFrame) -> float | None:
+        if self.task is None:
+            return None
+        return scores_of(torch.from_numpy(self._outputs(answers)), self.task, self.task.test)["error"]
+
+    def _scaled(self, answers: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """Outputs in units of their scale."""
+        outputs = self._outputs(answers)
+        if self.first.transform is not None:
+            outputs = Transform.from_plain(self.first.record["transform"]).forward(outputs)
+        return np.asarray(outputs / self.scale)
+
+    def written(self, form: Form, name: str, out: Path) -> Exported:
+        """A form in its place, or the reason why not."""
+        with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as there:
+            folder = Path(there)
+            for file, content in form.write(self.network, name).items():
+                (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+            names = sorted(path.name for path in folder.iterdir())
+            size = sum((folder / file).stat().st_size for file in names)
+            ran = form.run(folder, self.network, name, self.rows)
+            difference = float(np.abs(self._scaled(ran.answers) - self._scaled(self.answers)).max())
+            error = self._error(ran.answers)
+            refused = self._refusal(form, difference, error, ran.answers)
+            if not refused:
+                for file in names:
+                    os.replace(folder / file, out / file)
+        done = () if refused else tuple(names)
+        return Exported(form.name, refused, done, size, difference, error, ran.microseconds, dict(ran.figures))
+
+    def _refusal(self, form: Form, difference: float, error: float | None, answers: pd.DataFrame) -> str:
+        if form.exact:
+            if not difference <= MOST:
+                return f"{form.name} differs by {difference:.2g} of the output's scale; at most {MOST:g} is allowed"
+            if "label" in answers and (odd := self._other_labels(answers)):
+                return f"{form.name} gives {odd} rows another label"
+            return ""
+        if error is None or self.error is None:
+            return "" if difference <= FAR_OFF else f"{form.name} differs by {difference:.2g}; at most {FAR_OFF:g} is allowed"
+        least = 1 / len(self.rows) if "label" in answers else 0.0
+        if not error <= self.error + max(SLACK * self.trivial, least) + 1e-12:
+            told = f"{form.name} has the error {error:.4g}, the network {self.error:.4g}"
+            return f"{told}: worse by more than {SLACK:.0%} of the {self.trivial:.3g} of always saying the same"
+        return ""
+
+    def _other_labels(self, answers: pd.DataFrame) -> int:
+        """How many rows have another label although theirs was clear."""
+        outputs = self._outputs(self.answers)
+        ordered = np.sort(outputs, axis=1)
+        clear = np.abs(outputs[:, 0] - 0.5) > CLEAR if outputs.shape[1] == 1 else ordered[:, -1] - ordered[:, -2] > CLEAR
+        return int(((answers["label"].to_numpy() != self.answers["label"].to_numpy()) & clear).sum())
+
+
+def _features(network: CompactNetwork) -> pd.DataFrame:
+    """Images for a network behind a stem: normal around the mean of each number."""
+    import pandas as pd
+
+    shift, scale = (network.get_buffer(f"input_{end}").numpy() for end in ("shift", "scale"))
+    drawn = np.random.default_rng(0).standard_normal((ROWS, len(shift))) * scale + shift
+    return pd.DataFrame(drawn, columns=pd.Index(map(str, network.record["features"])))

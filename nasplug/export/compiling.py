@@ -1,0 +1,115 @@
+"""Runs a C header: compiles it, feeds rows to it, checks its test vectors, and measures what it takes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasplug.data.encoder import Array
+from nasplug.errors import ConfigError
+from nasplug.export.program import Program, Ran
+from nasplug.records import answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["compiled", "compiler"]
+
+SECONDS = 120  # of a compilation or run
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+SMALL = ("-Os", "-fno-asynchronous-unwind-tables", "-fno-math-errno")
+CALLS = 20_000  # that are timed, at least
+
+DRIVER = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include "{name}.h"
+
+int main(int count, char **words) {{
+  const long rows = count > 1 ? atol(words[1]) : 0, columns = {columns}, outputs = {outputs};
+  double *in = calloc((size_t)(rows * columns) + 1, sizeof(double)), *out = calloc((size_t)(rows * outputs) + 1, sizeof(double));
+  if (!in || !out || fread(in, sizeof(double), (size_t)(rows * columns), stdin) != (size_t)(rows * columns)) return 2;
+  long calls = 0;
+  const clock_t start = clock();
+  do {{
+    for (long at = 0; at < rows; at++) {{
+      const double *v = in + at * columns;
+      {name}_row row;
+      (void)v;
+      {call}
+      for (long o = 0; o < outputs; o++) out[at * outputs + o] = (double)y[o];
+    }}
+    calls += rows;
+  }} while (calls < {calls});
+  fprintf(stderr, "%.6g", 1e6 * (double)(clock() - start) / CLOCKS_PER_SEC / (double)calls);
+  fwrite(out, sizeof(double), (size_t)(rows * outputs), stdout);
+  return 0;
+}}
+"""
+
+
+def compiler() -> str:
+    """The C compiler of this machine.
+
+    Raises:
+        ConfigError: where there is none.
+    """
+    found = shutil.which("gcc") or shutil.which("cc")
+    if found is None:
+        raise ConfigError("c and fixed are compiled before they are written, and there is no gcc or cc; install one")
+    return found
+
+
+def _called(words: list[str], folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        done = subprocess.run(words, cwd=folder, input=given, capture_output=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"{Path(words[0]).name}: {str(error)[:300]}") from None
+    if done.returncode:
+        told = (done.stderr or done.stdout).decode(errors="replace")
+        raise ConfigError(f"{Path(words[0]).name} ended with {done.returncode}: {told[:500]}")
+    return done
+
+
+def compiled(folder: Path, made: Program, name: str, call: str, rows: Array, index: pd.Index[Any]) -> Ran:
+    """The answers of the header ``NAME.h`` in a folder to rows of numbers ``(N, C)``; ``call``: from ``v`` to ``y``.
+
+    Figures: ``flash_bytes`` is code and constants of the header with ``-Os`` (without what it calls in the C library),
+    ``ram_bytes`` its variables and the stack of its own function, both for this machine.
+
+    Raises:
+        ConfigError: without a compiler, where it refuses the header, and where the test vectors fail.
+    """
+    cc, outputs = compiler(), len(made.outputs)
+    with tempfile.TemporaryDirectory() as temporary:
+        there = Path(temporary)
+        driver = DRIVER.format(name=name, columns=rows.shape[1], outputs=outputs, call=call, calls=CALLS)
+        (there / "driver.c").write_text(driver, encoding="utf-8")
+        (there / "alone.c").write_text(f'#define {name.upper()}_API\n#include "{name}.h"\n', encoding="utf-8")
+        here = str(folder.absolute())
+        _called([cc, *STRICT, "-O2", "-I", here, "driver.c", "-o", "driver", "-lm"], there)
+        _called([cc, *STRICT, "-O2", f"{here}/{name}_test.c", "-o", "vectors", "-lm"], there)
+        _called([str(there / "vectors")], there)
+        done = _called([str(there / "driver"), str(len(rows))], there, np.ascontiguousarray(rows, dtype=np.float64).tobytes())
+        _called([cc, "-std=c99", *SMALL, "-fstack-usage", "-I", here, "-c", "alone.c", "-o", "alone.o"], there)
+        figures = _figures(there)
+    found = np.frombuffer(done.stdout, dtype=np.float64).reshape(len(rows), outputs).copy()
+    return Ran(answers(made.record, found, index), float(done.stderr or b"nan"), figures)
+
+
+def _figures(there: Path) -> dict[str, int]:
+    """What ``size`` and the compiler say of ``alone.o``; nothing where there is no ``size``."""
+    if shutil.which("size") is None:
+        return {}
+    lines = _called(["size", "alone.o"], there).stdout.decode().splitlines()
+    text, data, bss = map(int, lines[1].split()[:3])
+    usage = there / "alone.su"
+    stacks = [int(n) for n in re.findall(r"\t(\d+)\t", usage.read_text(encoding="utf-8"))] if usage.exists() else []
+    return {"flash_bytes": text + data, "ram_bytes": data + bss + max(stacks, default=0)}
