@@ -56,7 +56,9 @@ def source(where: str, store: str = "runs", replica: str | None = None) -> Sourc
     """
     plugins = load_plugins()
     if replica is not None and (where.startswith(MODELS) or not (Path(where).expanduser() / STUDY_FILE).exists()):
-        raise ConfigError(f"--replica {replica}: {where} is not the folder of a study; leave --replica out, or name a study's folder")
+        raise ConfigError(
+            f"--replica {replica}: {where} is not the folder of a study; leave --replica out, or name a study's folder"
+        )
     if where.startswith(MODELS):
         return Source(served(store if "://" in store else store_of(Path(store)), where, plugins.functions), {})
     folder = Path(where).expanduser()

@@ -16,6 +16,8 @@ from rich.text import Text
 from nasplug.console import console, one_line, padded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from nasplug.data.survey import ColumnFacts

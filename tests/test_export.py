@@ -1,7 +1,9 @@
-"""Every form says what the network says: of random networks, of every activation, of words, gaps, dates and every kind of task."""
+"""Every form says what the network says: random networks, every activation, words, gaps, dates, every kind of task."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,8 +20,11 @@ from nasplug.activations import FUNCTIONS
 from nasplug.compact import CompactNetwork, compact
 from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
-from nasplug.export import asked, export, program
+from nasplug.ensemble import Ensemble
+from nasplug.errors import ConfigError
+from nasplug.export import asked, export, program, sql
 from nasplug.export.forms import FORMS
+from nasplug.export.rows import made_up
 from nasplug.networks import Networks, harden
 from nasplug.tasks import Task
 from nasplug.testing import example_networks
@@ -27,7 +32,9 @@ from nasplug.testing import example_networks
 from .stand_ins import records
 
 ROWS = 120
-EXACT = [form for form in FORMS.values() if form.exact]
+CC = shutil.which("gcc") or shutil.which("cc")
+HERE = [form for form in FORMS.values() if CC is not None or form.name not in ("c", "fixed")]
+EXACT = [form for form in HERE if form.exact]
 
 
 def table(seed: int = 0) -> pd.DataFrame:
@@ -35,7 +42,7 @@ def table(seed: int = 0) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     age = random.integers(18, 90, ROWS).astype(float)
     age[::9] = -999
-    colour = random.choice(np.array(["red", "blue", "it's \"odd\" */", None], dtype=object), ROWS, p=[0.4, 0.3, 0.2, 0.1])
+    colour = random.choice(np.array(["red", "blue", 'it\'s "odd" */', None], dtype=object), ROWS, p=[0.4, 0.3, 0.2, 0.1])
     colour[:2] = "rare"
     when = pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 10**6, ROWS), unit="s")
     return pd.DataFrame(
@@ -56,7 +63,7 @@ def task_of(kind: str = "regression", transform: TransformName = "none", rows: p
     answers = {
         "regression": {"price": 100.0 + 20.0 * random.random(ROWS)},
         "several": {"price": 5.0 + random.random(ROWS), "rent": 1e4 * (1 + random.random(ROWS))},
-        "binary": {"label": random.choice(["no", "it's \"yes\""], ROWS)},
+        "binary": {"label": random.choice(["no", 'it\'s "yes"'], ROWS)},
         "classes": {"label": random.choice(["a", "b", "c"], ROWS)},
     }[kind]
     return from_frames(
@@ -87,7 +94,14 @@ def told(network: CompactNetwork, out: Path, task: Task | None = None, forms: st
 
 @pytest.mark.parametrize(
     ("kind", "transform"),
-    [("regression", "none"), ("several", "none"), ("several", "log"), ("regression", "rank"), ("binary", "none"), ("classes", "none")],
+    [
+        ("regression", "none"),
+        ("several", "none"),
+        ("several", "log"),
+        ("regression", "rank"),
+        ("binary", "none"),
+        ("classes", "none"),
+    ],
 )
 def test_forms_answer_raw_rows_as_the_network_does(kind: str, transform: TransformName, tmp_path: Path) -> None:
     task = task_of(kind, transform)
@@ -100,3 +114,139 @@ def test_forms_answer_raw_rows_as_the_network_does(kind: str, transform: Transfo
         assert form.difference <= 1e-5
         assert form.error is not None
         assert all((tmp_path / file).exists() for file in form.files)
+
+
+def every_activation() -> Networks:
+    """Each of ours once, in one layer."""
+    names = tuple(FUNCTIONS)
+    nets = harden(example_networks(3, 1, (3, len(names), 2), ("biases",)))
+    return replace(nets.map(torch.Tensor.float), choices={1: torch.eye(len(names)).unsqueeze(0)}, candidates=names)
+
+
+def test_every_activation_is_in_every_form(tmp_path: Path) -> None:
+    network = compact(every_activation(), 0)
+    assert set(network.names) == set(FUNCTIONS)
+    for form in told(network, tmp_path).values():
+        assert not form.refused, form
+        assert form.error is None  # no task, no score
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_c_is_refused_without_a_compiler_and_where_its_test_vectors_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, honest = network_of(task_of("binary")), FORMS["c"]
+
+    def wrong(network: Any, name: str) -> dict[str, str]:
+        return {
+            file: text.replace("answers[at][o])", "answers[at][o] - 1)") for file, text in honest.write(network, name).items()
+        }
+
+    found = export(network, "n", [replace(honest, write=wrong)], tmp_path).forms[0]
+    assert "answers differ" in found.refused
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no gcc or cc" in told(network, tmp_path, forms="c")["c"].refused
+
+
+def test_duckdb_says_the_same() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for kind, transform in (("several", "log"), ("regression", "rank"), ("classes", "none")):
+        network = network_of(task_of(kind, transform))
+        made = program(network, "net")
+        rows = made_up(made, 40)
+        database = duckdb.connect()
+        types = ("VARCHAR" if column.kind == "category" else "DOUBLE" for column in made.columns)
+        names = [f'"{column.name}" {kind}' for column, kind in zip(made.columns, types, strict=True)]
+        database.execute(f'CREATE TABLE "rows" (id INTEGER, {", ".join(names)})')
+        database.executemany(f'INSERT INTO "rows" VALUES ({", ".join("?" * (1 + len(names)))})', sql.cells(made, rows))
+        found = sql.answered(made, rows, database.execute(sql.written(made)["net.sql"]).fetchall(), 1.0).answers
+        wanted = network.predict(rows)
+        assert list(found) == list(wanted)
+        for name in wanted:
+            if name == "label":
+                assert (found[name] == wanted[name]).all()
+            else:
+                assert np.allclose(found[name].astype(float), wanted[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(nets=records(hard=True))
+def test_random_networks_are_the_same_in_every_form(tmp_path_factory: pytest.TempPathFactory, nets: Networks) -> None:
+    network = compact(nets.map(torch.Tensor.float), 0)
+    found = told(network, tmp_path_factory.mktemp("any"), forms="python,sql" + (",c" if CC else ""))
+    size = max(1.0, float(network(torch.randn(64, network.record["inputs"]).double()).detach().abs().max()))  # float32 of sums
+    for form in found.values():
+        assert form.difference is not None, form
+        assert form.difference <= 1e-5 * size, form
+
+
+RAW: list[dict[str, Any]] = [
+    {"age of\nowner": 30, "colour": "red", "when": "2024-01-05", "sold": True, "for": 1e6, "größe": 0.5},
+    {
+        "age of\nowner": "-999",
+        "colour": " blue ",
+        "when": "2024-01-05T12:30:15.5+01:30",
+        "sold": "False",
+        "for": "1e6",
+        "größe": None,
+    },
+    {"age of\nowner": None, "colour": "", "when": "2024-02-29 23:59", "sold": 0, "for": 999_999, "größe": float("nan")},
+    {
+        "age of\nowner": -999.0,
+        "colour": "never seen",
+        "when": "1999-12-31T00:00:00Z",
+        "sold": 1.0,
+        "for": 1_000_002,
+        "größe": "0.25",
+    },
+]
+
+
+def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_path: Path) -> None:
+    network = network_of(task_of("binary"))
+    told(network, tmp_path, forms="python")
+    wanted = [network.predict(pd.DataFrame([{key: pd.NA if v == "" else v for key, v in row.items()}])) for row in RAW]
+    code = f"import json, my_study; print(json.dumps([my_study.predict(row) for row in {RAW!r}]))".replace(
+        "nan", "float('nan')"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    for answer, row in zip(json.loads(done.stdout), wanted, strict=True):
+        assert list(answer) == list(row)
+        assert answer["label"] == row["label"].iloc[0]
+        assert np.allclose([*answer.values()][1:], row.iloc[0, 1:].astype(float), atol=1e-6)
+    for change, word in (({"when": "soon"}, "soon"), ({"for": None}, "gap"), ({"sold": 2}, "true or false"), (None, "colour")):
+        row = {k: v for k, v in RAW[0].items() if k != "colour"} if change is None else RAW[0] | change
+        code = f"import my_study; my_study.predict({row!r})"
+        done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert word in done.stderr.splitlines()[-1]
+
+
+def test_what_a_form_cannot_say_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'sql'"):
+        asked("sqll")
+    odd = compact(
+        replace(every_activation(), candidates=("mine", *list(FUNCTIONS)[1:]), functions={**FUNCTIONS, "mine": torch.cos}), 0
+    )
+    found = told(odd, tmp_path, forms="pt2,python,c,sql")
+    assert not found["pt2"].refused
+    assert all("'mine' is a plugin's" in found[form].refused for form in ("python", "c", "sql"))
+    stem = compact(harden(example_networks(0, 1, (6, 2), ("kernels", "kernel_biases", "biases"))).map(torch.Tensor.float), 0)
+    pair = Ensemble({"a": network_of(task_of()), "b": network_of(task_of(), 1)})
+    for network, word in ((stem, "stem"), (pair, "ensemble")):
+        found = {form.form: form for form in export(network, "n", asked("pt2,python"), tmp_path / word).forms}
+        assert not found["pt2"].refused, found
+        assert word in found["python"].refused
+
+
+def test_a_form_that_differs_is_refused_and_keeps_no_other_from_its_place(tmp_path: Path) -> None:
+    task = task_of("binary")
+    honest = FORMS["python"]
+
+    def wrong(network: Any, name: str) -> dict[str, str]:
+        return {file: text.replace("z0 = ", "z0 = 0.001 + ") for file, text in honest.write(network, name).items()}
+
+    found = export(network_of(task), "n", [replace(honest, write=wrong), FORMS["sql"]], tmp_path, task)
+    assert "differs by" in found.forms[0].refused
+    assert found.forms[0].difference is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"n.sql", "export.json"}

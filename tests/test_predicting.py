@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,35 @@ def test_a_study_predicts_by_name(done: Study) -> None:
     named = done.predict(frame, str(done.front()["replica"].iloc[0]))
     assert list(named) == ["label", "P(cheap)", "P(dear)"]
     assert list(done.predict(frame, "ensemble")) == list(named)
+
+
+def test_a_study_leaves_by_command_and_the_chosen_network_stands_alone(done: Study, tmp_path: Path) -> None:
+    def run(*words: str) -> Any:
+        return CliRunner().invoke(main, ["export", *words, "--out", str(tmp_path / "out")])
+
+    found = run(str(done.folder), "--to", "python,sql", "--json")
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["error"] == pytest.approx(done.best()["test_error"], abs=1e-6)
+    for form in told["forms"]:
+        assert form["error"] == told["error"]
+        assert form["difference"] <= 1e-5
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"people.py", "people.sql", "export.json"}
+    alone = runpy.run_path(str(done.folder / "best" / "network.py"))["predict"]
+    row = {"age": "-999", "city": 2.0, "share": 0.9}
+    wanted = done.predict(pd.DataFrame([row]))
+    assert alone(row)["label"] == wanted["label"].iloc[0]
+    assert alone(row)["P(dear)"] == pytest.approx(wanted["P(dear)"].iloc[0], abs=1e-6)
+    table = run(str(done.folder / "best"), "--to", "python", "--name", "Two words")
+    assert "test split" in table.output, table.output
+    assert (tmp_path / "out" / "two_words.py").exists()
+    assert run(str(done.folder), "--replica", "ensemble").exit_code == 1
+    for words, text in (
+        ((str(done.folder), "--to", "cobol"), "accepted: pt2, python"),
+        ((str(tmp_path / "none"),), "no such folder"),
+        ((str(done.folder / "best"), "--replica", "p0001/0001"), "not the folder of a study"),
+        ((str(done.folder), "--replica", "p0001/0999"), "is not a pack of this study"),
+    ):
+        refused = run(*words)
+        assert refused.exit_code == 2, refused.output
+        assert text in refused.output

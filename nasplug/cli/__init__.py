@@ -7,4 +7,4 @@ from nasplug.cli.group import main
 from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
-__all__ = ["config", "explain", "front", "look", "main", "plan", "plugins", "predict", "run", "ui"]
+__all__ = ["config", "explain", "export", "front", "look", "main", "plan", "plugins", "predict", "run", "ui"]

@@ -282,7 +282,11 @@ def vectors(header: Header, call: str, most: float) -> str:
     outputs = wanted.shape[1]
     scale = np.broadcast_to(np.asarray(made.scale), wanted.shape)
     if made.transform is not None:
-        scale = np.abs(wanted) * max(1.0, *made.scale) if made.transform.use == "log" else np.ptp(wanted, axis=0) + 1e-3 * np.abs(wanted)
+        scale = (
+            np.abs(wanted) * max(1.0, *made.scale)
+            if made.transform.use == "log"
+            else np.ptp(wanted, axis=0) + 1e-3 * np.abs(wanted)
+        )
     cells = "\n".join(f"  {{{', '.join(_cell(v) for v in row) or '0'}}}," for row in given)
     answers = "\n".join(f"  {{{', '.join(map(plain, row))}}}," for row in wanted)
     room = "\n".join(f"  {{{', '.join(plain(most * max(float(v), 1e-30)) for v in row)}}}," for row in scale)

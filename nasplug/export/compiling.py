@@ -34,7 +34,8 @@ DRIVER = """
 
 int main(int count, char **words) {{
   const long rows = count > 1 ? atol(words[1]) : 0, columns = {columns}, outputs = {outputs};
-  double *in = calloc((size_t)(rows * columns) + 1, sizeof(double)), *out = calloc((size_t)(rows * outputs) + 1, sizeof(double));
+  double *in = calloc((size_t)(rows * columns) + 1, sizeof(double));
+  double *out = calloc((size_t)(rows * outputs) + 1, sizeof(double));
   if (!in || !out || fread(in, sizeof(double), (size_t)(rows * columns), stdin) != (size_t)(rows * columns)) return 2;
   long calls = 0;
   const clock_t start = clock();

@@ -41,4 +41,5 @@ def run(folder: Path, network: CompactNetwork | Ensemble, name: str, features: t
         outputs = module(features)
         seconds = time.perf_counter() - start
     first = network if isinstance(network, CompactNetwork) else next(iter(network.members))
+    assert isinstance(first, CompactNetwork)  # for the type checker
     return Ran(answers(first.record, outputs.double().numpy()), 1e6 * seconds / len(features))

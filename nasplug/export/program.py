@@ -1,4 +1,4 @@
-"""`Program`: a compact network as named columns, features, neurons and outputs in plain numbers, from which forms are written."""
+"""`Program`: a compact network as columns, features, neurons and outputs in plain numbers: forms are written from it."""
 
 from __future__ import annotations
 
@@ -249,11 +249,12 @@ def identifiers(names: Collection[str], taken: Collection[str] = (), *, lower: b
     return found
 
 
-FORBIDDEN = frozenset(
-    # Python and C, what our own code calls things, and what a comparison without case could meet.
-    "and as assert async await break class continue def del elif else except false finally for from global if import in is "
-    "lambda none nonlocal not or pass raise return true try while with auto case char const default do double enum extern "
-    "float goto inline int long register restrict short signed sizeof static struct switch typedef union unsigned void "
-    "volatile row out math math_pi nan infinity predict columns answers main y x h z test abs div exp log sin tanh erf pow "
-    "index signal time clock gamma select table order group limit".split()
-)
+WORDS = """
+    and as assert async await break class continue def del elif else except false finally for from global if import in is lambda
+    none nonlocal not or pass raise return true try while with auto case char const default do double enum extern float goto
+    inline int long register restrict short signed sizeof static struct switch typedef union unsigned void volatile
+    row out math nan infinity predict columns answers main x y z h v test abs div exp log sin tanh erf pow index signal time
+    clock gamma other missing values powers total most label
+"""
+FORBIDDEN = frozenset(WORDS.split())
+"""Words of Python and C, and what our own code calls things."""

@@ -1,4 +1,4 @@
-"""The form ``python``: one file that needs nothing but `math`: a function from a row's raw values, by name, to named answers."""
+"""The form ``python``: one file that needs nothing but `math`, with a function from a row's raw values to named answers."""
 
 from __future__ import annotations
 
@@ -184,7 +184,8 @@ def _body(made: Program, names: list[str]) -> Iterator[str]:
         if column.fill is not None:
             yield f"    {name} = {plain(column.fill)} if math.isnan({name}) else {name}"
     for place, feature in enumerate(made.features):
-        yield f"    x{place} = {_scaled(feature, made.columns[feature.column], names[feature.column])}  # {one_line(feature.name)}"
+        scaled = _scaled(feature, made.columns[feature.column], names[feature.column])
+        yield f"    x{place} = {scaled}  # {one_line(feature.name)}"
     for layer, neurons in enumerate(made.layers[:-1], start=1):
         yield f"    # hidden layer {layer}"
         for place, neuron in enumerate(neurons):

@@ -27,8 +27,8 @@ STRANGE = "some other word"
 def rows_of(program: Program, task: Task, split: Split) -> pd.DataFrame:
     """Samples of a split as rows of the user's table, with the columns that the network reads.
 
-    They are what the encoder made features of, as far as these tell: a gap that was filled without a feature that says so is its
-    fill, and a rare word is one of those that training did not see.
+    They are what the encoder made features of, as far as these tell: a gap that was filled without a feature that says so is
+    its fill, and a rare word is one that training did not see.
     """
     record = program.record
     x = split.x.double() * task.input_scale.double().unsqueeze(1) + task.input_shift.double().unsqueeze(1)
@@ -73,7 +73,7 @@ def _dated(seconds: Array) -> Any:
 
 
 def made_up(program: Program, rows: int, seed: int = 0) -> pd.DataFrame:
-    """Rows that nobody owns: numbers around their mean, each word, words that training did not see, and gaps where they may be."""
+    """Rows that nobody owns: numbers around their mean, each word, unknown words, and gaps where they may be."""
     random = np.random.default_rng(seed)
     found: dict[str, Any] = {}
     for at, column in enumerate(program.columns):

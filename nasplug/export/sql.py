@@ -1,4 +1,4 @@
-"""The form ``sql``: one SELECT over a table ``rows``, in words that SQLite (3.35, with its mathematical functions) and DuckDB know."""
+"""The form ``sql``: one SELECT over a table ``rows``, in words that SQLite (with mathematical functions) and DuckDB know."""
 
 from __future__ import annotations
 
@@ -60,7 +60,12 @@ def written(made: Program) -> dict[str, str]:
 def _head(made: Program) -> Iterator[str]:
     yield f"-- {made.title}"
     yield f'-- Reads a table or view "{TABLE}" with a column "{KEY}", which comes back beside the answers, and:'
-    kinds = {"number": "a number", "boolean": "true or false (1 or 0)", "date": "seconds since 1970-01-01 UTC", "category": "text"}
+    kinds = {
+        "number": "a number",
+        "boolean": "true or false (1 or 0)",
+        "date": "seconds since 1970-01-01 UTC",
+        "category": "text",
+    }
     for column in made.columns:
         gaps = "; NULL where it is missing" if column.fill is not None or column.gap or column.word is not None else ""
         yield f"--   {_name(one_line(column.name))}: {kinds[column.kind]}{gaps}"
@@ -89,7 +94,7 @@ def _statement(made: Program) -> Iterator[str]:
         yield from _select(terms, previous, every=True)
         previous = stage
     yield ")"
-    yield f'SELECT {_name(KEY)}, {", ".join(f"{value} AS {_name(name)}" for name, value in _answers(made))}'
+    yield f"SELECT {_name(KEY)}, {', '.join(f'{value} AS {_name(name)}' for name, value in _answers(made))}"
     yield f"FROM {previous};"
 
 
@@ -216,7 +221,8 @@ def _answers(made: Program) -> list[tuple[str, str]]:
 
 def cells(made: Program, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """Rows as a table of a database has them: dates in seconds, gaps as None, and the number of each row first."""
-    numbers, columns = coded(made.columns, rows), []
+    numbers = coded(made.columns, rows)
+    columns: list[list[Any]] = []
     for place, column in enumerate(made.columns):
         if column.kind == "category":
             columns.append([None if value is None or value != value else word_of(value) for value in rows[column.name]])
