@@ -57,7 +57,7 @@ def source(where: str, store: str = "runs", replica: str | None = None) -> Sourc
     plugins = load_plugins()
     if replica is not None and (where.startswith(MODELS) or not (Path(where).expanduser() / STUDY_FILE).exists()):
         raise ConfigError(
-            f"--replica {replica}: {where} is not the folder of a study; leave --replica out, or name a study's folder"
+            f"--replica {replica}: {where} is not the folder of a study; leave --replica out, or give the folder of one"
         )
     if where.startswith(MODELS):
         return Source(served(store if "://" in store else store_of(Path(store)), where, plugins.functions), {})
@@ -83,7 +83,7 @@ def called(where: str) -> str:
 
 
 def judge(where: str, replica: str | None = None) -> tuple[Task | None, str]:
-    """The task whose test split scores a network of a study's folder; None for others, with the reason in words.
+    """The task of a study's folder, whose test split scores its networks; None for others, with the reason in words.
 
     A network's own folder has that of the study whose chosen network it is.
     """
