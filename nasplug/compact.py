@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nasplug import files, notebook
+from nasplug import additive, files, notebook
 from nasplug.activations import FUNCTIONS, Function, non_decreasing
 from nasplug.data.encoder import Encoder
 from nasplug.data.transforms import Transform, undone
@@ -159,14 +159,22 @@ class CompactNetwork(nn.Module):
 
     @property
     def proven(self) -> bool:
-        """Whether the weights prove what the record says of ``monotone`` features: feature -> +1 or -1 of every output."""
+        """Whether the weights prove what the record says of ``monotone`` features, and of its ``structure``.
+
+        ``monotone``: feature -> +1 or -1 of every output. ``structure``: `nasplug.additive.STRUCTURES`.
+        """
         told: dict[str, int] = self.record.get("monotone", {})
-        if not told or not self.edges:
-            return True
-        if not all(non_decreasing(name, self.functions) for name in self.names):
-            return False
+        most = additive.STRUCTURES.get(self.record.get("structure", ""))
         weights = {edge: self.get_parameter(f"weight_{edge[0]}_{edge[1]}").detach().unsqueeze(0) for edge in self.edges}
-        return bool(certified(weights, self.widths, [told.get(name, 0) for name in self.first_names]).all())
+        if not weights:
+            return True
+        if told and not all(non_decreasing(name, self.functions) for name in self.names):
+            return False
+        if told and not bool(certified(weights, self.widths, [told.get(name, 0) for name in self.first_names]).all()):
+            return False
+        places = {at: column for column, (_, where) in enumerate(self.columns) for at in where}
+        groups = tuple(places[at] for at in range(self.widths[0]))
+        return most is None or bool(additive.certified(weights, self.widths, groups, most).all())
 
     @property
     def columns(self) -> list[tuple[str, list[int]]]:
@@ -334,6 +342,8 @@ def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> Compact
     }
     if one.monotone:
         record["monotone"] = {name: way for name, way in zip(record["features"], one.monotone, strict=True) if way}
+    if one.terms:
+        record["structure"] = additive.structure_of(one.terms)
     module = CompactNetwork(json.loads(json.dumps(record)), nets.functions)
     module.load_state_dict(state)
     return module.eval()
@@ -388,7 +398,9 @@ def load(folder: str | Path, functions: Mapping[str, Function] = FUNCTIONS) -> C
         if network.get_buffer("kept").tolist() != record["kept_inputs"]:
             raise ConfigError(f"{WEIGHTS} and {RECORD} read different inputs")
         if not network.proven:
-            raise ConfigError(f"{RECORD} says that it is monotone in {', '.join(record['monotone'])}; its weights are not")
+            what = [f"monotone in {', '.join(record['monotone'])}"] if record.get("monotone") else []
+            what += [record["structure"]] if record.get("structure") else []
+            raise ConfigError(f"{RECORD} says that it is {' and '.join(what)}; its weights are not")
     except (ConfigError, RuntimeError) as error:
         raise ConfigError(f"{folder} does not hold a network saved by nasplug: {error}") from error
     return network.eval()

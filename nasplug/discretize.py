@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from nasplug import additive
 from nasplug.activations import non_decreasing
 from nasplug.byrow import ByRow, together
 from nasplug.contracts import Certifying, Discretizer, Score
@@ -69,7 +71,18 @@ def _harder(place: Discretizer | ByRow, nets: Networks, score: Score, *, certify
             f"{nets.replicas} of {nets.widths}; it must keep both (cut gates instead of shapes)"
         )
     harder.check()  # gates of the wrong shape would spread over rows
-    return _kept_monotone(place, harder, nets.monotone), certificates
+    return _kept_monotone(place, _kept_additive(place, harder, nets.terms), nets.monotone), certificates
+
+
+def _kept_additive(discretizer: Discretizer, nets: Networks, terms: tuple[int, ...]) -> Networks:
+    """With the terms that they came with; refused where a hidden neuron reads more columns than they allow."""
+    nets = replace(nets, terms=terms)
+    if terms and not bool(additive.holds(nets).all()):
+        raise ContractError(
+            f"discretizer {discretizer!r} joined columns in networks that are {additive.structure_of(terms)}; take another "
+            "discretizer, or remove structure from the method"
+        )
+    return nets
 
 
 def _kept_monotone(discretizer: Discretizer, nets: Networks, directions: tuple[int, ...]) -> Networks:

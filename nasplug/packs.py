@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from nasplug import files
+from nasplug import additive, files, monotone
 from nasplug.activations import FUNCTIONS, Function
 from nasplug.causes import causes
 from nasplug.config import StudyConfig, Use
@@ -30,7 +30,6 @@ from nasplug.errors import ContractError, scrub
 from nasplug.finetune import better, finetune, retrain
 from nasplug.hookspecs import Progress
 from nasplug.identity import decisive, digest_of, makers
-from nasplug.monotone import holds
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import Axis, Components, Pack, assemble, axes, components, settle, shown_values, study_of
 from nasplug.plugins import Plugins
@@ -57,6 +56,7 @@ PACK = "pack.json"
 SPLITS = ("train", "valid", "test")
 FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks that are scored on what they have seen
 CERTIFICATE = "certificate"
+OF_INPUTS = ("monotone", "groups", "terms")  # what networks say of their inputs, whole numbers
 CHECKPOINT_SECONDS = 5.0
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
@@ -276,13 +276,13 @@ def _harden(parts: Components, search: Search, state: State, named: Mapping[str,
             score(hard, forward, "inherited_", SPLITS)
             score(anew, forward, "retrained_", SPLITS)
             hard = better(task, anew, hard)
-    if hard.monotone and not bool(holds(hard).all()):
-        wrong = int((~holds(hard)).sum())
-        whose = ", ".join(use.use for use in parts.study.discretizers) or "none"
-        raise ContractError(
-            f"{wrong} of {hard.replicas} hard networks do not keep to monotone; discretizers: {whose}. Tell the author of the "
-            "one without which this does not come, or of nasplug"
-        )
+    for rule, proof in (("monotone", monotone.holds), ("terms", additive.holds)):
+        if getattr(hard, rule) and not bool((proven := proof(hard)).all()):
+            whose = ", ".join(use.use for use in parts.study.discretizers) or "none"
+            raise ContractError(
+                f"{int((~proven).sum())} of {hard.replicas} hard networks do not keep to {rule}; discretizers: {whose}. Tell "
+                "the author of the one without which this does not come, or of nasplug"
+            )
     score(hard, forward, "", SPLITS)
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
@@ -358,9 +358,7 @@ def _save_networks(folder: Path, nets: Networks, identity: str) -> None:
     metadata = {"identity": identity, "widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
     if nets.stem is not None:
         metadata["stem"] = nets.stem.model_dump_json()
-    for name in ("monotone", "groups"):
-        if of_inputs := getattr(nets, name):
-            metadata[name] = json.dumps(of_inputs)
+    metadata |= {name: json.dumps(getattr(nets, name)) for name in OF_INPUTS if getattr(nets, name)}
     files.write_tensors(folder / NETWORKS, tensors, metadata)
 
 
@@ -372,12 +370,12 @@ def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -
     """
     path = folder / NETWORKS
     blocks: dict[Edge, Tensor] = {}
-    parts: dict[str, dict[int, Tensor]] = {part: {} for part in LAYERS}
+    parts: dict[str, Any] = {part: {} for part in LAYERS}
     try:
         tensors, metadata = files.read_tensors(path)
         widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
         stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
-        monotone, groups = (tuple(json.loads(metadata.get(name, "[]"))) for name in ("monotone", "groups"))
+        more: dict[str, Any] = {name: tuple(json.loads(metadata.get(name, "[]"))) for name in OF_INPUTS}
         for key, tensor in tensors.items():
             part, *where = key.split("/")
             if part == "blocks":
@@ -394,7 +392,6 @@ def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -
         candidates=candidates,
         functions=functions,
         stem=stem,
-        monotone=monotone,
-        groups=groups,
+        **more,
         **parts,
     )

@@ -50,6 +50,7 @@ class Record(BaseModel):
     sizes: dict[str, Index]
     stem: dict[str, Any] | None = None
     monotone: dict[str, Literal[-1, 1]] = {}
+    structure: Literal["additive", "pairs"] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Record:
@@ -77,6 +78,8 @@ class Record(BaseModel):
             raise ValueError(f"{len(self.features)} features and {len(self.kept_inputs)} in use for {self.inputs} inputs")
         if self.monotone and (self.stem is not None or not set(self.monotone) <= set(self.features)):
             raise ValueError(f"it is monotone in {list(self.monotone)[:8]}, of features {self.features[:8]}")
+        if self.structure is not None and self.stem is not None:
+            raise ValueError(f"it is {self.structure} behind a stem, whose features mix all inputs")
         if (self.columns is None) != (self.groups is None):
             raise ValueError("columns without groups, or groups without columns")
         if self.groups is not None and (

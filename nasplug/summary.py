@@ -333,7 +333,7 @@ def print_explained(found: Explained) -> None:
         table.add_row(Text(padded(effect.grid.column, 40).rstrip()), f"{effect.importance:.4g}", *ends, Text(words))
     out.print(table)
     if not found.pairs:
-        out.print("No two columns interact: none meet in a neuron with a nonlinear activation.", highlight=False)
+        out.print(f"No two columns interact: none meet in a neuron with a nonlinear activation. {found.sums}", highlight=False)
         return
     shown = [p for p in found.pairs[:MOST_PAIRS] if p.strength >= 0.0005]
     table = Table(title=f"Pairs: {found.possible} can interact, all others add up")

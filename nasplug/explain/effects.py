@@ -16,7 +16,7 @@ from nasplug.explain.background import Array, Background
 from nasplug.explain.shapley import cost, shapley
 from nasplug.explain.unfolded import Unfolded, columns_of, layer_0, unfold
 
-__all__ = ["Curve", "Effect", "Grid", "curves", "effects", "grids"]
+__all__ = ["Curve", "Effect", "Grid", "base", "curves", "effects", "grids"]
 
 FEW = 40  # distinct values: up to here each is a point
 POINTS = 61  # of a curve, beyond
@@ -150,6 +150,19 @@ def grids(network: CompactNetwork, background: Background) -> list[Grid]:
     background.check(network)
     read = {name for name, _ in columns_of(network)}
     return [_grid(column, places, background) for column, places in _columns(network.record) if column.name in read]
+
+
+@torch.no_grad()
+def base(network: CompactNetwork, background: Background) -> Array:
+    """The mean output over the background, ``(O,)``, on the scale of contributions.
+
+    Where no two columns meet (`nasplug.explain.meeting`; always in an additive network) the curves are the model: an output is
+    this and each column's curve at its value, exactly.
+    """
+    background.check(network)
+    outputs = unfold(network).outputs(layer_0(network, torch.from_numpy(background.features)))
+    found: Array = (torch.from_numpy(background.weights) @ outputs).numpy()
+    return found
 
 
 @torch.no_grad()

@@ -64,6 +64,9 @@ class Networks:
             (`nasplug.signs`). Empty: all weights are free.
         groups: of each input the place of the user's column that it was made of; the inputs of a column count as one in `sizes`
             and in penalties that count. Empty: each input is a column. None with a stem.
+        terms: of each small network that this one is the sum of, how many columns it may read, 1 or 2: each hidden layer is
+            divided into as many blocks of equal width, one after the other (`nasplug.additive`). Empty: any neuron may read
+            any column. None with a stem.
     """
 
     widths: tuple[int, ...]
@@ -80,6 +83,7 @@ class Networks:
     kernel_biases: Mapping[int, Tensor] = field(default_factory=dict)
     monotone: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
+    terms: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -184,6 +188,16 @@ class Networks:
                 f"groups of {len(self.groups)} inputs for {self.widths[0]} neurons of layer 0; needed: the place of its column "
                 "for each of them, and none with a stem"
             )
+        if self.terms and (
+            self.stem is not None
+            or d < 2
+            or not set(self.terms) <= {1, 2}
+            or any(w % len(self.terms) for w in self.widths[1:-1])
+        ):
+            raise ContractError(
+                f"terms {self.terms[:8]} in widths {self.widths}; needed: of each term 1 or 2 columns, hidden layers that are "
+                f"multiples of their number ({len(self.terms)}), and no stem"
+            )
         if self.stem is not None:
             self.stem.check(self.kernels, self.kernel_biases, k)
             if self.stem.features != self.widths[0]:
@@ -232,7 +246,7 @@ def _made(nets: Networks, make: Callable[[str, Any], Tensor]) -> Networks:
 
 def _agree(use: str, *records: Networks) -> None:
     """Refuse records that differ in more than numbers."""
-    for name in ("widths", "candidates", "stem", "monotone", "groups", "functions", *PARTS):
+    for name in ("widths", "candidates", "stem", "monotone", "groups", "terms", "functions", *PARTS):
         found = [getattr(nets, name) for nets in records]
         if name == "functions":
             found = [{one: nets.function(one) for one in nets.names} for nets in records]

@@ -27,6 +27,7 @@ from nasplug.explain import (
     Effect,
     Formula,
     Pair,
+    base,
     columns_of,
     contributions,
     curves,
@@ -86,6 +87,7 @@ class Explained:
         scale: on which scale effects are, in words.
         bands: column -> curves of other networks of its configuration.
         rows: how many it is compared with.
+        base: mean outputs over these, one per output.
     """
 
     formula: Formula
@@ -95,6 +97,15 @@ class Explained:
     scale: str
     bands: Mapping[str, list[Curve]]
     rows: int
+    base: list[float]
+
+    @property
+    def sums(self) -> str:
+        """That the curves are the model, in words; empty where columns can interact."""
+        if self.possible or not self.effects:
+            return ""
+        ends = ", ".join(f"{value:.4g}" for value in self.base[:6]) + (", ..." if len(self.base) > 6 else "")
+        return f"The curves are the model: each output is its base ({ends}) and each column's curve at its value, exactly."
 
     @property
     def others(self) -> int:
@@ -132,7 +143,9 @@ class Explained:
         told = {name: getattr(self.formula, name) for name in ("digits", "numbers", "rule", "scale")}
         told |= {"text": self.written, "latex": self.formula.latex() if self.formula.numbers <= LONG else ""}
         couples = [{"columns": [p.first, p.second], "strength": p.strength, "h": p.h} for p in self.pairs]
-        return {"formula": told, "effects": found, "pairs": couples, "pairs_possible": self.possible, "band_of": self.others}
+        return {"formula": told, "effects": found, "pairs": couples, "pairs_possible": self.possible, "base": self.base} | {
+            "band_of": self.others
+        }
 
 
 def background_of(study: Finished, replica: str) -> Background:
@@ -235,7 +248,7 @@ def explained(study: Finished, replica: str, network: CompactNetwork, background
         )
     bands = {name: curves for name, curves in bands.items() if all(_finite(one) for one in curves)}
     scale, rows = scale_words(network), len(background.features)
-    return Explained(made, found, couples, len(meeting(network)), scale, bands, rows)
+    return Explained(made, found, couples, len(meeting(network)), scale, bands, rows, base(network, background).tolist())
 
 
 def _finite(curve: Curve) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nasplug.groups import gathered
+from nasplug.additive import reached
 from nasplug.networks import Networks, alive, take
 
 __all__ = ["MOST_PAIRED", "Tally", "inputs_of", "tally", "whole_pairs"]
@@ -93,22 +93,8 @@ def _tally(nets: Networks) -> Tally:
 
 def _from_inputs(nets: Networks, hard: Networks) -> Tensor:
     """Which columns reach each kept hidden neuron, and any output: bool ``(K, H + 1, C)``."""
-    columns, k = _columns(nets), nets.replicas
-    first = next(iter(hard.blocks.values()))
-    reach: dict[int, Tensor] = {}
-    for layer in range(1, nets.depth + 1):
-        here = first.new_zeros(k, nets.widths[layer], columns)
-        for (to, source), gate in hard.edge_gates.items():
-            if to == layer:
-                here = here + (gate @ reach[source] if source else _by_column(gate, nets.groups))
-        reach[layer] = (here > 0).to(first)
-    last = reach[nets.depth].amax(1, keepdim=True)
-    return torch.cat([*(reach[layer] for layer in range(1, nets.depth)), last], 1) > 0
-
-
-def _by_column(gates: Tensor, groups: tuple[int, ...]) -> Tensor:
-    """Edges from inputs, ``(K, H, I)``, to edges from columns, ``(K, H, C)``."""
-    return gathered(gates, groups) if groups else gates
+    reach = reached(hard.edge_gates, nets.widths, nets.groups)
+    return torch.cat([*(reach[layer] for layer in range(1, nets.depth)), reach[nets.depth].any(1, keepdim=True)], 1)
 
 
 def _activations(hard: Networks) -> Tensor | None:

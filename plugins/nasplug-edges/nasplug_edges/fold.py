@@ -28,6 +28,7 @@ class _Layer(NamedTuple):
     into: Tensor  # (K, H, F + 1): incoming weights of all blocks, bias last
     out: Tensor  # (K, H, G): outgoing weights of all blocks
     straight: Tensor  # (K, H) bool: its activation is the identity
+    near: Tensor  # (H, H) bool: two neurons may become one
 
     @property
     def used(self) -> Tensor:
@@ -43,7 +44,16 @@ def _take(nets: Networks, layer: int) -> _Layer:
         torch.cat([*into, nets.biases[layer].unsqueeze(-1)], -1),
         torch.cat(out, -1),
         nets.choices[layer][..., identity] == 1,
+        _near(nets, layer),
     )
+
+
+def _near(nets: Networks, layer: int) -> Tensor:
+    """Neurons of one term, or, without terms, all: ``(H, H)``."""
+    like = next(iter(nets.blocks.values()))
+    width = nets.widths[layer]
+    term = torch.arange(width, device=like.device) // (width // len(nets.terms) if nets.terms else width)
+    return term.unsqueeze(1) == term
 
 
 def _put(nets: Networks, layer: int, parts: _Layer) -> Networks:
@@ -69,7 +79,7 @@ def _put(nets: Networks, layer: int, parts: _Layer) -> Networks:
 
 def _partner(parts: _Layer, i: int, allowed: Tensor, likeness: Tensor) -> tuple[Tensor, Tensor]:
     """The allowed neuron most like ``i`` in each row, as a one-hot mask ``(K, H)``, and whether there is one, ``(K,)``."""
-    allowed = allowed.clone()
+    allowed = allowed & parts.near[i]
     allowed[:, i] = False
     likeness = torch.where(allowed & torch.isfinite(likeness), likeness, torch.full_like(likeness, -math.inf))
     best = likeness.argmax(1)
@@ -94,7 +104,7 @@ def _replaced(parts: _Layer, i: int, into: Tensor, out: Tensor, gone: Tensor, st
     bent = parts.straight.clone()
     if straight is not None:
         bent[:, i] = straight
-    return _Layer(new_in, new_out, bent)
+    return _Layer(new_in, new_out, bent, parts.near)
 
 
 def _merge(parts: _Layer, i: int) -> tuple[_Layer, Tensor]:

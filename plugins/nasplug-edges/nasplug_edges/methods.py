@@ -17,6 +17,7 @@ from nasplug.replicas import column
 from nasplug.stems import Stem
 from nasplug.tasks import Task
 from nasplug_edges.skeleton import Skeleton, blocks_of, linear, mirrored, nothing, small
+from nasplug_edges.terms import MOST_PAIRS, Structure, Terms
 
 __all__ = ["Annealed", "Gated", "Plain", "Snapped", "edges"]
 
@@ -43,6 +44,10 @@ class Plain(SearchMethod):
 
     skeleton: Skeleton
     traits = Traits(holds=frozenset({"blocks"}))
+
+    def accept(self, task: Task) -> None:
+        """See `nasplug_edges.skeleton.Skeleton.accept`."""
+        self.skeleton.accept(task)
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Blocks and biases ``U[-1, 1] / sqrt(H_from)``."""
@@ -88,6 +93,10 @@ class Annealed(SearchMethod):
     slope: float
     traits = Traits(holds=frozenset({"blocks"}))
 
+    def accept(self, task: Task) -> None:
+        """See `nasplug_edges.skeleton.Skeleton.accept`."""
+        self.skeleton.accept(task)
+
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Hidden layers mirrored, the output layer as `torch.nn.Linear`'s, skip blocks and biases 0."""
         return _in_pairs(self.skeleton, task, seeds)
@@ -116,6 +125,10 @@ class Gated(SearchMethod):
     start: float
     traits = Traits(architecture=frozenset({"logits"}), holds=frozenset({"blocks"}))
 
+    def accept(self, task: Task) -> None:
+        """See `nasplug_edges.skeleton.Skeleton.accept`."""
+        self.skeleton.accept(task)
+
     def init(self, task: Task, seeds: Tensor) -> Params:
         """Weights as in ``annealed``; ``logits (K, E)``, all edges side by side, such that each gate starts at ``start``."""
         params = _in_pairs(self.skeleton, task, seeds)
@@ -124,12 +137,15 @@ class Gated(SearchMethod):
         return params | {"logits": torch.full((len(seeds), count), logit, dtype=torch.float64, device=seeds.device)}
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """``gate = sigmoid(logit / tau)``."""
+        """``gate = sigmoid(logit / tau)``, 0 where no weight may be."""
         nets = self.skeleton.networks(params)
         logits = params["logits"]
         gates = torch.sigmoid(logits / column(tau, logits).clamp(min=SMALLEST))
         parts = gates.split_with_sizes([w.shape[1] * w.shape[2] for w in nets.blocks.values()], 1)
-        return replace(nets, edge_gates={edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)})
+        edge_gates = {edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)}
+        for edge, mask in self.skeleton.masks(params).items():
+            edge_gates[edge] = torch.where(mask, edge_gates[edge], torch.zeros_like(edge_gates[edge]))
+        return replace(nets, edge_gates=edge_gates)
 
     def hold(self, nets: Networks) -> Params:
         """All blocks, as they are without their gates."""
@@ -174,6 +190,8 @@ def edges(
     every: int | None = None,
     cut: float | None = None,
     stem: Stem | None = None,
+    structure: Structure | None = None,
+    pairs: int | None = None,
 ) -> SearchMethod:
     """Structure-aware backpropagation: every edge is a weight, and training decides which edges stay.
 
@@ -193,6 +211,13 @@ def edges(
       ``|w| >= cut`` (default 0.3), else 0; not after the last step. No bias; in->out beside in->hidden->out; starts N(0, 0.1).
 
     ``bias``: biases of hidden and output layers; None means yes, except for ``snap``, which has none.
+
+    ``structure``: the network is a sum of small ones (`nasplug.additive`), each with the widths ``hidden``: with ``additive``
+    one per column of the task (all ramps and words of it), with ``pairs`` also one per pair of columns. Weights between
+    them are absent for good. ``pairs`` is how many pairs at most, default 15: all where there are no more, else those that
+    promise most (`nasplug_edges.screening.screened`, by the training samples of each row). Whole terms go under the penalty
+    ``terms``.
+    Biases of the first hidden layer start within 1.5, which spreads the kinks over the data; not with ``snap`` or a stem.
 
     ``hidden: []`` (mode ``l1`` alone) is a linear model. ``stem``: convolutions in front (`nasplug.stems.Stem`), trained along;
     their kernels are plain weights, which nothing searches (not with ``snap``).
@@ -217,11 +242,16 @@ def edges(
             "[8]; mode 'l1' also takes [], a linear model"
         )
     _refuse_others(mode, {"slope": slope, "start": start, "every": every, "cut": cut})
+    _check_structure(mode, hidden, stem, structure, pairs)
     if stem is not None:
         stem.check_shapes()
     if mode == "snap":
         _check_snap(hidden, skips, bias, stem)
-    skeleton = Skeleton(tuple(hidden), skips or mode == "snap", activation, mode != "snap" if bias is None else bias, stem)
+    biased = mode != "snap" if bias is None else bias
+    skeleton = Skeleton(tuple(hidden), skips or mode == "snap", activation, biased, stem)
+    if structure is not None:
+        most = MOST_PAIRS if pairs is None else pairs
+        skeleton = Terms(tuple(hidden), skips, activation, biased, structure=structure, pairs=most)
     if mode == "l1":
         return Plain(skeleton)
     if mode == "snap":
@@ -229,6 +259,25 @@ def edges(
     if mode == "gated":
         return _gated(skeleton, 0.9 if start is None else start)
     return _annealed(skeleton, 0.5 if slope is None else slope)
+
+
+def _check_structure(
+    mode: Mode, hidden: Sequence[int], stem: Stem | None, structure: Structure | None, pairs: int | None
+) -> None:
+    if pairs is not None and structure != "pairs":
+        raise ConfigError(f"edges: pairs={pairs} with structure {structure!r}; write structure: pairs, or leave pairs out")
+    if pairs is not None and pairs < 1:
+        raise ConfigError(f"edges: pairs={pairs}; needed: a whole number >= 1 (pairs of columns that get a network, at most)")
+    if structure is None:
+        return
+    if mode == "snap" or stem is not None:
+        what = "a stem, whose features mix all inputs" if stem is not None else "mode 'snap', whose networks are one block"
+        raise ConfigError(f"edges: structure {structure!r} with {what}; remove structure, or take another mode without a stem")
+    if not hidden:
+        raise ConfigError(
+            f"edges: structure {structure!r} with hidden=[]; a linear model is additive as it is. Remove structure, or give "
+            "the small network of each column hidden layers, for example [8]"
+        )
 
 
 def _snapped(skeleton: Skeleton, every: int, cut: float) -> Snapped:

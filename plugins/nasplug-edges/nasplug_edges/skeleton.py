@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,17 @@ class Skeleton:
         """Every block ``(to, from)``, in the order of the layers."""
         layers = range(1, len(self.hidden) + 2)
         return tuple((to, source) for to in layers for source in range(to) if self.skips or source == to - 1)
+
+    def accept(self, task: Task) -> None:
+        """Any task will do.
+
+        Raises:
+            ConfigError: never; what inherits it may refuse some.
+        """
+
+    def masks(self, params: Params) -> Mapping[Edge, Tensor]:
+        """Where a weight may be, of the blocks where it may not be everywhere: none."""
+        return {}
 
     def draw(self, task: Task, seeds: Tensor, rule: Callable[[Edge], Draw], *, biased: bool) -> Params:
         """Fresh float64 blocks, ``block <to> <from> (K, H_to, H_from)``, and biases, ``bias <layer> (K, H)``.

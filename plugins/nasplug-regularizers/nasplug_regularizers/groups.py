@@ -11,13 +11,27 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from nasplug.additive import room
 from nasplug.contracts import Proximal, Regularizer
 from nasplug.errors import ConfigError
 from nasplug.groups import gathered, spread
 from nasplug.networks import Edge, Networks
 from nasplug.replicas import total
 
-__all__ = ["Grouped", "Inputs", "Neurons", "ProximalInputs", "ProximalNeurons", "inputs", "neurons"]
+__all__ = [
+    "Blocks",
+    "Family",
+    "Grouped",
+    "Inputs",
+    "Neurons",
+    "ProximalInputs",
+    "ProximalNeurons",
+    "Scale",
+    "check_adaptive",
+    "inputs",
+    "neurons",
+    "root",
+]
 
 Blocks = dict[Edge, Tensor]
 Scale = Literal["root", "none"]
@@ -46,7 +60,7 @@ class Family(NamedTuple):
     scaled: Callable[[Tensor], Blocks]
 
 
-def _root(squares: Tensor) -> Tensor:
+def root(squares: Tensor) -> Tensor:
     """The square root, with slope 0 where it is 0."""
     some = squares > 0
     # The root is taken of 1 where the sum is 0: its own slope there is infinite and would turn 0 into NaN.
@@ -121,7 +135,7 @@ class Inputs(Grouped):
     def _families(self, nets: Networks, blocks: Blocks) -> list[Family]:
         """One group per column of the user's table; each input where none share a column."""
         leaving = {edge: w for edge, w in blocks.items() if edge[1] == 0}
-        rows = sum(w.shape[1] for w in leaving.values())
+        rows = sum(w.shape[1] * room(nets, edge) for edge, w in leaving.items())
         squares = total(w.square().sum(1) for w in leaving.values())  # (K, I)
         sizes = squares.new_full((), float(rows))
         if nets.groups:
@@ -132,7 +146,7 @@ class Inputs(Grouped):
             each = spread(share, nets.groups) if nets.groups else share
             return {edge: w * each.unsqueeze(1) if edge in leaving else w for edge, w in blocks.items()}
 
-        return [Family(_root(squares), sizes, 1.0, scaled)]
+        return [Family(root(squares), sizes, 1.0, scaled)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +199,8 @@ class Neurons(Grouped):
         into = {edge: w for edge, w in blocks.items() if edge[0] == layer and self.of != "leaving"}
         out = {edge: w for edge, w in blocks.items() if edge[1] == layer and self.of != "entering"}
         squares = total([w.square().sum(2) for w in into.values()] + [w.square().sum(1) for w in out.values()])  # (K, H)
-        count = sum(w.shape[2] for w in into.values()) + sum(w.shape[1] for w in out.values())
+        count = sum(w.shape[2] * room(nets, edge) for edge, w in into.items())
+        count += sum(w.shape[1] * room(nets, edge) for edge, w in out.items())
 
         def scaled(share: Tensor) -> Blocks:
             made = dict(blocks)
@@ -196,7 +211,7 @@ class Neurons(Grouped):
             return made
 
         level = 1.0 if self.layers is None else self.layers[layer - 1]
-        return Family(_root(squares), squares.new_full((), float(count)), level, scaled)
+        return Family(root(squares), squares.new_full((), float(count)), level, scaled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +279,7 @@ def inputs(*, proximal: bool = False, scale: Scale = "root", adaptive: float | N
     Source: Yuan and Lin 2006; on networks: Scardapane et al. 2017. ``adaptive``: Zou 2006 with exponent 1, its weights from the
     current network instead of a first pass (reweighted as in Candes, Wakin and Boyd 2008), so that nothing has to be kept.
     """
-    _check("inputs", adaptive)
+    check_adaptive("inputs", adaptive)
     return (ProximalInputs if proximal else Inputs)(scale, adaptive)
 
 
@@ -296,7 +311,7 @@ def neurons(
     Source: Yuan and Lin 2006; on networks: Wen et al. 2016, Scardapane et al. 2017. Dykstra's algorithm for proximal maps:
     Bauschke and Combettes 2008. We differ: ``both``, ``adaptive``, levels by layer.
     """
-    _check("neurons", adaptive)
+    check_adaptive("neurons", adaptive)
     if proximal and adaptive is not None and of == "both":
         raise ConfigError(
             f"neurons: proximal with adaptive={adaptive:g} and of='both'; groups overlap and the penalty is not convex, so its "
@@ -306,7 +321,12 @@ def neurons(
     return kind(scale, adaptive, of, by_layer("neurons", layers, "hidden layer"))
 
 
-def _check(where: str, adaptive: float | None) -> None:
+def check_adaptive(where: str, adaptive: float | None) -> None:
+    """Refuse a size of weights that is none.
+
+    Raises:
+        ConfigError: naming it.
+    """
     if adaptive is not None and not (math.isfinite(adaptive) and adaptive > 0.0):
         raise ConfigError(
             f"{where}: adaptive={adaptive}; needed: a finite number > 0, the size of weights that are pulled half as much "
