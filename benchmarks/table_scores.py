@@ -145,8 +145,9 @@ def summary(records: Sequence[Record], say: Callable[[str], None]) -> dict[str, 
         mean_rank[name] = found.get(OURS)
         if OURS in found and found[OURS] <= min(found.values()):
             first.append(name)
-        told = ", ".join(f"{model} {rank:.2f}" for model, rank in sorted(found.items(), key=lambda item: item[1]))
-        say(f"mean ranks on the judging tables, at most {budget or 'any number of'} numbers: {told}")
+        if len(found) > 1:
+            told = ", ".join(f"{model} {rank:.2f}" for model, rank in sorted(found.items(), key=lambda item: item[1]))
+            say(f"mean ranks on the judging tables, at most {budget or 'any number of'} numbers: {told}")
     near = [
         duel(by_budget[300][t][OURS], any_size[t]["boosting"]) != "losses"
         for t in tables
