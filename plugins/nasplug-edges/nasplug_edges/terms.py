@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nasplug.contracts import Params
 from nasplug.errors import ConfigError
-from nasplug.networks import MOST_WIDTH, Edge, Networks
+from nasplug.networks import Edge, Networks, check_hidden
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
 from nasplug_edges.screening import screened
@@ -61,11 +61,8 @@ class Terms(Skeleton):
                 f"edges: structure 'pairs' for {columns:,} columns; needed: {MOST_SCREENED} at most, as each pair is looked "
                 "at. Take 'additive', or fewer columns"
             )
-        if (columns + pairs) * max(self.hidden) > MOST_WIDTH:
-            raise ConfigError(
-                f"edges: structure {self.structure!r} with hidden={list(self.hidden)} for each of {columns + pairs:,} terms; "
-                f"needed: layers of {MOST_WIDTH:,} neurons at most in all. Take fewer per term"
-            )
+        count = columns + pairs
+        check_hidden(f"edges: structure {self.structure!r} with {count:,} terms", [count * width for width in self.hidden])
 
     def draw(self, task: Task, seeds: Tensor, rule: Callable[[Edge], Draw], *, biased: bool) -> Params:
         """Fresh float64 leaves as of a plain skeleton, 0 where no weight may be; each term starts as a network of its own.

@@ -286,7 +286,7 @@ def test_wrong_tasks_are_refused() -> None:
     wide = example_task(inputs=301, samples=6)
     with pytest.raises(ConfigError, match="300 at most"):
         soft(wide, structure="pairs")
-    with pytest.raises(ConfigError, match="Take fewer per term"):
+    with pytest.raises(ConfigError, match="301 terms: hidden has a layer of"):
         edges(structure="additive", hidden=[2**20]).accept(wide)
     plan: dict[str, Any] = {"study": "w", "task": {"use": "xor"}, "method": {"use": "edges", "hidden": [4]}}
     plan["penalties"] = [{"use": "terms", "level": 0.1}]
