@@ -107,5 +107,8 @@ def test_friedmans_inputs_are_found_with_the_penalty_and_not_without() -> None:
         support.summary(support.networks_of(name, setting, range(20, 23), plugins), setting.function)
         for name in (support.OURS, "edges")
     )
-    assert found["exact"] >= 0.6 > before["exact"]
+    assert found["exact"] >= 0.6
+    assert (
+        found["false_inputs"] < before["false_inputs"]
+    )  # how many sets are exact without it is luck: 0 to 2 of these, by machine
     assert found["error"] <= 1.02 * before["error"]

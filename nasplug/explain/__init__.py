@@ -6,7 +6,7 @@ All of it is of the network itself, not of a model of the network; rows of a `Ba
 from __future__ import annotations
 
 from nasplug.explain.background import ROWS, Background
-from nasplug.explain.effects import Curve, Effect, Grid, base, curves, effects, grids
+from nasplug.explain.effects import Curve, Effect, Grid, affordable, base, curves, effects, grids
 from nasplug.explain.formula import Formula, formula, rounded
 from nasplug.explain.pairs import Pair, meeting, pairs
 from nasplug.explain.shapley import contributions
@@ -20,6 +20,7 @@ __all__ = [
     "Formula",
     "Grid",
     "Pair",
+    "affordable",
     "base",
     "columns_of",
     "contributions",

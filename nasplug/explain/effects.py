@@ -13,17 +13,19 @@ from torch import Tensor
 from nasplug.compact import CompactNetwork
 from nasplug.data.encoder import GAP, OTHER, Column, Encoder
 from nasplug.explain.background import Array, Background
-from nasplug.explain.shapley import cost, shapley
+from nasplug.explain.shapley import PAIRS, cost, shapley
 from nasplug.explain.unfolded import Unfolded, columns_of, layer_0, unfold
 
-__all__ = ["Curve", "Effect", "Grid", "base", "curves", "effects", "grids"]
+__all__ = ["Curve", "Effect", "Grid", "affordable", "base", "curves", "effects", "grids"]
 
 FEW = 40  # distinct values: up to here each is a point
 POINTS = 61  # of a curve, beyond
 TAIL = 0.01  # of the rows at either end that a curve leaves out
 MOST = 60  # columns
 RATED, LEAST = 64, 4  # rows whose contributions are averaged, at most and at least
-DEAR = 2**25  # values of neurons that these may cost
+FEWEST = 16  # rows of a background, where each costs much
+FEW_PAIRS = 4  # of permutations, there
+DEAR = 2**29  # products that columns may cost to rate, and their curves to draw: about a second each
 FLAT = 1e-6  # of the largest span: what moves less does not move
 
 
@@ -217,6 +219,30 @@ def _direction(found: Array, span: float) -> str:
     return "rises" if (moves > 0).all() else "falls" if (moves < 0).all() else "rises and falls"
 
 
+def affordable(network: CompactNetwork, background: Background) -> Background:
+    """The background, or as many of its rows, evenly, as effects of a large dense network can be told over in seconds.
+
+    ``B`` rows cost ``columns x points x B`` values of all neurons; 16 rows stay, whatever they cost.
+    """
+    plain = unfold(network)
+    each = len(plain.columns) * POINTS * plain.work(range(len(plain.bias)))
+    most = max(FEWEST, DEAR // max(1, each))
+    if most >= len(background.features):
+        return background
+    index = np.linspace(0, len(background.features) - 1, most).round().astype(int)
+    weights = background.weights[index]
+    return Background(background.features[index], weights if weights.sum() > 0 else np.ones(most), background.names)
+
+
+def _rated(plain: Unfolded, against: int) -> tuple[int, int]:
+    """Of how many rows, and over how many pairs of permutations, contributions rate the columns."""
+    rated, walked = DEAR // max(1, cost(plain) * against), PAIRS
+    while rated < LEAST and walked > FEW_PAIRS:
+        walked //= 2
+        rated = DEAR // max(1, cost(plain, walked) * against)
+    return max(LEAST, min(RATED, rated)), walked
+
+
 @torch.no_grad()
 def effects(network: CompactNetwork, background: Background, most: int = MOST) -> list[Effect]:
     """The effect of the ``most`` important columns that the network reads, the most important first.
@@ -227,10 +253,10 @@ def effects(network: CompactNetwork, background: Background, most: int = MOST) -
     background.check(network)
     plain = unfold(network)
     others, weights = layer_0(network, torch.from_numpy(background.features)), torch.from_numpy(background.weights)
-    rated = max(LEAST, min(RATED, DEAR // max(1, cost(plain) * len(others))))
+    rated, walked = _rated(plain, len(others))
     index = torch.linspace(0, len(others) - 1, min(rated, len(others))).round().long()
     shares = weights[index] if float(weights[index].sum()) > 0 else torch.ones(len(index), dtype=torch.float64)
-    values, _, _ = shapley(plain, others[index], others, weights)
+    values, _, _ = shapley(plain, others[index], others, weights, walked)
     importance = dict(zip(plain.columns, (shares / shares.sum() @ values.abs().sum(2)).tolist(), strict=True))
     on = sorted(grids(network, background), key=lambda grid: -importance[grid.column])[:most]
     found = curves(network, background, on)

@@ -15,7 +15,8 @@ from nasplug.explain.unfolded import layer_0, unfold
 __all__ = ["Pair", "meeting", "pairs"]
 
 ROWS = 80  # of the background, on both sides
-MOST = 100  # pairs that are measured
+MOST, FEWEST = 100, 20  # pairs that are measured, and how many of them where each costs much
+DEAR = 2**29  # products
 NONE = 1e-12  # of a variance: nothing to divide by
 
 
@@ -55,7 +56,8 @@ def _meeting(supports: Sequence[frozenset[int]]) -> list[tuple[int, int]]:
 
 @torch.no_grad()
 def pairs(network: CompactNetwork, background: Background, most: int = MOST) -> list[Pair]:
-    """Those that can interact, strongest first; of more than ``most`` those of the columns with the largest weights.
+    """Those that can interact, strongest first; of more than ``most`` those of the columns with the largest weights (of a large
+    dense network fewer, 20 at least).
 
     ``I(x_a, x_b) = v(a, b) - v(a) - v(b) + v()`` with ``v(S)`` the mean output over the background where the columns S are
     those of a row (partial dependence). ``strength = sd(I) / sd(z)`` and ``h = sd(I) / sd(v(a, b))``, over at most 80 rows of
@@ -73,6 +75,7 @@ def pairs(network: CompactNetwork, background: Background, most: int = MOST) -> 
         weights = torch.ones_like(weights)
     weights = weights / weights.sum()
     found = _meeting(plain.supports)
+    most = min(most, max(FEWEST, DEAR // max(1, 4 * len(h) ** 2 * plain.work(range(len(plain.bias))))))
     if len(found) > most:
         sizes = [float(plain.first[:, list(at)].square().sum()) for at in plain.places]
         found = sorted(found, key=lambda pair: -sizes[pair[0]] * sizes[pair[1]])[:most]

@@ -35,9 +35,9 @@ class Shares:
     Either way the values of a row sum to ``v(all) - v(none)``, without a rest.
     """
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, pairs: int = PAIRS) -> None:
         self.exact = columns <= EXACT
-        self.masks, self.weights = _every(columns) if self.exact else _walks(columns)
+        self.masks, self.weights = _every(columns) if self.exact else _walks(columns, pairs)
 
 
 def _every(d: int) -> tuple[Tensor, Tensor]:
@@ -49,9 +49,9 @@ def _every(d: int) -> tuple[Tensor, Tensor]:
     return masks, torch.where(masks.T, gain, loss)
 
 
-def _walks(d: int) -> tuple[Tensor, Tensor]:
+def _walks(d: int, pairs: int) -> tuple[Tensor, Tensor]:
     draw = np.random.default_rng(0)
-    half = [draw.permutation(d) for _ in range(max(1, min(PAIRS, WALKED // (2 * (d + 1)))))]
+    half = [draw.permutation(d) for _ in range(max(1, min(pairs, WALKED // (2 * (d + 1)))))]
     orders = [order for one in half for order in (one, one[::-1])]
     masks = torch.zeros(len(orders), d + 1, d, dtype=torch.bool)
     weights = torch.zeros(d, len(orders), d + 1, dtype=torch.float64)
@@ -64,8 +64,8 @@ def _walks(d: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=32)
-def _shares(columns: int) -> Shares:
-    return Shares(columns)
+def _shares(columns: int, pairs: int) -> Shares:
+    return Shares(columns, pairs)
 
 
 def _groups(plain: Unfolded) -> list[tuple[list[int], list[int]]]:
@@ -77,17 +77,18 @@ def _groups(plain: Unfolded) -> list[tuple[list[int], list[int]]]:
     return [(sorted(support), neurons) for support, neurons in groups.items() if support]
 
 
-def cost(plain: Unfolded) -> int:
-    """How many values of neurons `shapley` takes for one row and one row of the background."""
-    return sum(len(_shares(len(columns)).masks) * len(plain.needed(neurons)) for columns, neurons in _groups(plain))
+def cost(plain: Unfolded, pairs: int = PAIRS) -> int:
+    """How many products `shapley` takes for one row and one row of the background."""
+    return sum(len(_shares(len(columns), pairs).masks) * plain.work(neurons) for columns, neurons in _groups(plain))
 
 
 @torch.no_grad()
-def shapley(plain: Unfolded, rows: Tensor, others: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, bool]:
+def shapley(plain: Unfolded, rows: Tensor, others: Tensor, weights: Tensor, pairs: int = PAIRS) -> tuple[Tensor, Tensor, bool]:
     """Shapley values of the outputs: layer 0 of the rows ``(R, I')`` and of a background ``(B, I')`` with weights ``(B,)``.
 
     ``z`` is a sum of straight terms and of neurons, and Shapley values of a sum are sums of Shapley values. So each neuron that
-    an output reads is taken alone, over the columns that reach it: ``2^d`` coalitions of those d, not of all columns.
+    an output reads is taken alone, over the columns that reach it: ``2^d`` coalitions of those d, not of all columns. Beyond 12
+    of them ``pairs`` permutations and their reverses are walked.
 
     Returns:
         Values ``(R, C, O)``; the mean output of the background ``(O,)``; whether all of it is exact (no neuron has more than
@@ -99,7 +100,7 @@ def shapley(plain: Unfolded, rows: Tensor, others: Tensor, weights: Tensor) -> t
         found[:, place] = (rows - centre)[:, list(at)] @ plain.straight[:, list(at)].T
     exact = True
     for columns, neurons in _groups(plain):
-        shares = _shares(len(columns))
+        shares = _shares(len(columns), pairs)
         exact &= shares.exact
         out = plain.out[:, neurons]
         for mine, some, values in plain.pieces(rows, others, weights, shares.masks, columns, neurons):  # (R', S', neurons)

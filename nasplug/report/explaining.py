@@ -27,6 +27,7 @@ from nasplug.explain import (
     Effect,
     Formula,
     Pair,
+    affordable,
     base,
     columns_of,
     contributions,
@@ -230,6 +231,7 @@ def same_configuration(study: Finished, replica: str, network: CompactNetwork) -
 
 def explained(study: Finished, replica: str, network: CompactNetwork, background: Background, made: Formula) -> Explained:
     """Everything that is told of a network."""
+    background = affordable(network, background)
     found = effects(network, background)
     others = same_configuration(study, replica, network)
     bands: dict[str, list[Curve]] = {}

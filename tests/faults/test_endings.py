@@ -129,6 +129,9 @@ def terminal(command: list[str], cwd: Path) -> tuple[int, int]:
     """A process with a terminal of its own, whose output is thrown away; its number and the terminal's."""
     pid, there = pty.fork()
     if pid == 0:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a suite that a shell started in its background ignores it, and so would this
         os.chdir(cwd)
         os.execv(command[0], command)
 
