@@ -222,10 +222,11 @@ def _direction(found: Array, span: float) -> str:
 def affordable(network: CompactNetwork, background: Background) -> Background:
     """The background, or as many of its rows, evenly, as effects of a large dense network can be told over in seconds.
 
-    ``B`` rows cost ``columns x points x B`` values of all neurons; 16 rows stay, whatever they cost.
+    ``B`` rows cost, for each column, ``points x B`` values of the neurons that it reaches; 16 rows stay, whatever they cost.
     """
     plain = unfold(network)
-    each = len(plain.columns) * POINTS * plain.work(range(len(plain.bias)))
+    supports, read = plain.supports, torch.nonzero((plain.out != 0).any(0)).flatten().tolist()
+    each = POINTS * sum(plain.work([m for m in read if c in supports[m]]) for c in range(len(plain.columns)))
     most = max(FEWEST, DEAR // max(1, each))
     if most >= len(background.features):
         return background

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +268,7 @@ def test_smoothness_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_papers_dimensions_are_built_and_stepped_once() -> None:
     """With 2 of its 12 layers, which are all alike: in full it takes two minutes and 5 GB to say the same."""
-    sizes = [replace(SIZES["gpt2"], layers=layers) for layers in (1, 2)]
+    sizes = [SIZES["gpt2"].model_copy(update={"layers": layers}) for layers in (1, 2)]
     training = Training(size=sizes[1], batch=1, probes=4, across=0.0)
     one, model = (fresh(PAPER, size, Sampling()) for size in sizes)
     numbers = [sum(w.numel() for w in each.weights.values()) for each in (one, model)]
