@@ -85,6 +85,7 @@ def test_the_commands_are_the_documented_ones() -> None:
         "config show",
         "config validate",
         "explain",
+        "export",
         "front",
         "look",
         "plan",
