@@ -35,14 +35,17 @@ __all__ = [
     "LOCK",
     "DamageError",
     "beside",
+    "guarded",
     "locked",
     "read_json",
     "read_table",
     "read_tensors",
     "read_text",
+    "safe",
     "set_aside",
     "sweep",
     "table_writer",
+    "unguarded",
     "verify",
     "write_csv",
     "write_json",
@@ -58,6 +61,7 @@ KEY = "sealed"  # of a JSON document, of the metadata of tensors and tables
 LOCK = ".lock"
 DAMAGED = ".damaged"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet may run
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # and what it only takes for a number
 
 
 class DamageError(ConfigError):
@@ -173,14 +177,29 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None 
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """A table for people. Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay."""
-
-    def plain(value: Any) -> Any:
-        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-    safe = frame.map(plain).rename(columns=plain)
+    """A table for people, `safe` in a spreadsheet."""
     with beside(path) as there:
-        safe.to_csv(there, index=False, quoting=csv.QUOTE_NONNUMERIC)
+        safe(frame).to_csv(there, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def safe(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with each cell and each column's name `guarded`; numbers stay."""
+    made = frame.apply(lambda column: column.map(guarded) if column.dtype.kind == "O" else column)
+    return made.rename(columns=guarded)
+
+
+def guarded(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula with an apostrophe in front: ``=x`` as ``'=x``.
+
+    All else stays, also text that is a number: of ``-1`` a spreadsheet makes -1.
+    """
+    formula = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value
+
+
+def unguarded(text: str) -> str:
+    """What `guarded` was given; other text stays."""
+    return text[1:] if text.startswith("'") and guarded(text[1:]) == text else text
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

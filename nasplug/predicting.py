@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -198,7 +199,8 @@ def rows(found: Source, path: str, options: Mapping[str, Any] | None = None) -> 
             )
         return list(columns)
 
-    frame, notes = read(where, file_of(where, where, SUFFIXES), used, reading_of(checked))
+    reading = replace(reading_of(checked), known=tuple(columns))
+    frame, notes = read(where, file_of(where, where, SUFFIXES), used, reading)
     return frame, [f"{key.removeprefix(READING)}: {text}" for key, text in notes.items()]
 
 
@@ -254,13 +256,15 @@ def check_out(path: Path | None, table: str = "") -> None:
 def write(answers: pd.DataFrame, path: Path) -> None:
     """Answers as a ``.csv`` or ``.parquet`` file, one row per row of the file that was read. A file that is there is replaced.
 
+    The ``.csv`` is a table for people: no label and no name of a column in it is a formula (`nasplug.files.guarded`).
+
     Raises:
         ConfigError: as `check_out`.
         NasplugError: for a place that cannot be written.
     """
     check_out(path)
+    if path.suffix.lower() == ".csv":
+        files.write_csv(path, answers)
+        return
     with files.beside(path) as there:
-        if path.suffix.lower() == ".csv":
-            answers.to_csv(there, index=False)
-        else:
-            answers.to_parquet(there, index=False)
+        answers.to_parquet(there, index=False)

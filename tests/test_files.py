@@ -204,11 +204,13 @@ except ConfigError as error:
 
 
 def test_tables_for_people_carry_no_formulas(tmp_path: Path) -> None:
-    bad = ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\n=1"]
-    frame = pd.DataFrame({"=a": [*bad, "plain"], "n": [-1.5, 2.0, -3.0, 1e-17, 0.1, 5.0, 6.0, 7.0], "i": range(-4, 4)})
+    bad = ['=HYPERLINK("http://x","y")', "+1+1", "-1-cmd", "@SUM(A1)", "\tx", "\rx", "\n=1", "-"]
+    good = ["-1", "+.5e-3", "plain", "'quoted"]
+    frame = pd.DataFrame({"=a": [*bad, *good], "n": [-1.5, 1e-17, 0.1] * 4, "i": range(-4, 8)})
     files.write_csv(tmp_path / "a.csv", frame)
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["'=a"] for row in rows] == [*(f"'{text}" for text in bad), "plain"]
+    assert [row["'=a"] for row in rows] == [*(f"'{text}" for text in bad), *good]
+    assert [files.unguarded(row["'=a"]) for row in rows] == [*bad, *good]
     assert [float(row["n"]) for row in rows] == frame["n"].tolist()
-    assert [int(row["i"]) for row in rows] == list(range(-4, 4))
+    assert [int(row["i"]) for row in rows] == list(range(-4, 8))

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from nasplug import ConfigError, NasplugError, Study
+from nasplug import ConfigError, NasplugError, Study, files
 from nasplug.cli import main
 from nasplug.config import parse
 from nasplug.predicting import predict, source, write
@@ -213,3 +213,40 @@ def test_a_study_leaves_by_command_and_the_chosen_network_stands_alone(done: Stu
         refused = run(*words)
         assert refused.exit_code == 2, refused.output
         assert text in refused.output
+
+
+def test_answers_are_no_formulas_and_come_back_as_they_were(tmp_path: Path) -> None:
+    """Labels and columns that a spreadsheet would run are guarded in CSV, exact elsewhere, and known again when read."""
+    random = np.random.default_rng(0)
+    word = random.choice(["=x", "-1", "plain"], ROWS)
+    table = pd.DataFrame(
+        {"=size": random.random(ROWS).round(3), "word": word, "answer": np.where(word == "=x", "=cmd()", "-1")}
+    )
+    table.to_csv(tmp_path / "train.csv", index=False)
+    raw = {
+        "study": "formulas",
+        "store": str(tmp_path / "runs"),
+        "task": {"use": "table", "path": str(tmp_path / "train.csv"), "target": "answer", "validation": "holdout"},
+        "method": {"use": "edges", "mode": "l1", "hidden": [4]},
+        "train": {"steps": 100, "lr": 0.03},
+        "linear": False,
+        "mlflow": None,
+    }
+    done = Study(parse(raw)).run("serial", report=False)
+    wanted = done.predict(table)
+    assert set(wanted["label"]) == {"=cmd()", "-1"}
+    command = ("predict", str(done.folder), str(tmp_path / "train.csv"))
+    ask(*command, "--out", str(tmp_path / "out.csv"))
+    ask(*command, "--out", str(tmp_path / "out.parquet"))
+    written = pd.read_csv(tmp_path / "out.csv", dtype={"label": str})
+    assert list(written) == ["label", "P(-1)", "P(=cmd())"]
+    assert written["label"].tolist() == wanted["label"].replace("=cmd()", "'=cmd()").tolist()
+    assert pd.read_parquet(tmp_path / "out.parquet")["label"].tolist() == wanted["label"].tolist()
+    assert [row["label"] for row in json.loads(ask(*command, "--json").stdout)] == wanted["label"].tolist()
+    assert ask(*command).stdout.splitlines()[1].split(",")[0] == written["label"][0]
+    ask(*command, "--explain", "--out", str(tmp_path / "why.csv"))
+    assert "'=size" in pd.read_csv(tmp_path / "why.csv")
+    files.write_csv(tmp_path / "again.csv", table)
+    again, notes = predict(source(str(done.folder)), str(tmp_path / "again.csv"))
+    pd.testing.assert_frame_equal(again, predict(source(str(done.folder)), str(tmp_path / "train.csv"))[0])
+    assert any("'=size'" in note for note in notes)

@@ -63,6 +63,7 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
     read, where it is written otherwise than the training file, for example: separator=; decimal=,
     """
     from nasplug.config import override
+    from nasplug.files import safe
     from nasplug.predicting import check_out, explained, predict, source, write
 
     given: dict[str, Any] = {}
@@ -79,7 +80,7 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
     if as_json:
         print_json(rows_of(answers))
     elif out is None:
-        say(answers.to_csv(index=False), end="")
+        say(safe(answers).to_csv(index=False), end="")
 
 
 @main.command()

@@ -64,6 +64,8 @@ class Reading:
         thousands: the mark between groups of three digits; None: there is none.
         units: what stands before or behind numbers and is taken off: ``%``, ``$``.
         encoding: of the text; None: found.
+        known: names of columns that are taken as these, also where a table for people has an apostrophe in front of one
+            (`nasplug.files.guarded`).
     """
 
     missing_codes: Sequence[Code] | Mapping[str, Sequence[Code]] | None = None
@@ -73,6 +75,7 @@ class Reading:
     thousands: str | None = None
     units: Sequence[str] = ()
     encoding: str | None = None
+    known: Sequence[str] = ()
 
     def codes(self, column: str) -> Sequence[Code]:
         """What means "missing" in a column."""

@@ -20,6 +20,7 @@ from nasplug.data.numerals import outside, sentinels, uncoded
 from nasplug.data.parquet import read_parquet
 from nasplug.data.problems import Problem, Reading, brief, refuse
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.files import unguarded
 from nasplug.tasks import READING
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
         raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    _known(sheet, reading.known)
     _nameless(sheet, given)
     if not sheet.columns:
         if not sheet.problems:
@@ -119,6 +121,15 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
 
 def _noted(notes: dict[str, str]) -> dict[str, str]:
     return {f"{READING}{key}": text for key, text in notes.items()}
+
+
+def _known(sheet: Sheet, known: Sequence[str]) -> None:
+    """Columns whose names were written for a spreadsheet get those that they are known by."""
+    for i, name in enumerate(sheet.names):
+        plain = unguarded(name) if isinstance(name, str) else name
+        if plain != name and plain in known and name not in known and plain not in sheet.names:
+            sheet.names[i] = plain
+            sheet.notes["guarded"] = f"column {plain!r} is written {name!r} in the file, as for a spreadsheet"
 
 
 def _nameless(sheet: Sheet, given: bool) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasplug.data.numerals import PLAIN
+from nasplug.files import unguarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,8 @@ def meanings(known: Sequence[str]) -> dict[object, int]:
 
 
 def _meaning(word: str) -> object:
-    """A word as programs write it: ``true`` is True, ``2024-12-31`` is its midnight, ``01`` is 1."""
+    """A word as programs write it: ``true`` is True, ``2024-12-31`` is its midnight, ``01`` is 1, ``'=x`` is =x."""
+    word = unguarded(word)
     if (truth := word.lower()) in TRUTH:
         return truth
     if MIDNIGHT.fullmatch(word):
