@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from nasplug.tasks import Split, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ensemble", "load", "save", "scores", "scores_of"]
+__all__ = ["Ensemble", "load", "remove", "save", "scores", "scores_of"]
 
 FORMAT = "nasplug.ensemble/1"
 RECORD = "ensemble.json"
@@ -82,7 +83,8 @@ class Ensemble(nn.Module):
 def save(network: Ensemble, folder: str | Path) -> None:
     """Write ``ensemble.json`` and each member into ``member-00``, ``member-01``, ...: all that is needed, no code in it.
 
-    All files are sealed (`nasplug.files`); the record has the digest of each member.
+    All files are sealed (`nasplug.files`); the record has the digest of each member. Members of a larger ensemble that was here
+    before are removed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,21 @@ def save(network: Ensemble, folder: str | Path) -> None:
         assert isinstance(member, CompactNetwork)  # for the type checker
         compact.save(member, folder / f"member-{number:02d}")
     files.write_json(folder / RECORD, network.record)
+    _remove_members(folder, len(network.members))
+
+
+def remove(folder: str | Path) -> None:
+    """Remove what `save` wrote, and nothing else that is there."""
+    (Path(folder) / RECORD).unlink(missing_ok=True)
+    _remove_members(Path(folder), 0)
+
+
+def _remove_members(folder: Path, first: int) -> None:
+    """Members with this number and later ones, of an ensemble that was here before."""
+    for member in folder.glob("member-*"):
+        number = member.name.removeprefix("member-")
+        if number.isdecimal() and int(number) >= first and (member / compact.RECORD).is_file():
+            shutil.rmtree(member)
 
 
 def load(folder: str | Path, functions: Mapping[str, Function] = FUNCTIONS) -> Ensemble:

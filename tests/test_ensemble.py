@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ def test_files_come_back_and_damage_is_named(tmp_path: Path) -> None:
         (tmp_path / "member-00" / name).write_bytes((tmp_path / "other" / "member-00" / name).read_bytes())
     with pytest.raises(ConfigError, match="member-00 is not p0000/0000"):
         ensemble.load(tmp_path)
+
+
+def test_a_smaller_ensemble_leaves_no_member_of_a_larger_one(done: Study, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done.folder, tmp_path / "smaller"))
+    (folder / "ensemble" / "member-notes.txt").write_text("somebody's own")
+    for size, left in ((2, {"member-00", "member-01"}), (None, set())):
+        config = Study.open(folder).config.model_copy(update={"ensemble": size})
+        Study(config, done.plugins).snapshot()._conclude({}, 0.0, report=False)
+        assert {path.name for path in (folder / "ensemble").glob("member-0*")} == left
+    assert [path.name for path in (folder / "ensemble").iterdir()] == ["member-notes.txt"]
 
 
 def test_members_must_fit_together() -> None:

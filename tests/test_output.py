@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,51 @@ def test_a_process_with_an_ascii_pipe(done: Study) -> None:
     assert not answer.stderr
     assert max(len(line) for line in text.splitlines() if line.startswith(("|", "+"))) <= 80
     assert any(str(done.best()["replica"]) in line and ">" in line for line in text.splitlines())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_every_command_says_in_one_line_that_its_output_is_full(
+    done: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file, table = str(done.folder), str(done.folder / "study.yaml"), str(done.folder.parent / "table.csv")
+    commands = [
+        ["--help"],
+        ["--version"],
+        ["plugins"],
+        ["config", "show", file],
+        ["config", "schema"],
+        ["config", "validate", file],
+    ]
+    commands += [["plan", file], ["run", file, "--runner", "serial", "--quiet"], ["front", folder]]
+    commands += [["look", table], ["predict", folder, table], ["explain", folder]]
+    assert {command[0] for command in commands} >= set(main.commands) - {"ui"}
+    for command in commands:
+        full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  (closing it fails, too)
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main.main(command)
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+        told = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 1, command
+        assert [line for line in told if not line.startswith("Read: ")] == [told[-1]], command
+        assert "cannot be written: No space left on device" in told[-1]
+
+
+def test_a_closed_pipe_and_a_full_one_end_a_process_in_silence_or_one_line(done: Study) -> None:
+    command = [sys.executable, "-m", "nasplug.cli", "config", "show", str(done.folder / "study.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (1, b"")
+    with open("/dev/full", "wb") as full:
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Error: ")
+    assert answer.stderr.count("\n") == 1
 
 
 def test_errors_are_in_the_streams_encoding(monkeypatch: pytest.MonkeyPatch) -> None:

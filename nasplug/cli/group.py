@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ from nasplug.errors import ConfigError, NasplugError, PluginError, cause, scrub
 __all__ = ["config_argument", "fast_option", "json_option", "main", "ours", "overrides_argument"]
 
 OFFER = "nasplug.offer"  # in a context: whose command runs
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -83,6 +85,22 @@ def _left_behind() -> bool:
     return observers is not None and any(thread.name == observers.THREAD for thread in threading.enumerate())
 
 
+def _unwritten(error: OSError) -> str:
+    """What a system says of a file or an output, in one line."""
+    if error.errno not in FULL:
+        return cause(error)
+    where = error.filename or "standard output, or a file of this command,"
+    return f"{where} cannot be written: {error.strerror}. Make room, or write it elsewhere; what was written whole is kept"
+
+
+def _let_go() -> None:
+    """Standard output to nowhere: what is left in it would be tried again, and fail again, when this process ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class _Commands(click.Group):
     """The commands of nasplug. For any other name the plugins are loaded, as one of them may offer it."""
 
@@ -95,10 +113,20 @@ class _Commands(click.Group):
             return _of_plugins(context, name)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
-        """Whatever is printed, the output's encoding takes it; no observer left behind is waited for."""
+        """Whatever is printed, the output's encoding takes it; no observer left behind is waited for.
+
+        An output that cannot be written ends a command with one line and status 1; a pipe that its reader has closed with
+        status 1 alone (click sees to that), as other programs do.
+        """
         speak()
         try:
             return super().main(args, *more, **named)
+        except OSError as error:
+            if args is None:
+                _let_go()
+            with suppress(OSError):  # standard error may be full, too
+                say(f"Error: {_unwritten(error)}", error=True)
+            sys.exit(1)
         except SystemExit as end:
             if args is None and _left_behind():  # this process is ours
                 sys.stdout.flush()
@@ -117,7 +145,7 @@ class _Commands(click.Group):
         except (NasplugError, click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if OFFER not in context.meta:
+            if OFFER not in context.meta or (isinstance(error, OSError) and error.errno in (errno.EPIPE, *FULL)):
                 raise
             raise PluginError(f"{context.meta[OFFER]} broke with {cause(error)}. Tell its author") from error
 

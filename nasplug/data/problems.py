@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from nasplug.console import one_line
@@ -64,8 +64,8 @@ class Reading:
         thousands: the mark between groups of three digits; None: there is none.
         units: what stands before or behind numbers and is taken off: ``%``, ``$``.
         encoding: of the text; None: found.
-        known: names of columns that are taken as these, also where a table for people has an apostrophe in front of one
-            (`nasplug.files.guarded`).
+        known: names of columns, with words of theirs, that are taken as these, also where a table for people has an apostrophe
+            in front of one (`nasplug.files.guarded`).
     """
 
     missing_codes: Sequence[Code] | Mapping[str, Sequence[Code]] | None = None
@@ -75,7 +75,7 @@ class Reading:
     thousands: str | None = None
     units: Sequence[str] = ()
     encoding: str | None = None
-    known: Sequence[str] = ()
+    known: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def codes(self, column: str) -> Sequence[Code]:
         """What means "missing" in a column."""

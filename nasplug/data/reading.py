@@ -5,7 +5,7 @@ Text is typed by what is written, a column at a time (`nasplug.data.cells`); Par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -20,7 +20,7 @@ from nasplug.data.numerals import outside, sentinels, uncoded
 from nasplug.data.parquet import read_parquet
 from nasplug.data.problems import Problem, Reading, brief, refuse
 from nasplug.errors import ConfigError, did_you_mean
-from nasplug.files import unguarded
+from nasplug.files import guarded, unguarded
 from nasplug.tasks import READING
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
         raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    _known(sheet, reading.known)
+    if not given:
+        _known(sheet, reading.known)
     _nameless(sheet, given)
     if not sheet.columns:
         if not sheet.problems:
@@ -123,13 +124,21 @@ def _noted(notes: dict[str, str]) -> dict[str, str]:
     return {f"{READING}{key}": text for key, text in notes.items()}
 
 
-def _known(sheet: Sheet, known: Sequence[str]) -> None:
-    """Columns whose names were written for a spreadsheet get those that they are known by."""
+def _known(sheet: Sheet, known: Mapping[str, Collection[str]]) -> None:
+    """Names and words that were written for a spreadsheet become those that they are known by."""
+
+    def plain(text: str, others: Collection[str]) -> str:
+        return bare if (bare := unguarded(text)) in others and text not in others else text
+
     for i, name in enumerate(sheet.names):
-        plain = unguarded(name) if isinstance(name, str) else name
-        if plain != name and plain in known and name not in known and plain not in sheet.names:
-            sheet.names[i] = plain
-            sheet.notes["guarded"] = f"column {plain!r} is written {name!r} in the file, as for a spreadsheet"
+        found = plain(name, known)
+        if found != name and found not in sheet.names:
+            sheet.names[i] = found
+            sheet.notes["guarded"] = f"column {found!r} is written {name!r} in the file, as for a spreadsheet"
+        words = known.get(sheet.names[i], ())
+        if any(guarded(word) != word for word in words):
+            texts = [plain(text, words) for text in sheet.columns[i].to_pylist()]
+            sheet.columns[i] = pa.array(texts, type=sheet.columns[i].type)
 
 
 def _nameless(sheet: Sheet, given: bool) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nasplug.data.numerals import PLAIN
-from nasplug.files import unguarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +91,7 @@ def meanings(known: Sequence[str]) -> dict[object, int]:
 
 
 def _meaning(word: str) -> object:
-    """A word as programs write it: ``true`` is True, ``2024-12-31`` is its midnight, ``01`` is 1, ``'=x`` is =x."""
-    word = unguarded(word)
+    """A word as programs write it: ``true`` is True, ``2024-12-31`` is its midnight, ``01`` is 1."""
     if (truth := word.lower()) in TRUTH:
         return truth
     if MIDNIGHT.fullmatch(word):

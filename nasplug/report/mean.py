@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,22 @@ SCORES = "scores.json"
 
 
 def write_ensemble(study: Finished, chosen: str) -> None:
-    """``ensemble/`` with the mean of the study's best networks and its scores, where the study asks for one.
+    """``ensemble/`` with the mean of the study's best networks and its scores, where the study asks for one; else one of
+    an earlier run is removed.
 
     The members are chosen by validation scores (`nasplug.results.members`); the test split judges once, here.
     """
+    folder = study.folder / ENSEMBLE
     if study.config.ensemble is None:
+        if folder.is_dir():
+            ensemble.remove(folder)
+            (folder / SCORES).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody's own file is in it
+                folder.rmdir()
         return
     frame = study.frame
     names = results.members(frame, study.config.ensemble)
     made = ensemble.Ensemble({name: study.network(name) for name in names})
-    folder = study.folder / ENSEMBLE
     ensemble.save(made, folder)
     task = study.task_of(chosen)
     found = ensemble.scores(made.eval(), task, task.test)
