@@ -184,7 +184,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 def safe(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with each cell and each column's name `guarded`; numbers stay."""
-    made = frame.apply(lambda column: column.map(guarded) if column.dtype.kind == "O" else column)
+    made: pd.DataFrame = frame.apply(lambda column: column.map(guarded) if column.dtype.kind == "O" else column)
     return made.rename(columns=guarded)
 
 

@@ -124,7 +124,7 @@ def test_a_process_with_an_ascii_pipe(done: Study) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_every_command_says_in_one_line_that_its_output_is_full(
-    done: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    done: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder, file, table = str(done.folder), str(done.folder / "study.yaml"), str(done.folder.parent / "table.csv")
     commands = [
@@ -137,6 +137,7 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     ]
     commands += [["plan", file], ["run", file, "--runner", "serial", "--quiet"], ["front", folder]]
     commands += [["look", table], ["predict", folder, table], ["explain", folder]]
+    commands += [["export", folder, "--to", "python", "--out", str(tmp_path)]]
     assert {command[0] for command in commands} >= set(main.commands) - {"ui"}
     for command in commands:
         full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  (closing it fails, too)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
 from nasplug.networks.pruning import alive, harden, sizes
-from nasplug.networks.record import PARTS, Edge, Networks, check_hidden, join, take, where
+from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, check_hidden, join, take, where
 
 __all__ = [
+    "MOST_WIDTH",
     "PARTS",
     "Edge",
     "Networks",

@@ -15,7 +15,7 @@ from nasplug.replicas import column
 from nasplug.signs import held
 from nasplug.stems import Stem
 
-__all__ = ["PARTS", "Edge", "Networks", "check_hidden", "join", "take", "where"]
+__all__ = ["MOST_WIDTH", "PARTS", "Edge", "Networks", "check_hidden", "join", "take", "where"]
 
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 
