@@ -216,8 +216,7 @@ def edges(
     one per column of the task (all ramps and words of it), with ``pairs`` also one per pair of columns. Weights between
     them are absent for good. ``pairs`` is how many pairs at most, default 15: all where there are no more, else those that
     promise most (`nasplug_edges.screening.screened`, by the training samples of each row). Whole terms go under the penalty
-    ``terms``.
-    Biases of the first hidden layer start within 1.5, which spreads the kinks over the data; not with ``snap`` or a stem.
+    ``terms``. Not with ``snap`` or a stem.
 
     ``hidden: []`` (mode ``l1`` alone) is a linear model. ``stem``: convolutions in front (`nasplug.stems.Stem`), trained along;
     their kernels are plain weights, which nothing searches (not with ``snap``).

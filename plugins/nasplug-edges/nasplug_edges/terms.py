@@ -26,8 +26,6 @@ MOST_PAIRS = 15
 """Pairs that get a small network unless told otherwise: all of 6 columns."""
 MOST_SCREENED = 300
 """Columns whose pairs are compared: 44,850 pairs."""
-SPREAD = 1.5
-"""Biases of the first layer start within it: inputs have a standard deviation of 1, so kinks start all over the data."""
 READS = ("reads columns", "reads pairs")
 """Leaves ``(K, C, I)`` and ``(K, P, I)``: 1 where a term reads an input, else -1. They have no gradient, so they stay."""
 
@@ -67,7 +65,7 @@ class Terms(Skeleton):
     def draw(self, task: Task, seeds: Tensor, rule: Callable[[Edge], Draw], *, biased: bool) -> Params:
         """Fresh float64 leaves as of a plain skeleton, 0 where no weight may be; each term starts as a network of its own.
 
-        Biases of the first hidden layer are uniform within `SPREAD`, those of the others 0, or as `Skeleton.draw` says.
+        Biases that do not start at 0 are as large as its mean number of incoming weights allows.
         """
         columns, pairs = self.count(task)
         reads, last = self._reads(task, seeds, columns, pairs), len(self.hidden) + 1
@@ -91,8 +89,9 @@ class Terms(Skeleton):
                     at, up = pattern.nonzero().flatten(), torch.arange(high, device=rows.device) + term * high
                     w[rows[:, None, None], up[:, None], at] = start(seeds[rows], f"{stream}/{term}", high, len(at))
             params[name] = w
+        fans = (task.inputs / columns, *self.hidden[:-1], widths[-2])
         for layer in range(1, len(widths)) if self.bias else ():
-            bound = SPREAD if layer == 1 else widths[layer - 1] ** -0.5 if biased and layer == last else 0.0
+            bound = fans[layer - 1] ** -0.5 if biased else 0.0
             params[f"bias {layer}"] = uniform(seeds, f"edges/bias {layer}", (widths[layer],), -bound, bound)
         signs = torch.where(reads, 1.0, -1.0).double()
         leaves = zip(READS, signs.split_with_sizes([columns, pairs], 1), strict=True)
