@@ -8,7 +8,7 @@
 - ``additive``: the recipe of ``nasplug look``, with ``structure: additive`` and 8 neurons per column.
 - ``pairs``: the same with ``structure: pairs``, and the penalty ``terms`` on pairs alone.
 - ``free``: the recipe without a structure (only if asked for: ``--models additive pairs free ebm``).
-- ``ebm``: explainable boosting as in ``tables.py`` without pairs of columns; ``ebm+``: and with 10 pairs (not for three labels).
+- ``ebm``: explainable boosting as in ``tables.py``, without pairs; ``ebm+``: also with 10 pairs (not for three labels).
 
 All three studies have 8 levels and one seed, a quarter of the recipe's networks. Rows, tuning, budgets and what a number is are
 those of ``tables.py``; figures are of one outer split unless ``--splits`` says more. Nothing was chosen on these tables.

@@ -105,6 +105,24 @@ def test_budgets_and_ranks(bench: ModuleType) -> None:
     assert any("nasplug with linear: 0 wins, 0 ties, 1 losses" in line for line in said)
 
 
+def test_sums_beside_ebm(bench: ModuleType) -> None:
+    import additive
+
+    def record(table: str, model: str, sizes: dict[int, float], name: str = "64 bins, 0 pairs") -> dict[str, Any]:
+        found = [{"name": name, "numbers": n, "valid_error": e, "valid_loss": e, "error": e} for n, e in sizes.items()]
+        return {"table": table, "split": 0, "model": model, "candidates": found, "constant": {"numbers": 1, "error": 1.0}}
+
+    records = [record(table, "additive", {20: 0.3, 90: 0.2}) for table in "ab"] + [
+        record(table, "ebm", {200: 0.1}) for table in "ab"
+    ]
+    records[-1]["candidates"] += record("b", "ebm", {900: 0.05}, "256 bins, 10 pairs")["candidates"]
+    said: list[str] = []
+    found = additive.show(additive.of_models(records), said.append)
+    assert found["30"]["duels"]["additive, ebm"] == {"wins": 2, "ties": 0, "losses": 0}
+    assert found["any"]["mean_rank"] == {"additive": 3.0, "ebm": 1.75, "ebm+": 1.25}
+    assert any("0.0500" in line and "900" in line for line in said)
+
+
 def test_choices_are_by_weights_of_the_products_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import choice
