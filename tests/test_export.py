@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.shape_inference
 import pandas as pd
 import pytest
 import torch
@@ -170,6 +172,23 @@ def test_sums_of_whole_numbers_never_leave_32_bits(seed: int) -> None:
     assert shift == 15 or max(weights, key=abs) != 0
 
 
+def test_onnx_has_names_and_fixed_shapes_and_a_message_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = network_of(task_of("binary"))
+    assert not told(network, tmp_path, forms="onnx")["onnx"].refused
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "my_study.onnx"), strict_mode=True, data_prop=True)
+    assert [value.name for value in model.graph.input] == list(table())
+    assert [value.name for value in model.graph.output] == ["label", 'P(it\'s "yes")', "P(no)"]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        sizes = value.type.tensor_type.shape.dim
+        assert [size.dim_param for size in sizes] == ["rows", ""], value.name
+        assert sizes[1].dim_value > 0
+    assert {entry.key for entry in model.metadata_props} == {"nasplug.digest", "nasplug.columns", "nasplug.answers"}
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "pip install 'nasplug[export]'" in told(network, tmp_path, forms="onnx")["onnx"].refused
+
+
 def test_duckdb_says_the_same() -> None:
     duckdb = pytest.importorskip("duckdb")
     for kind, transform in (("several", "log"), ("regression", "rank"), ("classes", "none")):
@@ -196,9 +215,12 @@ def test_duckdb_says_the_same() -> None:
 @given(nets=records(hard=True))
 def test_random_networks_are_the_same_in_every_form(tmp_path_factory: pytest.TempPathFactory, nets: Networks) -> None:
     network = compact(nets.map(torch.Tensor.float), 0)
-    found = told(network, tmp_path_factory.mktemp("any"), forms="python,sql" + (",c" if CC else ""))
+    found = told(network, tmp_path_factory.mktemp("any"), forms="onnx,python,sql" + (",c" if CC else ""))
     size = max(1.0, float(network(torch.randn(64, network.record["inputs"]).double()).detach().abs().max()))  # float32 of sums
     for form in found.values():
+        if not network.widths[0] and form.form == "onnx":
+            assert "reads nothing" in form.refused
+            continue
         assert form.difference is not None, form
         assert form.difference <= 1e-5 * size, form
 
@@ -250,9 +272,9 @@ def test_what_a_form_cannot_say_is_refused_in_words(tmp_path: Path) -> None:
     odd = compact(
         replace(every_activation(), candidates=("mine", *list(FUNCTIONS)[1:]), functions={**FUNCTIONS, "mine": torch.cos}), 0
     )
-    found = told(odd, tmp_path, forms="pt2,python,c,sql")
+    found = told(odd, tmp_path, forms="pt2,onnx,python,c,fixed,sql")
     assert not found["pt2"].refused
-    assert all("'mine' is a plugin's" in found[form].refused for form in ("python", "c", "sql"))
+    assert all("'mine' is a plugin's" in found[form].refused for form in ("onnx", "python", "c", "fixed", "sql"))
     stem = compact(harden(example_networks(0, 1, (6, 2), ("kernels", "kernel_biases", "biases"))).map(torch.Tensor.float), 0)
     pair = Ensemble({"a": network_of(task_of()), "b": network_of(task_of(), 1)})
     for network, word in ((stem, "stem"), (pair, "ensemble")):

@@ -11,7 +11,7 @@ import torch
 
 from nasplug.compact import CompactNetwork
 from nasplug.ensemble import Ensemble
-from nasplug.export import c, fixed, graph, python, sql
+from nasplug.export import c, fixed, graph, onnx, python, sql
 from nasplug.export.program import Program, Ran, identifiers, program
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ FORMS: Mapping[str, Form] = {
     form.name: form
     for form in (
         Form("pt2", "a graph of torch, on encoded features", _graph, _run_graph),
+        _of_program("onnx", "a graph for ONNX Runtime and others, one input per column", onnx.written, onnx.run),
         _of_program("python", "a function of a dictionary; no import but math", python.written, python.run),
         _of_program("c", "a C99 header in float32, with test vectors", c.written, c.run),
         _of_program("fixed", "a C99 header in whole numbers, with test vectors", fixed.written, fixed.run, exact=False),
