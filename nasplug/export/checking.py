@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,17 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
         except NasplugError as error:
             found.append(Exported(form.name, refused=str(error)))
     told = Export(digest_of(network), judge.words, judge.error, tuple(found))
-    files.write_json(out / RECORD, told.plain())
+    files.write_json(out / RECORD, _beside(out / RECORD, told.plain()))
+    return told
+
+
+def _beside(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """What is told now, and what was told of other forms of the same network that stand in the same folder."""
+    with suppress(ConfigError):
+        before = files.read_json(path)
+        if before.get("digest") == told["digest"] and before.get("rows") == told["rows"]:
+            new = {form["form"] for form in told["forms"]}
+            told["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *told["forms"]]
     return told
 
 

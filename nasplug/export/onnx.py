@@ -27,6 +27,7 @@ __all__ = ["FUNCTIONS", "inputs_of", "run", "written"]
 OPSET, ML_OPSET, IR = 17, 3, 8
 REMEDY = "install it: pip install 'nasplug[export]'"
 BATCH = "rows"
+NUMBERS = "_numbers"  # of the file whose answers are numbers alone
 
 
 class _Graph:
@@ -99,31 +100,43 @@ FUNCTIONS: Mapping[str, Made] = {
 
 
 def written(made: Program) -> dict[str, bytes]:
-    """The file, by its name.
+    """The file, by its name; of labels from numbers alone a second one, without text, for compilers to C.
 
     Raises:
         ConfigError: without onnx, for the activation of a plugin, and for a network that reads nothing.
     """
     try:
-        from onnx import TensorProto, checker, helper
+        import onnx  # noqa: F401 - whether it is there
     except ImportError:
         raise ConfigError(f"onnx is not here; {REMEDY}") from None
     made.known(FUNCTIONS, "onnx")
     if not made.features:
         raise ConfigError("onnx: the network reads nothing, so there is no input to count rows by; take another form")
+    found = {f"{made.name}.onnx": _model(made, text=True)}
+    if made.labels and all(column.kind != "category" for column in made.columns):
+        found[f"{made.name}{NUMBERS}.onnx"] = _model(made, text=False)
+    return found
+
+
+def _model(made: Program, *, text: bool) -> bytes:
+    """The graph; without ``text`` the label is not among its answers."""
+    from onnx import TensorProto, checker, helper
+
     graph = _Graph()
     values = graph("Concat", *(_column(graph, made, at) for at in range(len(made.columns))), axis=1)
     scaled = graph("Sub", values, graph.constant([[feature.shift for feature in made.features]]))
     scaled = graph("Div", scaled, graph.constant([[feature.scale for feature in made.features]]))
     outputs = _served(graph, made, _layers(graph, made, graph.cast(scaled, np.float32)))
-    names = output_names_of(made)
-    for name, value in zip(names, _answers(graph, made, outputs), strict=True):
+    labelled = text and bool(made.labels)
+    first = bool(made.labels) and not text  # the label's place
+    names = output_names_of(made)[first:]
+    for name, value in zip(names, _answers(graph, made, outputs, labelled=labelled), strict=True):
         graph("Identity", value, out=name)
     inputs = [
         helper.make_tensor_value_info(c.name, TensorProto.STRING if c.kind == "category" else TensorProto.DOUBLE, [BATCH, 1])
         for c in made.columns
     ]
-    kinds = [TensorProto.STRING if at == 0 and made.labels else TensorProto.DOUBLE for at in range(len(names))]
+    kinds = [TensorProto.STRING if at == 0 and labelled else TensorProto.DOUBLE for at in range(len(names))]
     given = [helper.make_tensor_value_info(name, kind, [BATCH, 1]) for name, kind in zip(names, kinds, strict=True)]
     whole = helper.make_graph(graph.nodes, made.name, inputs, given, graph.constants, doc_string=made.title)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
@@ -135,7 +148,7 @@ def written(made: Program) -> dict[str, bytes]:
     }
     helper.set_model_props(model, about)
     checker.check_model(model, full_check=True)
-    return {f"{made.name}.onnx": model.SerializeToString()}
+    return bytes(model.SerializeToString())
 
 
 def output_names_of(made: Program) -> list[str]:
@@ -192,7 +205,7 @@ def _words(graph: _Graph, column: Column, features: Sequence[Feature]) -> str:
 
 
 def _layers(graph: _Graph, made: Program, first: str) -> str:
-    """The last layer's sums: a product begins each, so that nothing is expanded to the batch."""
+    """The sums of the last layer: they begin with products, so that nothing is expanded to the batch."""
     values, widths = [first], [len(made.features), *(len(layer) for layer in made.layers)]
     for layer in made.layers:
         sources = sorted({source for neuron in layer for source, _, _ in neuron.terms}) or [0]
@@ -249,16 +262,18 @@ def _served(graph: _Graph, made: Program, z: str) -> str:
 
 
 def _at(graph: _Graph, values: str, place: int) -> str:
-    return graph("Gather", values, graph.constant([place], np.int64), axis=1)
+    return graph("Slice", values, *(graph.constant([end], np.int64) for end in (place, place + 1, 1)))
 
 
-def _answers(graph: _Graph, made: Program, y: str) -> list[str]:
-    given = [_at(graph, y, o) for o in range(len(made.outputs))]
-    if not made.labels:
+def _answers(graph: _Graph, made: Program, y: str, *, labelled: bool) -> list[str]:
+    given = [_at(graph, y, o) for o in range(len(made.outputs))] if len(made.outputs) > 1 else [y]
+    last = given[-1]
+    if made.labels and len(given) == 1 and made.link == "sigmoid":
+        given = [graph("Sub", graph.constant(1.0), last), last]
+    if not labelled:
         return given
-    if len(given) == 1:
-        code = graph.cast(graph("Greater", given[0], graph.constant(0.5)), np.int64)
-        given = [graph("Sub", graph.constant(1.0), given[0]), *given] if made.link == "sigmoid" else given
+    if len(made.outputs) == 1:
+        code = graph.cast(graph("Greater", last, graph.constant(0.5)), np.int64)
     else:
         code = graph("ArgMax", y, axis=1, keepdims=1)
     return [graph("Gather", graph.constant(made.labels), code), *given]
@@ -291,15 +306,21 @@ def run(folder: Path, made: Program, rows: pd.DataFrame) -> Ran:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     given = inputs_of(made, rows)
-    try:
-        session = onnxruntime.InferenceSession(
-            (folder / f"{made.name}.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+
+    def asked(file: Path) -> tuple[list[Any], float]:
+        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         session.run(None, given)
         start = time.perf_counter()
         found = session.run(None, given)
-        seconds = time.perf_counter() - start
+        return found, time.perf_counter() - start
+
+    try:
+        found, seconds = asked(folder / f"{made.name}.onnx")
+        numbers = folder / f"{made.name}{NUMBERS}.onnx"
+        also = asked(numbers)[0] if numbers.exists() else found[1:]
     except Exception as error:  # noqa: BLE001 - its errors have no common class
         raise ConfigError(f"onnx: ONNX Runtime refuses it: {str(error)[:300]}") from None
+    if made.labels and any((one != other).any() for one, other in zip(also, found[1:], strict=True)):
+        raise ConfigError(f"onnx: {numbers.name} answers otherwise than {made.name}.onnx")
     columns = {name: values[:, 0] for name, values in zip(made.answers, found, strict=True)}
     return Ran(pd.DataFrame(columns, index=rows.index), 1e6 * seconds / len(rows))
