@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nasplug import ConfigError, Study
+from nasplug.data import from_arrays
 from nasplug.sklearn import EXCEPTIONS, SmallNetworkClassifier, SmallNetworkRegressor
 from nasplug.sklearn.inputs import words_for
 
@@ -207,6 +209,39 @@ def test_a_section_of_a_study_as_method() -> None:
         assert found.fit(x, x[:, 0]).network_.widths[-1] == 1
     with pytest.raises(ValueError, match="not installed"):
         regressor(method={"use": "forest"}).fit(x, x[:, 0])
+
+
+def test_a_method_without_temperature_needs_no_word_of_it() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 3))
+    found = classifier(method={"use": "edges", "mode": "l1", "hidden": [3]}, steps=10).fit(x, x[:, 0] > 0)
+    assert found.predict(x).shape == (60,)
+
+
+def test_a_column_that_a_fold_cannot_learn_from_is_left_out_with_a_warning() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(60, 2)), columns=["a", "b"]).assign(late=np.nan, word=None, same=1.0)
+    frame.loc[40:, ["late", "same"]] = random.normal(size=(20, 2))
+    frame.loc[40:, "word"] = random.choice(["x", "y"], 20)
+    label = np.where(frame["a"] > 0, "up", "down")
+    model = classifier(steps=10, monotone={"late": 1, "a": 1})
+    with pytest.warns(UserWarning, match="'late', 'word', 'same' have no value, or one alone") as told:
+        scores = cross_val_score(model, frame, label, cv=KFold(3), error_score="raise")
+    assert np.isfinite(scores).all()
+    assert sum("left out" in str(one.message) for one in told) == 1  # of the fold without the last rows alone
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(frame, label)
+    with pytest.raises(ConfigError, match="feature 'late' has no value in the training split"):
+        from_arrays(frame.head(40)[["a", "late"]], label[:40], kind="binary", missing="indicator")
+
+
+def test_a_constant_for_want_of_parameters_is_said() -> None:
+    x = np.random.default_rng(0).normal(size=(80, 3))
+    model = regressor(max_parameters=1, levels=2, steps=150)
+    with pytest.warns(UserWarning, match=r"reads no column .* take linear=True"):
+        model.fit(x, x[:, 0] + x[:, 1])
+    assert len(np.unique(model.predict(x))) == 1
 
 
 def test_options_that_are_numbers_of_numpy() -> None:

@@ -248,14 +248,15 @@ def from_frames(
     test: float = 0.2,
     seed: int = 0,
     standardise: bool = True,
+    empty: Literal["refuse", "drop"] = "refuse",
     notes: Mapping[str, str] | None = None,
     codes: Mapping[str, Sequence[str | float]] | None = None,
 ) -> Task:
     """Columns of inputs and of targets, of any type, to a task. ``named``: other names of the outputs, or of the classes.
 
     Rows are told by their place, whatever the index; names of columns are taken as text. ``by``: the column that ``validation``
-    names, where it names one. ``weights``: of the samples. ``notes``: on how the columns were read. ``codes``: values that mean
-    "missing", by column.
+    names, where it names one. ``weights``: of the samples. ``empty``: what becomes of columns without a value to train on.
+    ``notes``: on how the columns were read. ``codes``: values that mean "missing", by column.
 
     Raises:
         ConfigError: for columns that nothing can be learned from, with all that is wrong with them.
@@ -291,7 +292,16 @@ def from_frames(
     rows = _divided(where, validation, labels, () if regression else words, test, seed, None if by is None else by[keep])
     train = rows.learned
     encoder = fit(
-        where, inputs, train, kinds, missing=missing, numeric=numeric, bins=bins, constants=not standardise, notes=told
+        where,
+        inputs,
+        train,
+        kinds,
+        missing=missing,
+        numeric=numeric,
+        bins=bins,
+        constants=not standardise,
+        empty=empty,
+        notes=told,
     )
     encoder = encoder.coded(codes) if codes else encoder
     x = encoder.features(inputs, where)

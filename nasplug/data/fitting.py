@@ -196,11 +196,13 @@ def fit(
     numeric: Numeric = "linear",
     bins: int | None = None,
     constants: bool = False,
+    empty: Literal["refuse", "drop"] = "refuse",
     notes: dict[str, str],
 ) -> Encoder:
     """What is learned from the training ``rows`` of a frame whose columns are of ``kinds``; ``notes`` get what was done.
 
-    Columns that do not vary in those rows are left out, unless ``constants`` says to keep them. ``bins``: ramps of a number, at
+    Columns that do not vary in those rows are left out, unless ``constants`` says to keep them; those without a value there are
+    refused, unless ``empty`` says to leave them out, too. ``bins``: ramps of a number, at
     most, between quantiles of its training rows (`BINS` if none is given); fewer where quantiles agree.
 
     Raises:
@@ -216,11 +218,16 @@ def fit(
     at = {name: place for place, name in enumerate(plain)}
     found: list[Column] = []
     flat: list[str] = []
+    void: list[str] = []
     rare: dict[str, int] = {}
     for name, kind in kinds.items():
         how = how_of(missing, name)
-        if kind == "category":
-            column = _category(name, frame.iloc[:, places[name]].iloc[rows], how, constants, problems, rare)
+        words = frame.iloc[:, places[name]].iloc[rows] if kind == "category" else None
+        if empty == "drop" and (np.isnan(train[:, at[name]]) if words is None else words.isna()).all():
+            void.append(name)
+            continue
+        if words is not None:
+            column = _category(name, words, how, constants, problems, rare)
         else:
             column = _number(name, kind, train[:, at[name]], how, ends[:, at[name]], constants, problems)
         if column is None:
@@ -231,8 +238,10 @@ def fit(
     refuse(where, problems)
     if flat:
         notes["constant"] = f"left out, constant on the training split: {listed(flat, len(flat))}"
+    if void:
+        notes["empty"] = f"left out, without a value in the training split: {listed(void, len(void))}"
     if not found:
-        raise ConfigError(f"{where}: no feature is left: {listed(flat)} are constant on the training split")
+        raise ConfigError(f"{where}: no feature is left: {listed(flat + void)} are constant on the training split")
     few(where, sum(column.width for column in found), len(frame))
     if rare:
         told = ", ".join(f"{name!r} ({count} words)" for name, count in rare.items())

@@ -13,7 +13,7 @@ from nasplug.plan.meaning import unambiguous
 from nasplug.plan.packing import chunk
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import check_halves, halves, most_halves, refits
-from nasplug.plan.trying import try_out
+from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
     LOSS,
     REFIT,
@@ -43,6 +43,7 @@ __all__ = [
     "Axis",
     "Components",
     "Pack",
+    "UntemperedError",
     "assemble",
     "axes",
     "beyond",

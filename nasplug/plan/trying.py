@@ -21,10 +21,14 @@ from nasplug.plugins import Plugins
 from nasplug.replicas import normal
 from nasplug.train import Search, start
 
-__all__ = ["fit", "try_out"]
+__all__ = ["UntemperedError", "fit", "try_out"]
 
 ROUNDING = 1e-6  # of a value in float32
 PROBE = 100.0  # activations must be finite up to here: units of a search that still works receive less
+
+
+class UntemperedError(ConfigError):
+    """A study has a temperature, and its method does not read it."""
 
 
 def _needs(what: str, name: str, component: Any, parts: Iterable[str], method: str) -> None:
@@ -144,7 +148,7 @@ def _tempered(search: Search, params: Params, use: str, whom: str) -> None:
         hot, cold = (search.relax(moved, torch.full_like(search.tau.at(0), tau), search.seeds) for tau in (high, low))
         pairs = [(getattr(hot, part)[key], getattr(cold, part)[key]) for part in hot.parts for key in getattr(hot, part)]
     if all(torch.equal(a, b) for a, b in pairs):
-        raise ConfigError(
+        raise UntemperedError(
             f"temperature: method {use!r} as configured does not read it: its networks are the same at {high:g} and {low:g}. "
             "Remove it, or take another method (or mode)"
         )

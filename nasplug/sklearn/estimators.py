@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -30,10 +32,12 @@ from sklearn.utils.validation import (
 from nasplug import results
 from nasplug.compact import CompactNetwork
 from nasplug.config import parse
+from nasplug.data.encoder import listed
 from nasplug.data.recipe import TableFacts, recipe
 from nasplug.errors import ConfigError
 from nasplug.explain import Background, contributions
 from nasplug.folds import candidates
+from nasplug.plan import UntemperedError
 from nasplug.plugins import load_plugins
 from nasplug.sklearn.budget import InTime, affordable
 from nasplug.sklearn.inputs import Fitted, advice, frame_of, refuse_gaps, task_of, words_for
@@ -56,7 +60,7 @@ class InputError(ConfigError, ValueError):
     """Data or options that nothing can be learned with; a ValueError, as scikit-learn has it."""
 
 
-class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
+class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
     """What both have in common."""
 
     def __init__(
@@ -141,9 +145,9 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
             self.classes_ = classes
         return Fitted(frame, values, () if classes is None else words_for(classes), targets, weights)
 
+    @abstractmethod
     def _target(self, y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, tuple[str, ...]]:
         """Numbers ``(N, O)``, or places among classes, and the classes; names of the outputs."""
-        raise NotImplementedError
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """X as a data frame with the names of its columns, refused where it has others than in `fit`."""
@@ -174,6 +178,11 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
         made = self._study(given)
         folds = int(self.folds) if self.folds != "auto" else 5 if len(given.x) < FEW else 1
         task = task_of(given, name=type(self).__name__, numeric=made["task"]["numeric"], folds=folds, seed=seed)
+        if idle := [name for name in self._names() if name not in task.columns]:
+            self._warn(
+                f"column(s) {listed(idle)} have no value, or one alone, in the rows to train on: nothing can be learned from "
+                "them, and they are left out"
+            )
         self._settle(made, task, seed)
         place: AbstractContextManager[str]
         place = (
@@ -184,6 +193,11 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
         with held(task) as named, place as folder:
             made |= {"task": named, "store": os.path.dirname(folder), "study": os.path.basename(folder)}
             plugins = beside()
+            if isinstance(self.method, Mapping) and ("use" in self.method or "temperature" not in self.method):
+                try:
+                    Study(parse(made), plugins, fast=True).plan()
+                except UntemperedError:  # it is the recipe's own, and this method is another one
+                    made["temperature"] = None
             runner = InTime()
             if self.time_limit is not None:
                 study = Study(parse(made), plugins, fast=True)
@@ -196,7 +210,8 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
                 runner.until = began + self.time_limit
             study = Study(parse(made), plugins, fast=isinstance(self.method, str))
             study.run(runner, progress=bool(self.verbose), report=False)
-            self._keep(study, made["train"]["steps"])
+            if told := self._keep(study, made["train"]["steps"]):
+                self._warn(told)
         self._background = Background.of_task(task)
 
     def _study(self, given: Fitted) -> dict[str, Any]:
@@ -228,7 +243,8 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
         made["resources"] = {"pack": PACK}
         made["reach"] = None if self.levels == 1 else int(self.max_parameters or 10)
         if self.monotone is not None:
-            made["monotone"] = self._directions()
+            names = set(self._names()) - set(task.columns)  # nothing is learned from these
+            made["monotone"] = {name: way for name, way in self._directions().items() if name not in names}
 
     def _directions(self) -> dict[str, int]:
         """Column -> 1 or -1."""
@@ -240,28 +256,45 @@ class _SmallNetwork(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"monotone: {len(ways)} directions for {len(names)} columns; needed: one per column, or a mapping")
         return {name: int(way) for name, way in zip(names, ways, strict=True) if way}
 
-    def _keep(self, study: Study, steps: Any) -> None:
+    def _keep(self, study: Study, steps: Any) -> str:
+        """The chosen network; returns what there is to say of it."""
         frame, error = results.judged(study.frame, study.facts_of, study.config.choose)
-        rows = candidates(frame)
+        rows = every = candidates(frame)
         if self.max_parameters is not None:
-            kept = rows[rows["parameters"] <= self.max_parameters]
-            if not (kept["status"] == "finished").any():
+            few = rows[rows["parameters"] <= self.max_parameters]
+            if not (few["status"] == "finished").any():
                 least = rows.loc[rows["status"] == "finished", "parameters"].min()
                 raise InputError(
                     f"max_parameters: {self.max_parameters}; the smallest network that was found has {least:.0f}. Raise it, or "
                     "levels"
                 )
-            rows = kept
+            rows = few
         front = results.front(rows, error)
         best = front.iloc[int(front[error].argmin())]
         facts = study.facts_of(str(best["replica"]))
-        chosen = str(results.as_good(front, best, frame, error, facts, study.config.choose).iloc[0]["replica"])
+        kept = results.as_good(front, best, frame, error, facts, study.config.choose).iloc[0]
+        chosen = str(kept["replica"])
         shown = study.narrow(front)
         shown = shown[[name for name in shown.columns if not name.startswith("test_")]]
         self.front_ = shown.assign(chosen=(shown["replica"] == chosen).to_numpy())
         self.network_: CompactNetwork = study.network(chosen)
         # A method's own sections may sweep them; linear networks have steps of their own.
         self.steps_ = int(steps if isinstance(steps, int) else frame["train.steps"].max())
+        return self._too_few(every, kept, error)
+
+    def _too_few(self, rows: pd.DataFrame, kept: pd.Series[Any], error: str) -> str:
+        """What is said of a constant that is kept for want of parameters; empty where there is none."""
+        better = rows[(rows["status"] == "finished") & (rows[error] < kept[error])]
+        if self.max_parameters is None or self.network_.record["kept_inputs"] or better.empty:
+            return ""
+        return (
+            f"max_parameters={self.max_parameters}: what is kept reads no column and says the same for each row; the smallest "
+            f"better network that was found has {better['parameters'].min():.0f} parameters. Raise max_parameters or levels"
+            + ("" if self.linear else ", or take linear=True: linear networks get by with few parameters")
+        )
+
+    def _warn(self, text: str) -> None:
+        warnings.warn(f"{type(self).__name__}: {text}", UserWarning, stacklevel=4)  # where `fit` was called
 
     # -- answering -----------------------------------------------------------------------------------------------------
 

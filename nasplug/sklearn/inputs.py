@@ -119,6 +119,7 @@ def task_of(given: Fitted, *, name: str, numeric: Numeric, folds: int, seed: int
         missing="indicator",
         numeric=numeric,
         validation={"use": "column", "by": PART},
+        empty="drop",
         by=pd.Series(parts, name=PART),
         weights=None if given.weights is None else pd.Series(given.weights[rows], name="sample_weight"),
         seed=seed,
