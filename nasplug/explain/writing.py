@@ -199,17 +199,22 @@ def _left(made: Terms, place: int) -> str:
 # -- sympy -------------------------------------------------------------------------------------------------------------
 
 
+def _exp(s: Any, z: Any, sign: int = 1) -> Any:
+    """``e^z`` or ``e^-z`` as it stands: sympy makes a product of powers of it, which float64 may not hold."""
+    return s.exp(z if sign > 0 else s.Mul(s.Integer(-1), z, evaluate=False), evaluate=False)
+
+
 def _activations(s: Any) -> dict[str, Callable[[Any], Any]]:
     return {
         "identity": lambda z: z,
         "relu": lambda z: s.Max(0, z),
         "leaky_relu": lambda z: s.Piecewise((z, z > 0), (0.01 * z, True)),
         "tanh": s.tanh,
-        "sigmoid": lambda z: 1 / (1 + s.exp(-z)),
-        "elu": lambda z: s.Piecewise((z, z > 0), (s.exp(z) - 1, True)),
-        "silu": lambda z: z / (1 + s.exp(-z)),
+        "sigmoid": lambda z: 1 / (1 + _exp(s, z, -1)),
+        "elu": lambda z: s.Piecewise((z, z > 0), (_exp(s, z) - 1, True)),
+        "silu": lambda z: z / (1 + _exp(s, z, -1)),
         "gelu": lambda z: z * (1 + s.erf(z / s.sqrt(2))) / 2,
-        "softplus": lambda z: s.log(1 + s.exp(z)),
+        "softplus": lambda z: s.log(1 + _exp(s, z)),
         "sin": s.sin,
     }
 
@@ -237,7 +242,10 @@ def sympy(made: Terms) -> dict[str, Any]:
     values: list[Any] = []
 
     def total(one: Sum) -> Any:
-        parts = [s.Float(w) * (_sympy_atom(s, atom) if atom is not None else values[m]) for w, atom, m in one.terms]
+        parts = [  # a difference stays one: written out it would lose digits
+            s.Mul(s.Float(w), _sympy_atom(s, atom) if atom is not None else values[m], evaluate=False)
+            for w, atom, m in one.terms
+        ]
         return s.Add(s.Float(one.constant), *parts)
 
     for m, one in enumerate(neurons):
@@ -245,13 +253,13 @@ def sympy(made: Terms) -> dict[str, Any]:
     sums = [total(one) for one in outputs]
     link = made.record["link"]
     if link == "sigmoid":
-        sums = [1 / (1 + s.exp(-z)) for z in sums]
+        sums = [1 / (1 + _exp(s, z, -1)) for z in sums]
     elif link == "softmax":
-        powers = [s.exp(z) for z in sums]
+        powers = [_exp(s, z) for z in sums]
         sums = [power / s.Add(*powers) for power in powers]
     elif link == "exp":
-        sums = [s.exp(z) + shift for z, shift in zip(sums, made.record["output_shift"], strict=True)]
+        sums = [_exp(s, z) + shift for z, shift in zip(sums, made.record["output_shift"], strict=True)]
     elif "transform" in made.record:
-        back = s.exp if made.record["transform"]["use"] == "log" else s.Function("value_of_normal_score")
-        sums = [back(z) for z in sums]
+        logs, back = made.record["transform"]["use"] == "log", s.Function("value_of_normal_score")
+        sums = [_exp(s, z) if logs else back(z) for z in sums]
     return dict(zip(made.record["outputs"], sums, strict=True))

@@ -18,7 +18,7 @@ from nasplug import files
 from nasplug.compact import CompactNetwork, digest_of
 from nasplug.data.transforms import Transform
 from nasplug.ensemble import scores_of
-from nasplug.errors import ConfigError, NasplugError, did_you_mean
+from nasplug.errors import ConfigError, NasplugError, cause, did_you_mean
 from nasplug.export.forms import FORMS, Form, Network
 from nasplug.export.program import program
 from nasplug.export.rows import made_up, rows_of
@@ -124,6 +124,8 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
             found.append(judge.written(form, name, out))
         except NasplugError as error:
             found.append(Exported(form.name, refused=str(error)))
+        except (ArithmeticError, LookupError, OSError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+            found.append(Exported(form.name, refused=f"{form.name} cannot be written or run: {cause(error)}"))
     told = Export(digest_of(network), judge.words, judge.error, tuple(found))
     files.write_json(out / RECORD, _beside(out / RECORD, told.plain()))
     return told
@@ -182,6 +184,8 @@ class _Judge:
             size = sum((folder / file).stat().st_size for file in names)
             ran = form.run(folder, self.network, name, self.rows)
             difference = float(np.abs(self._scaled(ran.answers) - self._scaled(self.answers)).max())
+            if not np.isfinite(difference):
+                raise ConfigError(f"{form.name} gives answers that are not finite, or other ones than numbers")
             error = self._error(ran.answers)
             refused = self._refusal(form, difference, error, ran.answers)
             if not refused:

@@ -11,7 +11,7 @@ import torch
 
 from nasplug.compact import CompactNetwork
 from nasplug.ensemble import Ensemble
-from nasplug.export import c, fixed, graph, onnx, python, sql
+from nasplug.export import c, fixed, formula, graph, onnx, python, sql
 from nasplug.export.program import Program, Ran, identifiers, program
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ FORMS: Mapping[str, Form] = {
         _of_program("c", "a C99 header in float32, with test vectors", c.written, c.run),
         _of_program("fixed", "a C99 header in whole numbers, with test vectors", fixed.written, fixed.run, exact=False),
         _of_program("sql", "one SELECT, for SQLite and DuckDB", sql.written, sql.run),
+        _of_program("formula", "text, LaTeX and sympy", formula.written, formula.run),
     )
 }
 """By name, in the order in which they are written."""
