@@ -9,9 +9,9 @@ gives the bytes of flash (x86-64, ``-Os``, without what it calls in the C librar
 (they need an autoencoder that was trained before) are named. Microseconds are medians per row over networks, each over its
 whole test split at once, on a machine that may do something else.
 
-The last line is one JSON object: ``forms``, ``networks``, ``refused`` (how many, by form and reason), ``max_difference`` (by form,
-of those written, in units of the output's scale), ``flash_bytes_fixed``, ``flash_bytes_float``, ``microseconds`` (by form;
-``eager`` is torch).
+The last line is one JSON object: ``forms``, ``networks``, ``refused`` (how many, by form and reason), ``max_difference`` (by
+form, of those written, in units of the output's scale), ``flash_bytes_fixed``, ``flash_bytes_float``, ``microseconds`` (by
+form; ``eager`` is torch).
 """
 
 from __future__ import annotations

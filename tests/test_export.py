@@ -293,10 +293,12 @@ def test_a_form_that_differs_is_refused_and_keeps_no_other_from_its_place(tmp_pa
     found = export(network_of(task), "n", [replace(honest, write=wrong), FORMS["sql"]], tmp_path, task)
     assert "differs by" in found.forms[0].refused
     assert found.forms[0].difference is not None
-    broken = replace(honest, write=lambda network, name: {"n.py": "def predict(row):\n    return {"})
-    silent = replace(honest, write=lambda network, name: {"n.py": "def predict(row):\n    return {'label': 'no'}"})
-    assert [
-        "SyntaxError" in f.refused or "not finite" in f.refused
-        for f in export(network_of(task), "n", [broken, silent], tmp_path, task).forms
-    ] == [True] * 2
+    assert export(network_of(task), "n", [honest], tmp_path, task).forms[0].files == ("n.py",)
+    for text, word in (
+        ("return {", "SyntaxError"),
+        ("return {'label': 'no'}", "not finite"),
+        ("return row['none']", "KeyError"),
+    ):
+        broken = replace(honest, write=lambda network, name, text=text: {"n.py": f"def predict(row):\n    {text}"})
+        assert word in export(network_of(task), "n", [broken], tmp_path, task).forms[0].refused
     assert {path.name for path in tmp_path.iterdir()} == {"n.sql", "export.json"}

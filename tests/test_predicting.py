@@ -84,6 +84,9 @@ def test_a_registered_model_answers_as_its_study_does(done: Study, tmp_path: Pat
         assert list(found) == list(wanted)
         if "ensemble" not in name:
             pd.testing.assert_frame_equal(found, wanted)
+    told = ask("export", "models:/people@champion", "--store", str(store), "--to", "python,sql", "--out", str(tmp_path))
+    assert "the registry keeps no rows" in told.stderr
+    assert runpy.run_path(str(tmp_path / "people.py"))["ANSWERS"] == tuple(wanted)
     with pytest.raises(NasplugError, match="nobody"):
         source("models:/nobody@champion", str(store))
     with pytest.raises(ConfigError, match="needed: models:/NAME@ALIAS"):

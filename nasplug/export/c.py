@@ -41,8 +41,8 @@ UNKNOWN_WORD = "any other word"
 
 
 def comment(text: str) -> str:
-    """Text inside a comment, which it cannot end."""
-    return one_line(text).replace("*/", "* /").replace("/*", "/ *")
+    """Text inside a comment, which it cannot end, without trigraphs."""
+    return one_line(text).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
 
 @dataclass(frozen=True)

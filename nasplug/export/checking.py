@@ -127,18 +127,26 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
         except (ArithmeticError, LookupError, OSError, RecursionError, SyntaxError, TypeError, ValueError) as error:
             found.append(Exported(form.name, refused=f"{form.name} cannot be written or run: {cause(error)}"))
     told = Export(digest_of(network), judge.words, judge.error, tuple(found))
-    files.write_json(out / RECORD, _beside(out / RECORD, told.plain()))
+    files.write_json(out / RECORD, _beside(out, told))
     return told
 
 
-def _beside(path: Path, told: dict[str, Any]) -> dict[str, Any]:
-    """What is told now, and what was told of other forms of the same network that stand in the same folder."""
-    with suppress(ConfigError):
-        before = files.read_json(path)
-        if before.get("digest") == told["digest"] and before.get("rows") == told["rows"]:
-            new = {form["form"] for form in told["forms"]}
-            told["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *told["forms"]]
-    return told
+def _beside(out: Path, told: Export) -> dict[str, Any]:
+    """What is told now, and what was told of other forms of the same network that stand in the same folder.
+
+    Files that stood there under the name of a form that is refused now are removed.
+    """
+    plain = told.plain()
+    with suppress(ConfigError, LookupError, TypeError):
+        before = files.read_json(out / RECORD)
+        new = {form.form: form for form in told.forms}
+        for form in before["forms"]:
+            if form["form"] in new and new[form["form"]].refused:
+                for file in form["files"]:
+                    (out / Path(file).name).unlink(missing_ok=True)
+        if before["digest"] == told.digest and before["rows"] == told.rows:
+            plain["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *plain["forms"]]
+    return plain
 
 
 class _Judge:
