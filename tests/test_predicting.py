@@ -208,7 +208,7 @@ def test_a_study_leaves_by_command_and_the_chosen_network_stands_alone(done: Stu
     assert (tmp_path / "out" / "two_words.py").exists()
     assert run(str(done.folder), "--replica", "ensemble").exit_code == 1
     for words, text in (
-        ((str(done.folder), "--to", "cobol"), "accepted: pt2, python"),
+        ((str(done.folder), "--to", "cobol"), "accepted: pt2, onnx, python"),
         ((str(tmp_path / "none"),), "no such folder"),
         ((str(done.folder / "best"), "--replica", "p0001/0001"), "not the folder of a study"),
         ((str(done.folder), "--replica", "p0001/0999"), "is not a pack of this study"),
