@@ -103,7 +103,8 @@ def configurations(frame: pd.DataFrame, samples: Mapping[int, float]) -> pd.Data
     """Scores of configurations over their folds, one row for each (the index): means, and standard errors of ``valid_*``.
 
     The mean is over folds of the mean over seeds. ``se = sd / sqrt(n)`` with ``sd`` the standard deviation of the folds'
-    means (``R - 1``) and ``n`` that of `independent`.
+    means (``R - 1``) and ``n`` that of `independent`. A score that some folds do not have (AUC where a label never comes) is
+    taken over the others, ``n`` of which there are at most so many; of one fold alone there is no standard error.
 
     Args:
         frame: rows on folds.
@@ -116,9 +117,9 @@ def configurations(frame: pd.DataFrame, samples: Mapping[int, float]) -> pd.Data
     grouped = inside.groupby("configuration")
     found = grouped.mean()
     own = [name for name in columns if OWN.fullmatch(name)]
-    root = found.index.map(lambda c: math.sqrt(samples.get(int(c), math.nan))).to_numpy(dtype=float)
-    spread = grouped[own].std().fillna(0.0).div(root, axis=0).add_suffix(SE)
-    return found.join(spread)
+    told = found.index.map(lambda c: samples.get(int(c), math.nan)).to_numpy(dtype=float)
+    root = grouped[own].count().clip(upper=told, axis=0).pow(0.5)
+    return found.join(grouped[own].std().div(root).add_suffix(SE))
 
 
 def independent(facts: Facts) -> float:
@@ -135,15 +136,15 @@ def independent(facts: Facts) -> float:
 def paired(frame: pd.DataFrame, column: str, best: int, samples: float) -> pd.DataFrame:
     """How much worse than the best configuration others are (the index), fold by fold: ``mean`` and standard error ``se``.
 
-    What makes a fold hard is hard for both, so the error of the difference is smaller than that of either score.
+    What makes a fold hard is hard for both, so the error of the difference is smaller than that of either score. Folds in which
+    one of both has no score are left out; where one is left, the standard error is 0: nothing is known to forgive by.
     """
     import pandas as pd
 
     inside = means(frame, [column])[column].unstack(FOLD)
     difference = inside - inside.loc[best]
-    return pd.DataFrame(
-        {"mean": difference.mean(axis=1), "se": difference.std(axis=1).fillna(0.0) / math.sqrt(max(samples, 1.0))}
-    )
+    root = difference.count(axis=1).clip(1.0, max(samples, 1.0)).pow(0.5)
+    return pd.DataFrame({"mean": difference.mean(axis=1), "se": difference.std(axis=1).fillna(0.0) / root})
 
 
 def picked(frame: pd.DataFrame) -> dict[int, str]:

@@ -452,6 +452,28 @@ def test_what_is_worse_in_each_fold_is_not_as_good() -> None:
     assert choose(frame, facts(task))["configuration"] == 1
 
 
+def test_a_score_that_some_folds_do_not_have() -> None:
+    none = math.nan
+    frame = table({0: [[0.1], [0.2], [0.3]], 1: [[0.1], [0.2], [0.3]]}, {0: 20, 1: 5}).drop(index=[6, 7])
+    frame["valid_accuracy"] = [none, 0.7, 0.9, none, none, 0.6]
+    scores = configurations(frame, {0: 3.0, 1: 3.0})
+    assert scores.loc[0, "valid_accuracy_se"] == pytest.approx(np.std([0.7, 0.9], ddof=1) / math.sqrt(2))
+    assert math.isnan(scores.loc[1, "valid_accuracy_se"])  # one fold tells no error, not one of 0
+    assert scores.loc[1, "valid_accuracy"] == 0.6
+    assert scores.loc[0, "valid_error_se"] == pytest.approx(0.1 / math.sqrt(3))
+    refits = [
+        {"replica": f"p0001/{c:04d}", "configuration": c, "fold": -1, "edges": e, "status": "finished", "picked": True}
+        | scores.loc[c].to_dict()
+        for c, e in ((0, 5), (1, 20))
+    ]
+    whole = pd.concat([frame, pd.DataFrame(refits)], ignore_index=True).assign(rank=lambda f: 1.0 - f["valid_accuracy"])
+    task = iris(validation=Validation(use="folds", folds=3))
+    assert choose(whole, facts(task), Choose(by="accuracy"))["configuration"] == 0
+    best = front(whole, "rank").iloc[0]
+    assert allowed(best, task.facts, Choose(by="accuracy")) > 0.0
+    assert allowed(pd.Series({"fold": -1, "valid_accuracy_se": none}), task.facts, Choose(by="accuracy")) == 0.0
+
+
 @pytest.mark.parametrize(
     ("rule", "chosen"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,8 @@ def allowed(best: pd.Series[Any], facts: Facts, rule: Choose) -> float:
     column = f"valid_{rule.by}"
     if rule.rule == "one_standard_error":
         if best.get(FOLD) == REFIT:
-            return float(best[f"{column}_se"])
+            error = float(best[f"{column}_se"])
+            return 0.0 if math.isnan(error) else error  # of a score that one fold has
         if rule.by == "error":
             return slack(facts, float(best[column]))
         return R2_SLACK * abs(facts.trivial.get(column, 0.0) - float(best[column]))
