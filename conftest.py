@@ -14,7 +14,7 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 SLOW_LAWS = ("test_rebuild_in_a_fresh_process", "test_export_law_in_other_runtimes")
-MOST_SLOW_LAWS = 2
+MOST_SLOW_LAWS = 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,18 +33,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 NO_REPORT = frozenset(
     {
-        "test_compression", "test_pool", "test_training", "test_search", "test_rounding", "test_observers", "test_identity",
-        "test_folds", "test_runner", "test_linear", "test_stack", "test_discretize", "test_tracking", "test_damage",
-        "test_imbalance", "test_activations",
+        "test_activations", "test_bad_input", "test_clusters", "test_compact", "test_compression", "test_damage",
+        "test_discretize", "test_endings", "test_ensemble", "test_export", "test_folds", "test_identity", "test_images",
+        "test_imbalance", "test_linear", "test_monotone", "test_observers", "test_papers", "test_paths",
+        "test_pool", "test_replicas", "test_rounding", "test_runner", "test_sample_weights", "test_schema", "test_search",
+        "test_served", "test_sparcs", "test_stack", "test_stems", "test_structure", "test_teacher", "test_terms",
+        "test_tracking", "test_training", "test_transforms",
     }
 )  # fmt: skip
-"""Modules whose studies write no report (it takes seconds), but for tests marked `reports` or `slow`, and shared fixtures."""
+"""Modules whose studies write no report (it takes seconds), but for tests marked `reports`, and shared fixtures."""
 
 
 @pytest.fixture(autouse=True)
 def _no_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     named = request.module.__name__.rpartition(".")[2]
-    if named in NO_REPORT and not any(request.node.get_closest_marker(mark) for mark in ("reports", "slow")):
+    if named in NO_REPORT and not request.node.get_closest_marker("reports"):
         from nasplug import Study
 
         monkeypatch.setitem(Study.run.__kwdefaults__, "report", False)
@@ -58,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Laws that start a process or export are slow here; the kit itself leaves strangers' marks alone.
 
-    Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` classes per file have them, unless all are asked for.
+    Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` of a file's classes have them, unless all are asked for.
     """
     seen: Counter[tuple[str, str]] = Counter()
     kept: list[pytest.Item] = []

@@ -289,6 +289,7 @@ def test_every_network_of_a_study_is_monotone(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.reports
 def test_a_study_says_so_in_what_it_serves(tmp_path: Path) -> None:
     table(tmp_path)
     raw = config(tmp_path, METHODS["l1"])

@@ -18,6 +18,7 @@ def frame(name: str, store: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.reports
 def test_the_quick_start_keeps_its_promise(tmp_path: Path) -> None:
     config = PAPERS.parent / "quickstart.yaml"
     done = Study.from_yaml(config, [f"store={tmp_path}", "mlflow=null"]).run("serial")

@@ -378,6 +378,7 @@ def test_a_network_with_a_stem_is_drawn(hidden: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.reports
 def test_a_study_of_images_registers_a_network_that_takes_raw_pixels(tmp_path: Path) -> None:
     import mlflow
     from sklearn.datasets import load_digits
