@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Laws that start a process or export are slow here; the kit itself leaves strangers' marks alone.
 
-    Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` of a file's classes have them, unless all are asked for.
+    Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` of a file's classes have them unless all are asked.
     """
     seen: Counter[tuple[str, str]] = Counter()
     kept: list[pytest.Item] = []

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import explanations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+from explanations import difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -21,7 +24,7 @@ from nasplug.drawing import draw_effects
 from nasplug.drawing.judging import calibration, confusion, roc
 from nasplug.errors import ConfigError
 from nasplug.explain import Background, affordable, contributions, curves, effects, formula, grids, meeting, pairs
-from nasplug.explain.unfolded import Unfolded
+from nasplug.explain.unfolded import Unfolded, unfold
 from nasplug.networks import Networks
 from nasplug.replicas import normal
 
@@ -133,6 +136,18 @@ def test_a_background_of_other_features_is_refused() -> None:
     network = compact(networks_of()["dense"], 0)
     with pytest.raises(ConfigError, match="background: it has 2 features, and the network was made for 3"):
         contributions(network, table(network, 2), Background(np.zeros((2, 2)), np.ones(2), ("a", "b")))
+
+
+@pytest.mark.parametrize("kind", sorted(networks_of()))
+@pytest.mark.parametrize("link", ["identity", "softmax", "exp"])
+def test_the_benchmark_of_explanations_sees_what_does_not_sum(kind: str, link: str) -> None:
+    plain = compact(networks_of()[kind], 0)
+    network = CompactNetwork(plain.record | {"link": link})
+    network.load_state_dict(plain.state_dict())
+    assert difference(network, background(network))[0] < 1e-5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explanations, "unfold", lambda one: replace(unfold(one), shift=unfold(one).shift + 0.01))
+        assert difference(network, background(network))[0] > 1e-4
 
 
 # Effects and pairs.
