@@ -266,6 +266,19 @@ def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_pat
         assert word in done.stderr.splitlines()[-1]
 
 
+def test_names_that_meet_in_a_language_are_told_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = {"a": ["b c", "d"], "a b": ["c", "C", "??/", "*/", "\\"], "label": ["no", "yes"], "A": ["other", "missing"]}
+    rows = pd.DataFrame({name: random.choice(list(given), ROWS) for name, given in words.items()})
+    for name in ("x0", "h1_0", "id", "row", "größe", "grösse", "float", "None", "n", "n gap", "unix", "z0", "-- '"):
+        rows[name] = np.where(random.random(ROWS) < 0.2, np.nan, random.normal(size=ROWS))
+    target = pd.DataFrame({"y": random.choice(["is a", "is_a"], ROWS)})
+    task = from_frames(rows, target, name="names", where="names", source="", missing="indicator")
+    for name, form in told(network_of(task), tmp_path, task, "onnx,python,c,fixed").items():
+        assert not form.refused, (name, form)
+    assert "duplicate column" in told(network_of(task), tmp_path, task, "sql")["sql"].refused  # a and A are one to SQLite
+
+
 def test_what_a_form_cannot_say_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'sql'"):
         asked("sqll")

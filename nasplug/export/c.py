@@ -84,15 +84,17 @@ class Header:
     def types(self) -> Iterator[str]:
         """The row, codes of words, and labels."""
         upper, made = self.name.upper(), self.made
+        used: list[str] = []
         for field, column in zip(self.fields, made.columns, strict=True):
             if column.kind == "category":
-                words = identifiers(column.words, ["other", "missing"])
-                codes = [f"{upper}_{field.upper()}_{word.upper()} = {at}" for at, word in enumerate(words)]
+                words = identifiers([f"{field} {word}" for word in column.words], used, lower=True)
+                used += words  # the word b_c of a column a, and the word c of a column a_b
+                codes = [f"{upper}_{word.upper()} = {at}" for at, word in enumerate(words)]
                 yield f"enum {{ {', '.join(codes)} }};"
         if made.columns and any(column.kind == "category" for column in made.columns):
             yield f"enum {{ {upper}_OTHER = {UNKNOWN}, {upper}_MISSING = {GAP_CODE} }}; /* {UNKNOWN_WORD}; no word */"
         if made.labels:
-            labels = identifiers(made.labels)
+            labels = identifiers(made.labels, [word.removeprefix("is_") for word in used])
             yield f"enum {{ {', '.join(f'{upper}_IS_{label.upper()} = {at}' for at, label in enumerate(labels))} }};"
         yield ""
         yield "typedef struct {"

@@ -254,7 +254,7 @@ WORDS = """
     none nonlocal not or pass raise return true try while with auto case char const default do double enum extern float goto
     inline int long register restrict short signed sizeof static struct switch typedef union unsigned void volatile
     row out math nan infinity predict columns answers main x y z h v test abs div exp log sin tanh erf pow index signal time
-    clock gamma other missing values powers total most label
+    clock gamma linux unix other missing values powers total most label
 """
 FORBIDDEN = frozenset(WORDS.split())
 """Words of Python and C, and what our own code calls things."""

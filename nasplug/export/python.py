@@ -44,7 +44,7 @@ def _number(row, name, kind="number", fill=None, codes=()):
     if name not in row:
         raise KeyError(f"column {name!r} is missing; needed: {', '.join(map(repr, COLUMNS))}")
     value = row[name]
-    if value is None or value != value or (isinstance(value, str) and not value.strip()) or _is_code(value, codes):
+    if _is_gap(value) or _is_code(value, codes):
         if fill is None:
             raise ValueError(f"column {name!r} has a gap; needed: a value")
         return math.nan
@@ -61,6 +61,11 @@ def _number(row, name, kind="number", fill=None, codes=()):
     if kind == "boolean" and found not in (0.0, 1.0):
         raise ValueError(f"column {name!r}: {value!r} is not true or false")
     return found
+
+
+def _is_gap(value):
+    """Whether a value is None, NaN, pandas' NA or blank."""
+    return value is None or str(value).strip() in ("", "<NA>") or value != value
 
 
 def _is_code(value, codes):
@@ -82,7 +87,7 @@ def _word(row, name, words, meant, gap=None, codes=()):
     if name not in row:
         raise KeyError(f"column {name!r} is missing; needed: {', '.join(map(repr, COLUMNS))}")
     value = row[name]
-    if value is None or value != value or not str(value).strip() or _is_code(value, codes):
+    if _is_gap(value) or _is_code(value, codes):
         if gap is None:
             raise ValueError(f"column {name!r} has a gap; needed: a word")
         return gap
@@ -162,7 +167,7 @@ def _head(made: Program) -> Iterator[str]:
 def _functions(made: Program) -> Iterator[str]:
     kinds = {column.kind for column in made.columns}
     if kinds:
-        yield (NUMBER if kinds != {"category"} else "\n\ndef _is_code" + NUMBER.partition("def _is_code")[2]).rstrip("\n")
+        yield (NUMBER if kinds != {"category"} else "\n\ndef _is_gap" + NUMBER.partition("def _is_gap")[2]).rstrip("\n")
     if "category" in kinds:
         yield WORD.rstrip("\n")
     if "date" in kinds:
@@ -177,10 +182,10 @@ def _functions(made: Program) -> Iterator[str]:
 def _body(made: Program, names: list[str]) -> Iterator[str]:
     yield "def predict(row):"
     yield '    """Named answers of one row: a mapping of column names to raw values, as a file has them."""'
-    for column, name in zip(made.columns, names, strict=True):
+    for at, (column, name) in enumerate(zip(made.columns, names, strict=True)):
         yield f"    {name} = {_read(column)}"
         if column.kind != "category" and column.gap:
-            yield f"    {name}_gap = math.isnan({name})"
+            yield f"    o{at} = float(math.isnan({name}))  # whether it is missing"
         if column.fill is not None:
             yield f"    {name} = {plain(column.fill)} if math.isnan({name}) else {name}"
     for place, feature in enumerate(made.features):
@@ -213,7 +218,7 @@ def _scaled(feature: Feature, column: Column, name: str) -> str:
     if feature.kind == "word":
         value = f"(1.0 if {name} == {'UNKNOWN' if feature.code == UNKNOWN else feature.code} else 0.0)"
     elif feature.kind == "gap":
-        value = f"(1.0 if {name} == GAP else 0.0)" if column.kind == "category" else f"float({name}_gap)"
+        value = f"(1.0 if {name} == GAP else 0.0)" if column.kind == "category" else f"o{feature.column}"
     elif feature.kind == "ramp":
         value = f"min(1.0, max(0.0, ({name} - {plain(feature.low)}) / {plain(feature.high - feature.low)}))"
     else:
