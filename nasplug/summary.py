@@ -361,4 +361,7 @@ def print_contributions(frame: pd.DataFrame) -> None:
     if len(frame) > MOST_COLUMNS:
         out.print(f"... and {len(frame) - MOST_COLUMNS:,} more; --out FILE writes all")
     exact = "exact" if frame.attrs["exact"] else "sampled for neurons that more than 12 columns reach; sums are exact"
-    out.print(f"Scale: {one_line(frame.attrs['scale'])}. Shapley values, {exact}.", highlight=False)
+    out.print(
+        f"Scale: {one_line(frame.attrs['scale'])}. Shapley values, {exact}. Compared with {frame.attrs['background']} rows.",
+        highlight=False,
+    )

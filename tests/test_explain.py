@@ -197,25 +197,42 @@ def test_a_product_interacts_and_nothing_else() -> None:
     assert told["x0"].importance > 0.2  # its curve is nearly flat, it matters all the same
 
 
-def test_a_large_dense_network_is_told_over_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("widths", "least", "values"), [((20, 200, 200, 20), 16, 2**26), ((200, 64, 1), 16, 2**25)])
+def test_a_large_dense_network_is_told_over_fewer_rows(
+    widths: tuple[int, ...], least: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 20-200-200-20 an explanation took minutes: every neuron for each column, point, row and permutation."""
     made = torch.Generator().manual_seed(0)
-    widths = (20, 200, 200, 20)
-    blocks = {(n, n - 1): torch.randn(1, widths[n], widths[n - 1], generator=made) / widths[n - 1] ** 0.5 for n in (1, 2, 3)}
+    blocks = {
+        (n, n - 1): torch.randn(1, widths[n], widths[n - 1], generator=made) / widths[n - 1] ** 0.5
+        for n in range(1, len(widths))
+    }
     network = compact(Networks(widths=widths, blocks=blocks, candidates=("tanh",)), 0)
-    fired, fire = [0], Unfolded.fire
+    fired, read_, fire, reads = [0], [0], Unfolded.fire, Unfolded.reads
 
     def counted(plain: Unfolded, read: torch.Tensor, neurons: Sequence[int]) -> torch.Tensor:
         fired[0] += read.numel()
         return fire(plain, read, neurons)
 
+    def looked(plain: Unfolded, h: torch.Tensor, columns: Sequence[int], neurons: Sequence[int]) -> torch.Tensor:
+        read_[0] += len(columns)
+        return reads(plain, h, columns, neurons)
+
     monkeypatch.setattr(Unfolded, "fire", counted)
-    others = affordable(network, background(network, 256))
-    assert len(others.features) == 16
+    monkeypatch.setattr(Unfolded, "reads", looked)
+    every = background(network, 256)
+    others = affordable(network, every)
+    assert least <= len(others.features) < 32
     found = effects(network, others)
-    assert len(found) == 20
-    assert len(pairs(network, others)) == 20  # of 190
-    assert fired[0] < 2**26  # 200 products each; it was 2 ** 32
+    assert len(found) == min(60, widths[0])
+    assert 20 <= len(pairs(network, others)) <= 100  # of 190, and of 19900
+    assert fired[0] < values  # 20-200-200-20: 200 products each; it was 2 ** 32
+    assert read_[0] <= 100 * widths[0]  # a curve, or a pair, reads its own columns alone
+    fired[0] = 0
+    told = contributions(network, table(network, 2, 3), every)
+    assert told.attrs["background"] == 16  # of 256
+    assert fired[0] < 2 * 2**23
+    np.testing.assert_allclose(told.drop(columns="prediction").sum(axis=1), told["prediction"])
     small = product()
     assert len(affordable(small, background(small, 256)).features) == 256
 

@@ -83,6 +83,14 @@ class Background:
         features = network.features(table.iloc[index])
         return cls(features, np.ones(len(features)), tuple(network.record["features"]))
 
+    def few(self, most: int) -> Background:
+        """As many of the rows at most, evenly over them."""
+        if most >= len(self.features):
+            return self
+        index = np.linspace(0, len(self.features) - 1, most).round().astype(int)
+        weights = self.weights[index]
+        return Background(self.features[index], weights if weights.sum() > 0 else np.ones(most), self.names)
+
     def check(self, network: CompactNetwork) -> None:
         """Refuse a network that reads other features.
 

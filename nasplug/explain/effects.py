@@ -13,7 +13,8 @@ from torch import Tensor
 from nasplug.compact import CompactNetwork
 from nasplug.data.encoder import GAP, OTHER, Column, Encoder
 from nasplug.explain.background import Array, Background
-from nasplug.explain.shapley import PAIRS, cost, shapley
+from nasplug.explain.shapley import FEWEST, PAIRS, shapley
+from nasplug.explain.shapley import affordable as affordable_rows
 from nasplug.explain.unfolded import Unfolded, columns_of, layer_0, unfold
 
 __all__ = ["Curve", "Effect", "Grid", "affordable", "base", "curves", "effects", "grids"]
@@ -23,9 +24,7 @@ POINTS = 61  # of a curve, beyond
 TAIL = 0.01  # of the rows at either end that a curve leaves out
 MOST = 60  # columns
 RATED, LEAST = 64, 4  # rows whose contributions are averaged, at most and at least
-FEWEST = 16  # rows of a background, where each costs much
-FEW_PAIRS = 4  # of permutations, there
-DEAR = 2**29  # products that columns may cost to rate, and their curves to draw: about a second each
+DEAR = 2**29  # products that columns may cost to rate, and their curves to draw: some tenths of a second each
 FLAT = 1e-6  # of the largest span: what moves less does not move
 
 
@@ -202,11 +201,8 @@ def _alone(
     found = (rows - weights @ others)[:, at] @ plain.straight[:, at].T
     neurons = [m for m in torch.nonzero((plain.out != 0).any(0)).flatten().tolist() if column in supports[m]]
     if neurons:
-        every = sorted(set().union(*(supports[m] for m in neurons)))
-        masks = torch.zeros(2, len(every), dtype=torch.bool)
-        masks[1, every.index(column)] = True
-        values = plain.means(rows, others, weights, masks, every, neurons)
-        found = found + (values[:, 1] - values[:, 0]) @ plain.out[:, neurons].T
+        none = plain.moved(rows[:1], others, weights, [], neurons)  # the same for all rows
+        found = found + (plain.moved(rows, others, weights, [column], neurons) - none) @ plain.out[:, neurons].T
     return found
 
 
@@ -227,21 +223,22 @@ def affordable(network: CompactNetwork, background: Background) -> Background:
     plain = unfold(network)
     supports, read = plain.supports, torch.nonzero((plain.out != 0).any(0)).flatten().tolist()
     each = POINTS * sum(plain.work([m for m in read if c in supports[m]]) for c in range(len(plain.columns)))
-    most = max(FEWEST, DEAR // max(1, each))
-    if most >= len(background.features):
-        return background
-    index = np.linspace(0, len(background.features) - 1, most).round().astype(int)
-    weights = background.weights[index]
-    return Background(background.features[index], weights if weights.sum() > 0 else np.ones(most), background.names)
+    return background.few(max(FEWEST, DEAR // max(1, each)))
 
 
-def _rated(plain: Unfolded, against: int) -> tuple[int, int]:
-    """Of how many rows, and over how many pairs of permutations, contributions rate the columns."""
-    rated, walked = DEAR // max(1, cost(plain) * against), PAIRS
-    while rated < LEAST and walked > FEW_PAIRS:
-        walked //= 2
-        rated = DEAR // max(1, cost(plain, walked) * against)
-    return max(LEAST, min(RATED, rated)), walked
+def _ratings(plain: Unfolded, others: Tensor, weights: Tensor) -> dict[str, float]:
+    """The importance of each column: the mean of its absolute contribution to some of the rows, compared with some.
+
+    Columns x rows x rows of the background are bounded by `DEAR`: first there are fewer rows, then fewer of the background.
+    """
+    rated = min(RATED, len(others))
+    while rated > LEAST and affordable_rows(plain, len(others), DEAR, rated) != (len(others), PAIRS):
+        rated = max(LEAST, rated // 2)
+    against, walked = affordable_rows(plain, len(others), DEAR, rated)
+    index, compared = (torch.linspace(0, len(others) - 1, count).round().long() for count in (rated, against))
+    shares, theirs = (part if float(part.sum()) > 0 else torch.ones_like(part) for part in (weights[index], weights[compared]))
+    values, _, _ = shapley(plain, others[index], others[compared], theirs / theirs.sum(), walked)
+    return dict(zip(plain.columns, (shares / shares.sum() @ values.abs().sum(2)).tolist(), strict=True))
 
 
 @torch.no_grad()
@@ -254,11 +251,7 @@ def effects(network: CompactNetwork, background: Background, most: int = MOST) -
     background.check(network)
     plain = unfold(network)
     others, weights = layer_0(network, torch.from_numpy(background.features)), torch.from_numpy(background.weights)
-    rated, walked = _rated(plain, len(others))
-    index = torch.linspace(0, len(others) - 1, min(rated, len(others))).round().long()
-    shares = weights[index] if float(weights[index].sum()) > 0 else torch.ones(len(index), dtype=torch.float64)
-    values, _, _ = shapley(plain, others[index], others, weights, walked)
-    importance = dict(zip(plain.columns, (shares / shares.sum() @ values.abs().sum(2)).tolist(), strict=True))
+    importance = _ratings(plain, others, weights)
     on = sorted(grids(network, background), key=lambda grid: -importance[grid.column])[:most]
     found = curves(network, background, on)
     span = max((float(np.ptp(part)) for one in found for part in (one.numbers, one.words) if part.size), default=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,9 @@ from nasplug.explain.unfolded import layer_0, unfold
 
 __all__ = ["Pair", "meeting", "pairs"]
 
-ROWS = 80  # of the background, on both sides
+ROWS, LEAST = 80, 16  # of the background, on both sides, and where each pair costs much
 MOST, FEWEST = 100, 20  # pairs that are measured, and how many of them where each costs much
-DEAR = 2**29  # products
+DEAR = 2**28  # products
 NONE = 1e-12  # of a variance: nothing to divide by
 
 
@@ -61,7 +62,7 @@ def pairs(network: CompactNetwork, background: Background, most: int = MOST) -> 
 
     ``I(x_a, x_b) = v(a, b) - v(a) - v(b) + v()`` with ``v(S)`` the mean output over the background where the columns S are
     those of a row (partial dependence). ``strength = sd(I) / sd(z)`` and ``h = sd(I) / sd(v(a, b))``, over at most 80 rows of
-    the background. Several outputs are pooled. The scale is that of contributions.
+    the background (of a large dense network 16 at least). Several outputs are pooled. The scale is that of contributions.
 
     Raises:
         ConfigError: for a network that cannot be explained, or a background of other features.
@@ -69,13 +70,15 @@ def pairs(network: CompactNetwork, background: Background, most: int = MOST) -> 
     background.check(network)
     plain = unfold(network)
     h = layer_0(network, torch.from_numpy(background.features))
-    index = torch.linspace(0, len(h) - 1, min(ROWS, len(h))).round().long()
+    each = 4 * max(1, plain.work(range(len(plain.bias))))  # products of a pair, per row and row of the background
+    rows = min(ROWS, max(LEAST, math.isqrt(DEAR // (FEWEST * each))), len(h))
+    index = torch.linspace(0, len(h) - 1, rows).round().long()
     h, weights = h[index], torch.from_numpy(background.weights)[index]
     if not float(weights.sum()) > 0:
         weights = torch.ones_like(weights)
     weights = weights / weights.sum()
     found = _meeting(plain.supports)
-    most = min(most, max(FEWEST, DEAR // max(1, 4 * len(h) ** 2 * plain.work(range(len(plain.bias))))))
+    most = min(most, max(FEWEST, DEAR // (len(h) ** 2 * each)))
     if len(found) > most:
         sizes = [float(plain.first[:, list(at)].square().sum()) for at in plain.places]
         found = sorted(found, key=lambda pair: -sizes[pair[0]] * sizes[pair[1]])[:most]
@@ -86,14 +89,12 @@ def pairs(network: CompactNetwork, background: Background, most: int = MOST) -> 
     read = torch.nonzero((plain.out != 0).any(0)).flatten().tolist()
     for a, b in found:
         neurons = [m for m in read if {a, b} & supports[m]]
-        columns = sorted(set().union(*(supports[m] for m in neurons)))
-        masks = torch.zeros(4, len(columns), dtype=torch.bool)
-        masks[[1, 3], columns.index(a)] = True
-        masks[[2, 3], columns.index(b)] = True
-        means = plain.means(h, h, weights, masks, columns, neurons) @ plain.out[:, neurons].T  # (R, 4, O)
-        pure = means[:, 3] - means[:, 1] - means[:, 2] + means[:, 0]
+        out = plain.out[:, neurons].T
+        none = plain.moved(h[:1], h, weights, [], neurons) @ out  # (1, O)
+        first, second, joint = (plain.moved(h, h, weights, these, neurons) @ out for these in ([a], [b], [a, b]))  # (R, O)
+        pure = joint - first - second + none
         at = [*plain.places[a], *plain.places[b]]
-        both = means[:, 3] - means[:, 0] + (h - weights @ h)[:, at] @ plain.straight[:, at].T
+        both = joint - none + (h - weights @ h)[:, at] @ plain.straight[:, at].T
         both = both - weights @ both
         centred = pure - weights @ pure
         squares = [float((weights @ part.square()).sum()) for part in (centred, both)]

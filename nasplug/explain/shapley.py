@@ -18,11 +18,13 @@ from nasplug.explain.unfolded import Unfolded, layer_0, scale_words, unfold
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BASE", "EXACT", "PREDICTION", "Shares", "contributions", "cost", "shapley"]
+__all__ = ["BASE", "EXACT", "PREDICTION", "Shares", "affordable", "contributions", "shapley"]
 
 EXACT = 12  # columns that meet in a neuron: up to here every coalition is taken
 PAIRS = 64  # antithetic pairs of permutations beyond
 WALKED = 2**14  # coalitions of these permutations, at most: a walk over d columns has d + 1
+FEWEST, FEW_PAIRS = 16, 4  # rows to compare with, and pairs of permutations, where each costs much
+DEAR = 2**28  # products that the contributions to one prediction may take, before there are fewer of those
 BASE, PREDICTION = "base", "prediction"
 OUTPUT, APPROXIMATE = "output", "sampled"
 
@@ -82,6 +84,17 @@ def cost(plain: Unfolded, pairs: int = PAIRS) -> int:
     return sum(len(_shares(len(columns), pairs).masks) * plain.work(neurons) for columns, neurons in _groups(plain))
 
 
+def affordable(plain: Unfolded, others: int, most: int, rows: int = 1) -> tuple[int, int]:
+    """Of ``others`` rows to compare ``rows`` with, and of `PAIRS` of permutations, as many as take at most ``most`` products.
+
+    First the rows to compare with become fewer, down to 16, then the pairs, down to 4; these stay, whatever they cost.
+    """
+    against, pairs = min(others, max(FEWEST, most // max(1, rows * cost(plain)))), PAIRS
+    while pairs > FEW_PAIRS and rows * against * cost(plain, pairs) > most:
+        pairs //= 2
+    return against, pairs
+
+
 @torch.no_grad()
 def shapley(plain: Unfolded, rows: Tensor, others: Tensor, weights: Tensor, pairs: int = PAIRS) -> tuple[Tensor, Tensor, bool]:
     """Shapley values of the outputs: layer 0 of the rows ``(R, I')`` and of a background ``(B, I')`` with weights ``(B,)``.
@@ -115,7 +128,8 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
     column c in the game ``v(S) = mean_b z(the row's columns S, the rest of background row b)`` (interventional: Janzing et al.
     2020, AISTATS; Lundberg and Lee 2017, arXiv:1705.07874). Several features that were made of one column come and go together.
     Exact, for any number of columns, while no neuron has more than 12 of them; beyond, walks of random permutations are
-    averaged for that neuron, and the sum is still exact.
+    averaged for that neuron, and the sum is still exact. Where one prediction would take more than 2^28 products (some tenths of
+    a second), it is compared with fewer rows, evenly over the background, but 16 at least, and over fewer permutations.
 
     The scale is that on which the last layer sums: units of the target; of a transformed target its logarithm or normal score;
     of two labels the log-odds of the second; of several the logits; of rates the logarithm.
@@ -128,7 +142,8 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
     Returns:
         One row per row with the columns ``base``, one per column that the network reads, and ``prediction``; of several outputs
         one row per row and output (index level ``output``). ``attrs["scale"]`` says the scale, ``attrs["exact"]`` whether no
-        value was sampled. A user's column called ``base`` or ``prediction`` keeps its name, ours gets an apostrophe.
+        value was sampled, ``attrs["background"]`` how many rows of the background were compared with. A user's column called ``base``
+        or ``prediction`` keeps its name, ours gets an apostrophe.
 
     Raises:
         ConfigError: for a network that cannot be explained, a column that is missing, or a background of other features.
@@ -139,9 +154,11 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
     if not isinstance(background, Background):
         background = Background.of_table(network, background)
     background.check(network)
+    against, walked = affordable(plain, len(background.features), DEAR)
+    background = background.few(against)
     h = layer_0(network, torch.from_numpy(network.features(rows)))
     others = layer_0(network, torch.from_numpy(background.features))
-    values, base, exact = shapley(plain, h, others, torch.from_numpy(background.weights))
+    values, base, exact = shapley(plain, h, others, torch.from_numpy(background.weights), walked)
     names = list(plain.columns)
     ends = []
     for name in (BASE, PREDICTION):
@@ -159,5 +176,5 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
         index = pd.MultiIndex.from_tuples(found, names=[*levels, OUTPUT])
     flat = table.permute(0, 2, 1).reshape(-1, len(names) + 2).numpy()
     frame = pd.DataFrame(flat, columns=pd.Index([ends[0], *names, ends[1]]), index=index)
-    frame.attrs |= {"scale": scale_words(network), "exact": exact}
+    frame.attrs |= {"scale": scale_words(network), "exact": exact, "background": against}
     return frame

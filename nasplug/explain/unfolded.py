@@ -19,6 +19,7 @@ from nasplug.records import output_names
 
 __all__ = ["MOST_NUMBERS", "Unfolded", "columns_of", "explainable", "layer_0", "scale_words", "unfold"]
 
+ACTIVATION = 32  # products of a matrix take as long: measured, one thread
 MOST_NUMBERS = 2**18  # that a step of an expectation holds at once: 2 MB stay in a cache
 
 
@@ -67,19 +68,25 @@ class Unfolded:
         return sorted(found)
 
     def work(self, neurons: Sequence[int]) -> int:
-        """Products that one value of each of these neurons takes, an activation counted as 8 of them."""
+        """Products that one value of each of these neurons takes, an activation counted as `ACTIVATION` of them."""
         every, done, found = self.needed(neurons), 0, 0
         for begin, end, _, _ in self.stages:
             mine = sum(begin <= m < end for m in every)
-            found += mine * (done + 8)
+            found += mine * (done + ACTIVATION)
             done += mine
         return found
 
     def reads(self, h: Tensor, columns: Sequence[int], neurons: Sequence[int]) -> Tensor:
         """What each column adds to what each neuron reads: ``h (N, I')`` -> ``(N, columns, neurons)``."""
-        index = list(neurons)
-        parts = [h[:, list(self.places[c])] @ self.first[index][:, list(self.places[c])].T for c in columns]
-        return torch.stack(parts, 1) if parts else h.new_zeros(len(h), 0, len(index))
+        at = [place for c in columns for place in self.places[c]]
+        column = torch.tensor([i for i, c in enumerate(columns) for _ in self.places[c]], dtype=torch.long)
+        weights = self.first[list(neurons)][:, at].T  # (P, m)
+        found = h.new_zeros(len(h), len(columns), len(neurons))
+        step = max(1, MOST_NUMBERS // max(1, weights.numel()))
+        for start in range(0, len(h), step):
+            rows = slice(start, start + step)
+            found[rows].index_add_(1, column, h[rows, at].unsqueeze(2) * weights)
+        return found
 
     def fire(self, read: Tensor, neurons: Sequence[int]) -> Tensor:
         """Values of neurons from what they read of layer 0, with bias: ``(..., m)`` of ``neurons`` as `needed` gives them."""
@@ -99,6 +106,24 @@ class Unfolded:
         if len(values) == 1:
             return values[0]
         return torch.cat(values, -1) if values else read
+
+    def moved(self, rows: Tensor, others: Tensor, weights: Tensor, columns: Sequence[int], neurons: Sequence[int]) -> Tensor:
+        """Mean values of neurons when these columns are the row's and all others come from other rows: ``(R, neurons)``.
+
+        As `means` with one mask, for any neurons, and at the cost of these columns alone.
+        """
+        every = self.needed(neurons)
+        picked = [every.index(m) for m in neurons]
+        at = [place for c in columns for place in self.places[c]]
+        first = self.first[every]
+        rest = others @ first.T + self.bias[every] - others[:, at] @ first[:, at].T  # (B, m)
+        mine = rows[:, at] @ first[:, at].T  # (R, m)
+        found = rows.new_zeros(len(rows), len(neurons))
+        step = max(1, MOST_NUMBERS // max(1, rest.numel()))
+        for start in range(0, len(rows), step):
+            values = self.fire(mine[start : start + step].unsqueeze(1) + rest, every)[..., picked]
+            found[start : start + step] = torch.einsum("b,rbm->rm", weights, values)
+        return found
 
     def means(
         self, rows: Tensor, others: Tensor, weights: Tensor, masks: Tensor, columns: Sequence[int], neurons: Sequence[int]
