@@ -128,8 +128,8 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
     column c in the game ``v(S) = mean_b z(the row's columns S, the rest of background row b)`` (interventional: Janzing et al.
     2020, AISTATS; Lundberg and Lee 2017, arXiv:1705.07874). Several features that were made of one column come and go together.
     Exact, for any number of columns, while no neuron has more than 12 of them; beyond, walks of random permutations are
-    averaged for that neuron, and the sum is still exact. Where one prediction would take more than 2^28 products (some tenths of
-    a second), it is compared with fewer rows, evenly over the background, but 16 at least, and over fewer permutations.
+    averaged for that neuron, and the sum is still exact. Where one prediction would take more than 2^28 products (tenths of a
+    second), it is compared with fewer rows, evenly over the background, but 16 at least, and over fewer permutations.
 
     The scale is that on which the last layer sums: units of the target; of a transformed target its logarithm or normal score;
     of two labels the log-odds of the second; of several the logits; of rates the logarithm.
@@ -142,8 +142,8 @@ def contributions(network: CompactNetwork, rows: pd.DataFrame, background: Backg
     Returns:
         One row per row with the columns ``base``, one per column that the network reads, and ``prediction``; of several outputs
         one row per row and output (index level ``output``). ``attrs["scale"]`` says the scale, ``attrs["exact"]`` whether no
-        value was sampled, ``attrs["background"]`` how many rows of the background were compared with. A user's column called ``base``
-        or ``prediction`` keeps its name, ours gets an apostrophe.
+        value was sampled, ``attrs["background"]`` how many rows of the background were compared with. A user's column called
+        ``base`` or ``prediction`` keeps its name, ours gets an apostrophe.
 
     Raises:
         ConfigError: for a network that cannot be explained, a column that is missing, or a background of other features.
