@@ -293,7 +293,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--noise", nargs="+", type=float, default=list(NOISE))
     parser.add_argument("--seeds", type=int, default=DATA_SEEDS, help="data sets of each setting")
     parser.add_argument("--first", type=int, default=0, help="the first data seed")
-    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *FREQUENCIES], metavar="NAME", help="these of ours, not all")
+    parser.add_argument("--methods", nargs="*", choices=[*METHODS, *FREQUENCIES], metavar="NAME", help="these of ours, not all")
     parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), metavar="NAME", help="rivals, too: these, or all")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start nothing new after so long")
     given = parser.parse_args(arguments)
@@ -301,7 +301,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if given.quick:
         given.tasks, given.samples, given.noise, given.seeds = list(QUICK), [1000], [0.1], 3
     given.rivals = ["l1"] if given.quick else list(RIVALS) if everything or given.rivals == [] else given.rivals or []
-    given.methods = given.methods or [name for name in (*METHODS, *FREQUENCIES) if not given.quick or name in ("edges", OURS)]
+    if given.methods is None:
+        given.methods = [name for name in (*METHODS, *FREQUENCIES) if not given.quick or name in ("edges", OURS)]
     return given
 
 
