@@ -1,6 +1,6 @@
 """What five folds cost: a whole study with refits against one with a hold-out, and one step of one network.
 
-    python benchmarks/folds.py [--quick]
+    python benchmarks/folds.py [--quick] [--parts step full study]
 
 Both studies are the quick start's with one temperature and one learning rate: 16 levels x 8 seeds, 64 linear networks beside
 them, and further levels where ``reach`` asks for them. On folds all of these are there five times, and then come the refits.
@@ -9,7 +9,8 @@ that of all this, folds over hold-out.
 
 A step is that of one of the study's own networks in a pack of 100 rows, with a report on the validation samples every 75 steps,
 as in the quick start: ``step_ratio`` in batches of 64, ``step_ratio_full`` with all samples in each step, which are 4/3 as many
-on folds (development samples instead of training samples); of each the median of five rounds. The last line is one JSON object.
+on folds (development samples instead of training samples); of each the median of five rounds. ``--parts``: these of the three
+alone. The last line is one JSON object.
 ``--quick``: 8 levels x 2 seeds of 300 steps, and one round.
 """
 
@@ -33,6 +34,7 @@ from nasplug.plugins import load_plugins
 from nasplug.train import train
 
 KINDS = ("holdout", "folds")
+PARTS = ("step", "full", "study")
 
 
 def study(kind: str, store: str, levels: int, seeds: int, steps: int, batch: int | str = 64) -> StudyConfig:
@@ -98,20 +100,25 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer networks and rounds")
-    quick = parser.parse_args().quick
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured")
+    given = parser.parse_args()
+    quick = given.quick
     torch.set_num_threads(1)
     study_seconds("holdout", 2, 1, 20)  # imports, and fonts of the report
     steps = 200 if quick else 1000
     rounds = 1 if quick else 5
     found: dict[str, float] = {}
-    for name, batch in (("step_ratio", 64), ("step_ratio_full", "full")):
+    for part, name, batch in (("step", "step_ratio", 64), ("full", "step_ratio_full", "full")):
+        if part not in given.parts:
+            continue
         found[name] = ratio(lambda kind, batch=batch: step_seconds(kind, 100, steps, batch), rounds)  # type: ignore[misc]
         print(f"{name}: {found[name]:.3f}", flush=True)
-    size = (8, 2, 300) if quick else (16, 8, 1500)
-    seconds = {kind: study_seconds(kind, *size) for kind in KINDS}
-    for kind, (took_seconds, networks) in seconds.items():
-        print(f"{kind}: {took_seconds:.1f} CPU seconds, {networks} networks", flush=True)
-    found["study_ratio"] = seconds["folds"][0] / seconds["holdout"][0]
+    if "study" in given.parts:
+        size = (8, 2, 300) if quick else (16, 8, 1500)
+        seconds = {kind: study_seconds(kind, *size) for kind in KINDS}
+        for kind, (took_seconds, networks) in seconds.items():
+            print(f"{kind}: {took_seconds:.1f} CPU seconds, {networks} networks", flush=True)
+        found["study_ratio"] = seconds["folds"][0] / seconds["holdout"][0]
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
 
 
