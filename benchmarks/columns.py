@@ -2,9 +2,9 @@
 
     python benchmarks/columns.py [--quick]
 
-400 rows of made numbers, one target. `plan` is a process of its own, with imports. `run` is the study with fewer steps, levels
-and seeds: how many networks are trained at once does not depend on them, so its memory is that of the whole study. `--quick`
-leaves it out. The last line is one JSON object.
+400 rows of made numbers, one target. `plan` is a process of its own, with imports; `imports` is one with these alone. `run` is
+the study with fewer steps, levels and seeds: how many networks are trained at once does not depend on them, so its memory is
+that of the whole study. `--quick` leaves it out. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+CLI = ("-m", "nasplug.cli")
 ROWS, COLUMNS = 400, 5_000
 SHORT = ["train.steps=20", "train.finetune=5", "penalties.0.level.points=2", "seeds=1", "mlflow=null", "linear=true"]
 
@@ -37,15 +38,13 @@ def made(folder: Path) -> Path:
 
 
 def measured(folder: Path, *command: str) -> dict[str, float]:
-    """Seconds, CPU seconds and the peak of memory in GB of one command of nasplug."""
+    """Seconds, CPU seconds and the peak of memory in GB of one command of Python."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nasplug.cli", *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     told = process.stderr.read() if process.stderr else b""
     _, status, used = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"nasplug {' '.join(command)}: {told.decode()[-2000:]}")
+        raise SystemExit(f"python {' '.join(command)}: {told.decode()[-2000:]}")
     return {
         "seconds": round(time.perf_counter() - started, 1),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
@@ -61,12 +60,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made(folder)
-        found = {"look": measured(folder, "look", "wide.csv", "--target", "price", "--write", "wide.yaml")}
-        found["plan"] = measured(folder, "plan", "wide.yaml")
+        found = {"imports": measured(folder, "-c", "import pandas, torch, nasplug.study")}
+        found["look"] = measured(folder, *CLI, "look", "wide.csv", "--target", "price", "--write", "wide.yaml")
+        found["plan"] = measured(folder, *CLI, "plan", "wide.yaml")
         if not quick:
-            found["run"] = measured(folder, "run", "wide.yaml", "--runner", "serial", *SHORT)
+            found["run"] = measured(folder, *CLI, "run", "wide.yaml", "--runner", "serial", *SHORT)
     for what, figures in found.items():
-        print(f"{what:5} {figures['seconds']:7.1f} s {figures['cpu_seconds']:7.1f} CPU s {figures['peak_gb']:6.2f} GB")
+        print(f"{what:7} {figures['seconds']:7.1f} s {figures['cpu_seconds']:7.1f} CPU s {figures['peak_gb']:6.2f} GB")
     print(json.dumps(found))
 
 
