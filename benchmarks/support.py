@@ -347,7 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found.setdefault(name, {}).setdefault(setting.task, []).append(told)
             held += [too_many(one, setting.function) <= one.bound for one in outcomes.values() if one.bound is not None]
     print("not run: " + "; ".join(not_run))
-    print(json.dumps(record(found) | {"false_selection_bound_held": f"{sum(held)} of {len(held)}"}
+    counted = f"{sum(held)} of {len(held)}" if held else None
+    print(json.dumps(record(found) | {"false_selection_bound_held": counted}
                      | {"data_seeds": given.seeds, "not_run": not_run}))  # fmt: skip
 
 
