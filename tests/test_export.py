@@ -24,7 +24,7 @@ from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
-from nasplug.export import asked, export, program, sql
+from nasplug.export import asked, export, fixed, program, sql
 from nasplug.export.fixed import scaled_weights
 from nasplug.export.forms import FORMS
 from nasplug.export.program import Neuron
@@ -150,6 +150,37 @@ def test_c_is_refused_without_a_compiler_and_where_its_test_vectors_fail(
     assert "answers differ" in found.refused
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no gcc or cc" in told(network, tmp_path, forms="c")["c"].refused
+
+
+EXTREMES = """
+#include "net_fixed.h"
+int main(void) {
+  unsigned random = 1;
+  int32_t z[2], sum = 0;
+  for (int at = 0; at < 200000; at++) {
+    int16_t x[3];
+    for (int i = 0; i < 3; i++) {
+      random = random * 1664525u + 1013904223u;
+      x[i] = random % 1000 < 200 ? -32768 : random % 1000 < 400 ? 32767 : (int16_t)(random >> 16);
+    }
+    net_fixed(x, z);
+    sum ^= z[0] ^ z[1];
+  }
+  return sum == 12345;
+}
+"""
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_no_reading_makes_whole_numbers_overflow(tmp_path: Path) -> None:
+    for file, text in fixed.written(program(compact(every_activation(), 0), "net")).items():
+        (tmp_path / file).write_text(text)
+    (tmp_path / "extremes.c").write_text(EXTREMES)
+    words = [str(CC), "-fsanitize=undefined", "-fno-sanitize-recover=all", "extremes.c", "-o", "extremes", "-lm"]
+    made = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip("the compiler has no sanitizer of undefined behaviour")
+    subprocess.run([str(tmp_path / "extremes")], check=True)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
     from nasplug.tasks import Task
 
-__all__ = ["ALONE", "FAR_OFF", "MOST", "SLACK", "Export", "Exported", "asked", "export"]
+__all__ = ["FAR_OFF", "MOST", "SLACK", "Export", "Exported", "alone", "asked", "export"]
 
-ALONE = "network"  # what the files are called that stand beside a study's chosen network
+ALONE = "network"  # what the file is called that stands beside a study's chosen network
+LARGE = 20_000  # numbers of a network: Python is no form for more, nobody waits for it
 MOST = 1e-5  # units of the output's scale that an exact form may differ by
 SLACK = 0.02  # of the trivial network's error: how much worse the score of an inexact one may be
 FAR_OFF = 0.05  # units of the output's scale that an inexact form may differ by, where no score can be had
@@ -147,6 +148,17 @@ def _beside(out: Path, told: Export) -> dict[str, Any]:
         if before["digest"] == told.digest and before["rows"] == told.rows:
             plain["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *plain["forms"]]
     return plain
+
+
+def alone(network: CompactNetwork, folder: Path) -> None:
+    """Write ``network.py`` into a folder, where the network has at most 20,000 numbers and Python can say it.
+
+    Rows are made up, so that no data are needed; what was there of another network goes.
+    """
+    for file in (f"{ALONE}.py", RECORD):
+        (folder / file).unlink(missing_ok=True)
+    if network.parameter_count <= LARGE:
+        export(network, ALONE, asked("python"), folder)
 
 
 class _Judge:

@@ -18,7 +18,7 @@ from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.events import StudyFinished, StudyStarted, StudyStopped
 from nasplug.explain import Formula, explainable
-from nasplug.export import ALONE, asked, export
+from nasplug.export import alone
 from nasplug.folder import check, claim, config_of, held
 from nasplug.folds import candidates
 from nasplug.networks import Networks
@@ -248,7 +248,7 @@ class Study:
             raise NasplugError(nothing_finished(failed, self.folder, self.frame))
         name = str(self.best()["replica"])
         save(self.network(name), self.folder / "best")
-        export(self.network(name), ALONE, asked("python"), self.folder / "best")
+        alone(self.network(name), self.folder / "best")
         results.write_certificate(self.folder, name, self.folder / "best")
         write_ensemble(self, name)
         if report:
