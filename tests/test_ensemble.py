@@ -62,6 +62,32 @@ def test_what_is_said_of_it_is_its_score_on_the_test_split(done: Study) -> None:
     assert told["parameters"] == made.parameter_count
 
 
+def test_a_metric_that_the_test_split_does_not_have_is_left_out(tmp_path: Path) -> None:
+    data = pd.DataFrame(
+        {"a": [0.1, 0.9, 0.2, 0.8] * 6, "label": ["no", "yes"] * 12, "part": ["train", "train", "valid", "valid"] * 6}
+    )
+    data.loc[data["label"].eq("no") & (data.index > 15), "part"] = "test"  # where one label has no AUC
+    data.to_csv(tmp_path / "t.csv", index=False)
+    validation = {"use": "column", "by": "part"}
+    raw: dict[str, Any] = {
+        "study": "one-label",
+        "store": str(tmp_path),
+        "task": {"use": "table", "path": str(tmp_path / "t.csv"), "target": "label", "validation": validation},
+        "method": {"use": "edges", "hidden": [2]},
+        "metrics": [{"use": "auc"}],
+        "train": {"steps": 5},
+        "seeds": 2,
+        "linear": False,
+        "reach": None,
+        "ensemble": 2,
+        "mlflow": None,
+    }
+    made = Study(parse(raw)).run("serial", report=False)
+    told = json.loads((made.folder / "ensemble" / "scores.json").read_text())
+    assert "test_error" in told
+    assert "test_auc" not in told
+
+
 def test_a_single_network_has_the_scores_of_the_table(done: Study) -> None:
     row = done.best()
     found = ensemble.scores(done.network(), done.task, done.task.test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def write_ensemble(study: Finished, chosen: str) -> None:
         f"{shown_error(task.facts, float(row['test_error']))}."
     )
     plain: dict[str, Any] = {"sentence": words, "members": names, "parameters": made.parameter_count}
-    files.write_json(folder / SCORES, plain | {f"test_{name}": value for name, value in found.items()})
+    defined = {f"test_{name}": value for name, value in found.items() if math.isfinite(value)}  # no AUC of one label
+    files.write_json(folder / SCORES, plain | defined)
 
 
 def ensemble_words(study: Finished) -> str:
