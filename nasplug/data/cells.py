@@ -27,7 +27,9 @@ from nasplug.data.numerals import (
     number_of,
     options_of,
     outside,
+    same_digits,
     sentinels,
+    shorter,
     unit_of,
 )
 from nasplug.data.problems import Problem, Reading, brief, flow
@@ -351,6 +353,11 @@ def _strange(column: Column, plain: Mask, reading: Reading) -> None:
             which,
             *outside(column.name, column.shown(which), [float(v) for v in strange[:3]]),
         )
+    huge = plain & (np.abs(column.number) >= 2**63)  # smaller ones keep their digits, and are looked at when they are used
+    if huge.any() and column.all_match(huge, "^[+-]?[0-9]+$"):
+        written = pc.count_distinct(column.words.filter(pa.array(huge))).as_py()
+        if told := same_digits(written, len(np.unique(column.number[huge]))):
+            column.wrong(huge, told, shorter(column.name) + f", or write words: {flow([column.name])}")
     padded = plain & _matching(column.words, PADDED)
     if padded.any():
         column.notes["zeros"] = f"{column.shown(padded, 1)} read as numbers; 'words' keeps them as they are"

@@ -20,7 +20,7 @@ from nasplug.data.copies import copies_in
 from nasplug.data.encoder import Array, Encoder, kind_of, listed, numbers_of
 from nasplug.data.fitting import Gaps, Numeric, complete, fit, kinds_of
 from nasplug.data.kinds import decide
-from nasplug.data.numerals import uncoded
+from nasplug.data.numerals import blurred, uncoded
 from nasplug.data.resampling import Division, divide
 from nasplug.data.transforms import Transform, TransformName
 from nasplug.data.validation import ValidationOption, by_values, validation_of
@@ -187,6 +187,9 @@ def _targets(
             f"{where}: target(s) {listed(words)} hold text, which cannot be regressed on; give one target, with kind "
             "'binary' or 'classes'"
         )
+    for name in holds:
+        if told := blurred(y[name]):
+            raise ConfigError(f"{where}: target {name!r} holds {told}. Take off the digits that all have in common")
     values = numbers_of(y, ["number"] * len(holds), where)
     _finite(where, "target(s)", values, list(holds))
     return values if kind == "regression" else _probabilities(where, values, list(holds)), list(holds), kind

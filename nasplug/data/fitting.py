@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasplug.data.encoder import Array, Column, ColumnKind, Encoder, kind_of, listed, numbers_of
+from nasplug.data.numerals import EXACT, blurred, shorter
 from nasplug.data.problems import flow
 from nasplug.data.words import words_of
 from nasplug.errors import ConfigError, did_you_mean
@@ -213,6 +214,9 @@ def fit(
     places = {name: place for place, name in enumerate(kinds)}
     values = numbers_of(frame.iloc[:, [places[name] for name in plain]], [kinds[name] for name in plain], where)  # (N, P)
     problems = _too_large(plain, values)
+    for name in (plain[int(place)] for place in np.flatnonzero((np.abs(values) >= EXACT).any(0))):
+        if told := blurred(frame.iloc[:, places[name]]):
+            problems.append(f"feature {name!r} holds {told}. {shorter(name)}")
     train = values[rows]
     ends = _quantiles(train, ramps)
     at = {name: place for place, name in enumerate(plain)}

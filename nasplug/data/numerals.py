@@ -17,21 +17,26 @@ if TYPE_CHECKING:
 __all__ = [
     "EITHER",
     "EITHER_DOT",
+    "EXACT",
     "GERMAN",
     "MINUS",
     "NEVER",
     "PLAIN",
     "WRITTEN",
     "D",
+    "blurred",
     "number_of",
     "options_of",
     "outside",
+    "same_digits",
     "sentinels",
+    "shorter",
     "uncoded",
     "unit_of",
 ]
 
 
+EXACT = 2**53  # float64 holds each whole number up to here
 D = "[0-9]"
 NUMBER = rf"(?:{D}+\.?{D}*|\.{D}+)(?:[eE][+-]?{D}+)?"
 PLAIN = rf"^[+-]?(?:{NUMBER}|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)$"
@@ -131,6 +136,27 @@ def outside(name: str, shown: str, codes: Sequence[float | str]) -> tuple[str, s
         f"{shown} far outside of all other values",
         f"If it means missing, write missing_codes: {flow(codes)}; if it is a value, missing_codes: {flow({name: []})}",
     )
+
+
+def blurred(values: pd.Series[Any]) -> str:
+    """What is said of whole numbers of which some become the same in float64; empty where none does."""
+    there = values.dropna().to_numpy() if values.dtype.kind in "iu" else np.zeros(0, dtype=np.int64)
+    if not len(there) or (int(there.max()) < EXACT and int(there.min()) > -EXACT):
+        return ""
+    distinct = np.unique(there)
+    return same_digits(len(distinct), len(np.unique(distinct.astype(np.float64))))
+
+
+def same_digits(written: int, computed: int) -> str:
+    """The same of how many are written, and how many differ when they are computed with."""
+    if written == computed:
+        return ""
+    return f"{written:,} different whole numbers, of which {computed:,} differ in the 16 digits that are computed with"
+
+
+def shorter(name: str) -> str:
+    """The remedy."""
+    return f"Take off the digits that all have in common, or leave it out with exclude: {flow([name])}"
 
 
 def uncoded(values: pd.Series[Any], codes: Sequence[str | float]) -> pd.Series[Any]:

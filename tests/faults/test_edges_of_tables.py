@@ -733,3 +733,15 @@ def test_rows_that_are_copies_of_others_are_told(tmp_path: Path) -> None:
     assert not told(once)
     assert not told(pd.concat([once, once[:7].assign(y=0.5)]))  # the same inputs with another target
     assert not told(pd.DataFrame({"a": [1, 2, 3, 4] * 20, "word": list("xyxy") * 20, "y": [0.5, 1.5] * 40}))  # by chance
+
+
+@pytest.mark.parametrize("base", [2**53, 10**17, 10**25])
+@pytest.mark.parametrize("target", ["a", "y"])
+def test_whole_numbers_that_become_the_same_are_refused(tmp_path: Path, base: int, target: str) -> None:
+    data = pd.DataFrame({"a": np.random.default_rng(0).normal(size=60), "y": [base + i for i in range(60)]})
+    data.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ConfigError, match=r"'y'.* 60 different whole numbers, of which \d+ differ in the 16 digits"):
+        table(path=str(tmp_path / "t.csv"), target=target)
+    data["y"] = [base + i * base // 1000 for i in range(60)]
+    data.to_csv(tmp_path / "t.csv", index=False)
+    assert table(path=str(tmp_path / "t.csv"), target=target).kind == "regression"
