@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nasplug import additive, files, notebook
 from nasplug.activations import FUNCTIONS, Function, non_decreasing
+from nasplug.console import visible
 from nasplug.data.encoder import Encoder
 from nasplug.data.transforms import Transform, undone
 from nasplug.errors import ConfigError
@@ -202,7 +203,7 @@ class CompactNetwork(nn.Module):
         """What stands between the brackets when it is printed."""
         size, features = self.record["sizes"], self.first_names
         shown = ", ".join(features[:6]) + (", ..." if len(features) > 6 else "")
-        return f"widths={self.widths}, edges={size['edges']}, parameters={size['parameters']}, inputs: {shown}"
+        return f"widths={self.widths}, edges={size['edges']}, parameters={size['parameters']}, inputs: {visible(shown)}"
 
     def _repr_html_(self) -> str:
         size, names = self.record["sizes"], [name for name, _ in self.columns]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["alone", "console", "one_line", "padded", "say", "speak"]
+__all__ = ["alone", "console", "data", "one_line", "padded", "say", "speak", "visible"]
 
 WIDE, NARROWEST = 160, 40  # cells: of a file or pipe that does not say, and the least that anything is laid out for
 ERRORS = "nasplug.stand_ins"
@@ -86,6 +87,12 @@ def say(text: str, *, error: bool = False, end: str = "\n") -> None:
     print(text, file=sys.stderr if error else _OWN.get() or sys.stdout, end=end, flush=True)
 
 
+def data(text: str) -> None:
+    """Print somebody's data as they are; on a terminal `visible`."""
+    stream = _OWN.get() or sys.stdout
+    say(visible(text) if stream is not None and stream.isatty() else text, end="")
+
+
 def console(stream: TextIO | None = None) -> Console:
     """A terminal's own width, else COLUMNS, else room enough; text is printed as it is, brackets and colons too."""
     from rich.console import Console
@@ -96,6 +103,15 @@ def console(stream: TextIO | None = None) -> Console:
     return Console(
         file=stream, markup=False, emoji=False, force_jupyter=False, width=max(WIDE if silent else found.width, NARROWEST)
     )
+
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal or a page obeys: control characters but line breaks and tabs, and marks that turn the direction of text."""
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters written out: ESC as ``\\x1b``. Lines stay lines."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from html import escape
 from typing import Any
 
+from nasplug.console import visible
+
 __all__ = ["Line", "facts", "in_notebook", "table"]
 
 
@@ -61,4 +63,4 @@ def table(names: Sequence[str], rows: Sequence[Sequence[object]], marked: int = 
 def _text(value: object) -> str:
     if isinstance(value, float):
         value = f"{value:.4g}"
-    return escape(str(value))
+    return escape(visible(str(value)))

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 
 from nasplug.cli import main
 from nasplug.config import to_yaml
-from nasplug.console import ERRORS, console, one_line, padded, say, speak
+from nasplug.console import ERRORS, UNSEEN, console, data, one_line, padded, say, speak
 from nasplug.drawing import draw_network, network_picture, save_png
 from nasplug.errors import NasplugError
 from nasplug.study import Study
@@ -166,6 +166,20 @@ def test_a_closed_pipe_and_a_full_one_end_a_process_in_silence_or_one_line(done:
     assert answer.returncode == 1
     assert answer.stderr.startswith("Error: ")
     assert answer.stderr.count("\n") == 1
+
+
+def test_control_characters_reach_no_page_and_no_terminal(done: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a name or a label holds is written out: ESC starts commands of terminals, and no XML may have it."""
+    page, network = (done.folder / "report.html").read_text(encoding="utf-8"), done.network()
+    assert "\\x1b[31m" in page
+    for text in (page, network._repr_html_(), repr(network)):
+        assert not UNSEEN.search(text)
+    for terminal, told in ((True, "a\\x1b[31m,1\n"), (False, "a\x1b[31m,1\n")):  # piped data stay what they are
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys, "stdout", stream)
+        data("a\x1b[31m,1\n")
+        assert stream.getvalue() == told
 
 
 def test_errors_are_in_the_streams_encoding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import click
 
 from nasplug.cli.group import json_option, main, ours
 from nasplug.cli.printing import print_json, rows_of
-from nasplug.console import say
+from nasplug.console import data, say
 from nasplug.errors import ConfigError
 
 __all__ = ["explain", "export", "look", "predict"]
@@ -80,7 +80,7 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
     if as_json:
         print_json(rows_of(answers))
     elif out is None:
-        say(safe(answers).to_csv(index=False), end="")
+        data(safe(answers).to_csv(index=False))
 
 
 @main.command()

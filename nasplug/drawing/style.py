@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from nasplug.console import visible
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -123,7 +125,7 @@ def svg(figure: Figure, name: str) -> str:
     with styled():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         figure.set_layout_engine("none")  # it is laid out: a second time would take as long as all the drawing
-    text = buffer.getvalue()
+    text = visible(buffer.getvalue())  # names have what no XML may have
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)

@@ -19,6 +19,7 @@ from nasplug import files, results, stability
 from nasplug.activations import FUNCTIONS
 from nasplug.compact import CompactNetwork
 from nasplug.config import Choose
+from nasplug.console import visible
 from nasplug.drawing import draw_curves, draw_cut, draw_front, draw_network, save_png, strengths, svg
 from nasplug.errors import scrub
 from nasplug.folds import candidates
@@ -97,7 +98,13 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     each = study.choices() if places else None
     if each is not None:
         files.write_csv(folder / "choices.csv", each.drop(columns="owners", errors="ignore"))
-    environment = Environment(loader=PackageLoader("nasplug"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("nasplug"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # names of columns and labels; not Markup
+    )
     page = environment.get_template("report.html").render(
         config=config,
         task=task,

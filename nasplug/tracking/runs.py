@@ -13,6 +13,7 @@ from typing import Any
 
 from nasplug import files
 from nasplug.config import MLflow, StudyConfig
+from nasplug.console import visible
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.identity import decisive
 from nasplug.tracking.places import artifact_root, database_of, default_uri, talking
@@ -135,7 +136,7 @@ class Runs:
     def _params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        every = [Param(_key(key), str(scrub(str(value)))[:PARAM]) for key, value in params.items()]
+        every = [Param(_key(key), visible(str(scrub(str(value))))[:PARAM]) for key, value in params.items()]
         for at in range(0, len(every), BATCH):
             self._client.log_batch(run, params=every[at : at + BATCH])
 
