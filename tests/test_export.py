@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -295,6 +296,31 @@ def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_pat
         code = f"import my_study; my_study.predict({row!r})"
         done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert word in done.stderr.splitlines()[-1]
+
+
+WRITTEN: list[Any] = [
+    *("1", "01", "1.0", "+1", "-1", "1e0", "3.", "003", ".0e1", "1_0", "nan", "inf", "?", " - ", " x y ", "x  y", "other"),
+    *(1, 1.0, np.int64(2), np.float64(2), True, "true", "TRUE", False, np.bool_(True), pd.NA, None),
+    *("2024-01-01T00:00Z", "2024-01-01 00:00:00.000", pd.Timestamp("2024-01-01"), "2024-01-01 00:01"),
+]
+
+
+def test_python_takes_words_as_other_programs_write_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = random.choice(np.array(["1", "2", "03", "True", "2024-01-01", "x y", None], dtype=object), ROWS)
+    rows = pd.DataFrame({"word": words, "x": random.normal(size=ROWS)})
+    target = pd.DataFrame({"y": random.normal(size=ROWS)})
+    task = from_frames(rows, target, name="w", where="w", source="", missing={"word": "category"}, codes={"word": ["?", "-"]})
+    network = network_of(task)
+    assert not told(network, tmp_path, forms="python")["python"].refused
+    predict = runpy.run_path(str(tmp_path / "my_study.py"))["predict"]
+    each = [
+        pd.DataFrame({"word": pd.Series([word], dtype=object), "x": 0.3}) for word in WRITTEN
+    ]  # 1 and True are one in pandas
+    wanted = [network.predict(one)["y"].iloc[0] for one in each]
+    found = [predict({"word": word, "x": 0.3})["y"] for word in WRITTEN]
+    odd = [word for word, one, other in zip(WRITTEN, found, wanted, strict=True) if abs(one - other) > 1e-5]
+    assert odd == []
 
 
 def test_names_that_meet_in_a_language_are_told_apart(tmp_path: Path) -> None:

@@ -101,14 +101,15 @@ def _meaning(text):
     """A word as programs write it: true is True, a day is its midnight, 01 is 1."""
     if text.lower() in ("true", "false"):
         return text.lower()
-    if len(text) > 10 and text[4:5] == "-" and text[10:] in MIDNIGHTS:
-        return text[:10]
+    rest = text[10:].removesuffix("Z").removesuffix("+00:00").removesuffix("+0000")
+    if text[4:5] + text[7:8] == "--" and rest[:1] in (" ", "T"):
+        if rest[1:6] == "00:00" and rest[6:9] in ("", ":00") and not rest[9:].removeprefix(".").strip("0"):
+            return text[:10]
     try:
         return float(text) if text.isascii() and "_" not in text and text.lower() != "nan" else text
     except ValueError:
         return text
 '''
-MIDNIGHTS = [f"{sep}00:00{seconds}{zone}" for sep in " T" for seconds in ("", ":00", ":00.0") for zone in ("", "Z", "+00:00")]
 SECONDS = '''
 
 def _seconds(text):
@@ -161,7 +162,6 @@ def _head(made: Program) -> Iterator[str]:
     kinds = {column.kind for column in made.columns}
     if "category" in kinds:
         yield f"UNKNOWN, GAP = {UNKNOWN}, {GAP_CODE}"
-        yield f"MIDNIGHTS = {_tuple(MIDNIGHTS)}"
 
 
 def _functions(made: Program) -> Iterator[str]:
