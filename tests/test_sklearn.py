@@ -301,6 +301,8 @@ def test_a_pickle_loads_in_a_fresh_process_without_ray_and_mlflow(tmp_path: Path
     np.save(tmp_path / "x.npy", x)
     code = """
 import pickle, sys
+import nasplug.sklearn
+assert not {"ray", "mlflow", "matplotlib", "optuna", "jinja2", "IPython"} & set(sys.modules), sorted(sys.modules)
 import numpy as np
 found = pickle.load(open(sys.argv[1] + "/model.pickle", "rb"))
 x = np.load(sys.argv[1] + "/x.npy")
