@@ -10,8 +10,9 @@
 - ``free``: the recipe without a structure (only if asked for: ``--models additive pairs free ebm``).
 - ``ebm``: explainable boosting as in ``tables.py``, without pairs; ``ebm+``: also with 10 pairs (not for three labels).
 
-All three studies have 8 levels and one seed, a quarter of the recipe's networks. Rows, tuning, budgets and what a number is are
-those of ``tables.py``; figures are of one outer split unless ``--splits`` says more. Nothing was chosen on these tables.
+All three studies have 8 levels and one seed, a quarter of the recipe's networks, and no linear networks beside
+them. Rows, tuning, budgets and what a number is are those of ``tables.py``; figures are of one outer split unless ``--splits``
+says more. Nothing was chosen on these tables.
 
 The picture, ``additive.png`` in the folder of what is kept, has curves of both on one table (``--picture``): of the additive
 network that the study chose, and of EBM with 64 bins, each less its mean over development rows, on the scale of the sum.
@@ -57,6 +58,7 @@ def study(path: Path, table: Table, least: int, quick: bool, structure: str) -> 
     if not quick:
         made["penalties"][0] = made["penalties"][0] | {"level": {"log": [1e-4, 1e-1], "points": 8}}
         made["seeds"] = 1
+    made |= {"linear": False, "reach": None}
     if structure != "free":
         made["method"] = made["method"] | {"structure": structure, "hidden": [NEURONS]}
     if structure == "pairs":
