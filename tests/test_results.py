@@ -17,13 +17,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasplug.data.datasets import iris
 from nasplug.discretize import discretize
 from nasplug.errors import ConfigError
 from nasplug.files import write_table, write_tensors
 from nasplug.networks import PARTS, forward, take
 from nasplug.packs import NETWORKS, TABLE, _save_networks, load_networks
 from nasplug.results import FAILURES, choose, front, merge, network, read, slack, within, write_failures
-from nasplug.tasks import Kind, Task
+from nasplug.tasks import Facts, Kind, Task
 from nasplug.testing import example_networks, example_task
 
 few = settings(max_examples=25, deadline=None)
@@ -91,6 +92,17 @@ def test_slack_of_labels_is_breimans_rule() -> None:
         share = (best * 20 + 1) / 22
         assert slack(task.facts, best) == pytest.approx(math.sqrt(share * (1 - share) / 20))
     assert slack(task.facts, 0.0) > 0
+
+
+def test_samples_without_weight_tell_no_error() -> None:
+    task = iris(validation="holdout")
+    weights = torch.zeros(task.valid.samples)
+    weights[:12] = 3.0
+    weighted = replace(task, valid=replace(task.valid, weights=weights)).facts
+    assert weighted.counting("valid") == pytest.approx(12.0)
+    assert weighted.counting("test") == task.test.samples
+    assert Facts.from_plain(weighted.plain()).standard_error(0.5, "valid") == pytest.approx(math.sqrt(0.25 / 12))
+    assert slack(weighted, 0.1) > slack(task.facts, 0.1)
 
 
 def test_slack_of_numbers_is_a_hundredth_of_the_variance() -> None:

@@ -236,6 +236,11 @@ def test_a_column_that_a_fold_cannot_learn_from_is_left_out_with_a_warning() -> 
         from_arrays(frame.head(40)[["a", "late"]], label[:40], kind="binary", missing="indicator")
 
 
+def test_numbers_that_do_not_vary_are_refused() -> None:
+    with pytest.raises(ValueError, match="y does not vary in the rows that count"):
+        SmallNetworkRegressor().fit([[1.0], [2.0], [3.0]], [1.0, 1.0, 2.0], sample_weight=[1.0, 1.0, 0.0])
+
+
 def test_a_constant_for_want_of_parameters_is_said() -> None:
     x = np.random.default_rng(0).normal(size=(80, 3))
     model = regressor(max_parameters=1, levels=2, steps=150)

@@ -83,7 +83,7 @@ def slack(facts: Facts, best_error: float) -> float:
     """
     if facts.kind == "regression":
         return R2_SLACK * facts.variance
-    n = facts.samples["valid"]
+    n = facts.counting("valid")
     return facts.standard_error((best_error * n + 1.0) / (n + 2.0), "valid")
 
 

@@ -134,6 +134,10 @@ class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
             weights = None if (weights == weights[0]).all() else weights
         if len(frame) < 2:
             raise InputError(f"{type(self).__name__}: there is 1 sample; needed: two at least (n_samples = 1)")
+        if classes is None and bool((values == values[:1]).all(0).any()):
+            raise InputError(
+                f"{type(self).__name__}: y does not vary in the rows that count; there is nothing to learn from it"
+            )
         if classes is not None:
             present = np.unique(values)
             if len(present) < 2:

@@ -15,7 +15,8 @@ __all__ = ["Described", "Facts"]
 
 COLUMNS = ("columns", "groups", "encoder", "transform")
 FACTS = (
-    *("digest", "name", "kind", "loss", "link", "features", "targets", "source", "variance", "resamples", "held", "higher"),
+    *("digest", "name", "kind", "loss", "link", "features", "targets", "source", "variance", "resamples", "higher"),
+    *("held", "effective"),
     *COLUMNS,
 )
 NUMBERED = ("notes", "samples", "trivial")
@@ -72,6 +73,7 @@ class Facts(Described):
         link: what turns outputs into what is served.
         samples: N of ``train``, ``valid`` and ``test``.
         resamples: how many (`nasplug.tasks.Task.resamples`); 0 for a hold-out.
+        effective: of splits with weights, as how many samples without weights they tell errors: ``(sum w)^2 / sum w^2`` (Kish).
         held: how many samples validate a resample, on average; None for a hold-out.
         variance: of the targets of the validation split (where samples are resampled, of all development samples), as they are
             learned and weighted, pooled over outputs.
@@ -89,6 +91,7 @@ class Facts(Described):
     higher: tuple[str, ...]
     resamples: int = 0
     held: float | None = None
+    effective: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def inputs(self) -> int:
@@ -96,10 +99,17 @@ class Facts(Described):
         return len(self.features)
 
     def standard_error(self, error: float, part: str) -> float:
-        """One standard error of a share of wrong labels, ``sqrt(e (1 - e) / N)``; 0 for regression (not defined here)."""
+        """One standard error of a share of wrong labels, ``sqrt(e (1 - e) / N)``; 0 for regression (not defined here).
+
+        With weights ``N`` is what is `effective`.
+        """
         if self.kind == "regression":
             return 0.0
-        return float((max(error * (1.0 - error), 0.0) / self.samples[part]) ** 0.5)
+        return float((max(error * (1.0 - error), 0.0) / self.counting(part)) ** 0.5)
+
+    def counting(self, part: str) -> float:
+        """N of a split, or as how many it tells errors with its weights."""
+        return self.effective.get(part, float(self.samples[part]))
 
     def plain(self) -> dict[str, Any]:
         """Plain data, from which `from_plain` makes the same."""
@@ -116,7 +126,7 @@ class Facts(Described):
         Raises:
             ValueError, TypeError, LookupError: for anything else.
         """
-        plain = {"held": None, **plain}  # which earlier folders do not have
+        plain = {"held": None, "effective": {}, **plain}  # which earlier folders do not have
         found: dict[str, Any] = {name: plain[name] for name in (*FACTS, *NUMBERED)}
         for name in SCALES:
             dtype, numbers = plain[name]

@@ -119,6 +119,11 @@ class Task(Described):
             higher=tuple(name for name, metric in {**DEFAULTS, **self.scores}.items() if metric.higher),
             variance=float(variance(y, None if weights is None else weights.double()).mean()),
             resamples=self.rounds,
+            effective={
+                part: float(split.weights.double().sum() ** 2 / split.weights.double().square().sum())
+                for part, split in zip(PARTS, self.splits, strict=True)
+                if split.weights is not None and split.weights.dim() == 1
+            },
             held=None if self.resamples is None else float((self.resamples.valid > 0).sum(1).double().mean()),
         )
 
