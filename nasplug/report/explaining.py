@@ -106,7 +106,7 @@ class Explained:
         if self.possible or not self.effects:
             return ""
         ends = ", ".join(f"{value:.4g}" for value in self.base[:6]) + (", ..." if len(self.base) > 6 else "")
-        return f"The curves are the model: each output is its base ({ends}) and each column's curve at its value, exactly."
+        return f"The curves are the model: on this scale an output is its base ({ends}) and each column's curve at its value."
 
     @property
     def others(self) -> int:

@@ -18,10 +18,11 @@ from nasplug.config import parse
 from nasplug.contracts import Discretizer, Score
 from nasplug.discretize import discretize
 from nasplug.errors import ConfigError, ContractError
-from nasplug.explain import Background, base, contributions, curves, grids, meeting
+from nasplug.explain import Background, base, contributions, curves, effects, formula, grids, meeting
 from nasplug.networks import Networks, forward, sizes
 from nasplug.packs import load_networks, run_pack
 from nasplug.plugins import load_plugins
+from nasplug.report.explaining import Explained
 from nasplug.study import Study
 from nasplug.tasks import Split, Task, unscaled
 from nasplug.testing import SearchMethodLaws, example_networks, example_task
@@ -207,6 +208,10 @@ def test_the_curves_of_a_sum_are_the_model(additive: tuple[Study, Networks]) -> 
     assert np.abs(found - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
     parts = contributions(module, study_frame(study), background)
     assert parts.attrs["exact"]
+    mean = base(module, background).tolist()
+    told = Explained(formula(module), effects(module, background), [], 0, "", {}, len(rows), mean)
+    assert f"The curves are the model: on this scale an output is its base ({mean[0]:.4g})" in told.sums
+    assert replace(told, possible=1).sums == ""
 
 
 def study_frame(study: Study) -> Any:
