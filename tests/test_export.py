@@ -247,7 +247,7 @@ def test_duckdb_says_the_same() -> None:
 @given(nets=records(hard=True))
 def test_random_networks_are_the_same_in_every_form(tmp_path_factory: pytest.TempPathFactory, nets: Networks) -> None:
     network = compact(nets.map(torch.Tensor.float), 0)
-    found = told(network, tmp_path_factory.mktemp("any"), forms="onnx,python,sql" + (",c" if CC else ""))
+    found = told(network, tmp_path_factory.mktemp("any"), forms="onnx,python,sql,formula" + (",c" if CC else ""))
     size = max(1.0, float(network(torch.randn(64, network.record["inputs"]).double()).detach().abs().max()))  # float32 of sums
     for form in found.values():
         if not network.widths[0] and form.form == "onnx":

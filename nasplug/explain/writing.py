@@ -208,10 +208,10 @@ def _activations(s: Any) -> dict[str, Callable[[Any], Any]]:
     return {
         "identity": lambda z: z,
         "relu": lambda z: s.Max(0, z),
-        "leaky_relu": lambda z: s.Piecewise((z, z > 0), (0.01 * z, True)),
+        "leaky_relu": lambda z: 0.01 * z + 0.99 * s.Max(0, z),  # sympy folds conditions of conditions together: none
         "tanh": s.tanh,
         "sigmoid": lambda z: 1 / (1 + _exp(s, z, -1)),
-        "elu": lambda z: s.Piecewise((z, z > 0), (_exp(s, z) - 1, True)),
+        "elu": lambda z: s.Max(0, z) + _exp(s, s.Min(0, z)) - 1,
         "silu": lambda z: z / (1 + _exp(s, z, -1)),
         "gelu": lambda z: z * (1 + s.erf(z / s.sqrt(2))) / 2,
         "softplus": lambda z: s.log(1 + _exp(s, z)),
@@ -242,14 +242,14 @@ def sympy(made: Terms) -> dict[str, Any]:
     values: list[Any] = []
 
     def total(one: Sum) -> Any:
-        parts = [  # a difference stays one: written out it would lose digits
-            s.Mul(s.Float(w), _sympy_atom(s, atom) if atom is not None else values[m], evaluate=False)
-            for w, atom, m in one.terms
-        ]
+        read = [(w, _sympy_atom(s, atom) if atom is not None else values[m]) for w, atom, m in one.terms]
+        # A difference stays one: written out it would lose digits. What is a number alone becomes one.
+        parts = [s.Mul(s.Float(w), value, evaluate=bool(value.is_number)) for w, value in read]
         return s.Add(s.Float(one.constant), *parts)
 
     for m, one in enumerate(neurons):
-        values.append((functions.get(names[m]) or s.Function(names[m]))(total(one)))
+        value = (functions.get(names[m]) or s.Function(names[m]))(total(one))
+        values.append(value.evalf(17) if value.is_number else value)
     sums = [total(one) for one in outputs]
     link = made.record["link"]
     if link == "sigmoid":
