@@ -1,6 +1,6 @@
 """Every network on the front of every config, in every form: what is refused, how far answers are, bytes, microseconds.
 
-    python benchmarks/export.py            # all configs, the quick start as it is and the others trained shortly: half an hour
+    python benchmarks/export.py            # all configs, the quick start as it is and the others trained shortly
     python benchmarks/export.py --quick    # the quick start trained shortly, three networks
 
 Each form answers the test split, as `nasplug export` has it. A network trained shortly is worse than its config promises, which
