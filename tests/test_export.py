@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -372,3 +373,94 @@ def test_a_form_that_differs_is_refused_and_keeps_no_other_from_its_place(tmp_pa
         broken = replace(honest, write=lambda network, name, text=text: {"n.py": f"def predict(row):\n    {text}"})
         assert word in export(network_of(task), "n", [broken], tmp_path, task).forms[0].refused
     assert {path.name for path in tmp_path.iterdir()} == {"n.sql", "export.json"}
+
+
+EVIL = [
+    *(
+        "*/ int main(){}",
+        '"""',
+        "\\",
+        "x\x00y",
+        "x\u202ey",
+        "a\u2028b",
+        "-- drop",
+        "%s%d",
+        "??/",
+        "???/",
+        "\r\n#define X",
+        "${x}",
+        "'",
+    ),
+    *(
+        "\\input{x}",
+        "/nasplug/3",
+        "x" * 500,
+        "1st",
+        "max",
+        "min",
+        "sum",
+        "GAP",
+        "UNKNOWN",
+        "new",
+        "errno",
+        "stdin",
+        "int16_t",
+        "exp",
+    ),
+]
+
+
+@pytest.mark.parametrize("labels", [["*/ no", '"""yes\\'], ["*/ no", '"""yes\\', "\u202ethird"]])
+def test_names_and_words_never_become_code(labels: list[str], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({name: random.normal(size=ROWS) for name in EVIL})
+    words = np.array(["a", "*/", "1e999", "'); DROP TABLE rows;--", "b\\", None], dtype=object)
+    rows["kind"] = random.choice(words, ROWS)
+    target = pd.DataFrame({"y": random.choice(labels, ROWS)})
+    task = from_frames(rows, target, name="n", where="n", source="", missing="category", numeric="piecewise", bins=2)
+    forms = "onnx,python,formula" + (",c,fixed" if CC else "")
+    for study in ("round", '*/ "x\n'):
+        for form in export(network_of(task), study, asked(forms), tmp_path, task).forms:
+            assert not form.refused, (study, form)
+    clean = from_frames(rows.drop(columns="x\x00y"), target, name="n", where="n", source="", missing="category")
+    assert not export(network_of(clean), "n", asked("sql"), tmp_path, clean).forms[0].refused
+
+
+def test_sql_takes_text_as_files_have_it_and_never_reads_a_number_where_there_is_none() -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "n": np.where(random.random(ROWS) < 0.2, np.nan, random.normal(size=ROWS)),
+            "id": random.normal(size=ROWS),
+            "b": random.choice([True, False], ROWS),
+            "d": pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 10**6, ROWS), unit="s"),
+            "w": random.choice(np.array(["1", "2"], dtype=object), ROWS),
+            "t": random.choice(np.array(["True", "False", "x"], dtype=object), ROWS),
+        }
+    )
+    target = pd.DataFrame({"y": random.normal(size=ROWS)})
+    network = network_of(from_frames(rows, target, name="n", where="n", source="", missing={"n": "median"}))
+    statement, when = sql.written(program(network, "net"))["net.sql"], pd.Timestamp("2024-01-01T09:06:40Z")
+    assert list(rows) == [column.name for column in program(network, "net").columns]
+
+    def answers(cells: list[tuple[Any, ...]], names: str = '"n", "id", "b", "d", "w", "t"') -> list[float | None]:
+        database = sqlite3.connect(":memory:")  # columns without a type keep what they are given
+        database.execute(f'CREATE TABLE "rows" ("id_", {names})')
+        database.executemany('INSERT INTO "rows" VALUES (?, ?, ?, ?, ?, ?, ?)', [(at, *row) for at, row in enumerate(cells)])
+        return [row[1] for row in database.execute(statement).fetchall()]
+
+    read = [
+        ("0.5", "1e-1", "true", "1704100000", "1", "True"),
+        ("", "-.5", "False", 1704100000, "2.0", "true"),
+        ("nan", "+1E+2", 1, 1704100000.0, 1.0, " x "),
+    ]
+    meant = [(0.5, 0.1, True, when, "1", "True"), (None, -0.5, False, when, "2", "True"), (None, 100, True, when, "1", "x")]
+    wanted = network.predict(pd.DataFrame(meant, columns=list(rows)))["y"]
+    assert np.allclose(np.array(answers(read), dtype=float), wanted, atol=1e-5)
+    odd = [
+        ("soon", 1, 1, 1, "1", "x"),
+        *((0.5, 1, 1, text, "1", "x") for text in ("2024-01-05", "05.01.2024", "1-2", "1e", ".", "12:30", "", None)),
+    ]
+    assert answers(odd) == [None] * len(odd)
+    with pytest.raises(sqlite3.OperationalError, match="no such column"):
+        answers([read[0]], '"number", "id", "b", "d", "w", "t"')

@@ -15,7 +15,7 @@ from nasplug.data.numerals import PLAIN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TRUTH", "meanings", "places_of", "without_blanks", "word_of", "words_of"]
+__all__ = ["MIDNIGHT", "TRUTH", "meanings", "places_of", "without_blanks", "word_of", "words_of"]
 
 TRUTH = {"true": 1.0, "false": 0.0}
 MIDNIGHT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]00:00(:00(\.0+)?)?(Z|\+00:?00)?)?")

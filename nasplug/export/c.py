@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,7 @@ UNKNOWN_WORD = "any other word"
 
 def comment(text: str) -> str:
     """Text inside a comment, which it cannot end, without trigraphs."""
-    return one_line(text).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+    return re.sub(r"\?(?=\?)", "? ", one_line(text).replace("*/", "* /").replace("/*", "/ *"))
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,15 @@ class Header:
         yield ""
         yield "typedef struct {"
         for field, column, double in zip(self.fields, made.columns, self.doubles, strict=True):
-            kind = "int" if column.kind in ("category", "boolean") and column.fill is None else "double" if double else "float"
-            yield f"  {kind} {field}; /* {self._about(column)} */"
+            yield f"  {self._kind(column, double=double)} {field}; /* {self._about(column)} */"
         if not made.columns:
             yield "  char nothing; /* it reads nothing: it always says the same */"
         yield f"}} {self.name}_row;"
+
+    @staticmethod
+    def _kind(column: Column, *, double: bool) -> str:
+        whole = column.kind in ("category", "boolean") and column.fill is None
+        return "int" if whole else "double" if double else "float"
 
     def _about(self, column: Column) -> str:
         words = {"number": "", "boolean": ": 0 or 1", "date": ": seconds since 1970-01-01 UTC"}
@@ -124,6 +129,8 @@ class Header:
             return plain(value) if double else f"{short(value)}f"
 
         value = f"row->{field}"
+        if feature.kind == "value" and self._kind(column, double=double) == "int":
+            value = f"(float){value}"
         if column.fill is not None:
             value = f"(isnan({value}) ? {number(column.fill)} : {value})"
         if column.word is not None and not column.gap:
@@ -209,8 +216,7 @@ class Header:
     def filled(self) -> Iterator[str]:
         """A row of coded numbers ``v`` as the members of ``row``."""
         for at, (field, column, double) in enumerate(zip(self.fields, self.made.columns, self.doubles, strict=True)):
-            kind = "int" if column.kind in ("category", "boolean") and column.fill is None else "double" if double else "float"
-            yield f"row.{field} = ({kind})v[{at}];"
+            yield f"row.{field} = ({self._kind(column, double=double)})v[{at}];"
 
     def guarded(self, about: str, body: Iterator[str], *, includes: tuple[str, ...] = ("math.h",)) -> str:
         """A whole header."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["compiled", "compiler"]
 
 SECONDS = 120  # of a compilation or run
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
 SMALL = ("-Os", "-fno-asynchronous-unwind-tables", "-fno-math-errno")
 CALLS = 20_000  # that are timed, at least
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from nasplug.data.encoder import Column
 from nasplug.data.transforms import LARGEST
 from nasplug.data.words import word_of
 from nasplug.errors import ConfigError
-from nasplug.export.program import GAP_CODE, UNKNOWN, Feature, Program, Ran
+from nasplug.export.program import GAP_CODE, UNKNOWN, Feature, Program, Ran, spellings
 from nasplug.export.rows import coded
 from nasplug.tasks import FURTHEST
 
@@ -33,14 +33,15 @@ NUMBERS = "_numbers"  # of the file whose answers are numbers alone
 class _Graph:
     """Nodes and constants, each with a name of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[str]) -> None:
+        self.taken = taken
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.number = itertools.count()
 
     def new(self) -> str:
-        """A name that no column has: a column's begins with none of our slashes."""
-        return f"/nasplug/{next(self.number)}"
+        """A name that no column and no answer has."""
+        return next(name for name in (f"/nasplug/{at}" for at in self.number) if name not in self.taken)
 
     def constant(self, values: Any, kind: type = np.float64) -> str:
         """A tensor of fixed numbers, or words."""
@@ -112,6 +113,8 @@ def written(made: Program) -> dict[str, bytes]:
     made.known(FUNCTIONS, "onnx")
     if not made.features:
         raise ConfigError("onnx: the network reads nothing, so there is no input to count rows by; take another form")
+    if "" in {*made.answers, *(column.name for column in made.columns)}:
+        raise ConfigError("onnx: a column has no name, and an input needs one; name it, or take another form")
     found = {f"{made.name}.onnx": _model(made, text=True)}
     if made.labels and all(column.kind != "category" for column in made.columns):
         found[f"{made.name}{NUMBERS}.onnx"] = _model(made, text=False)
@@ -122,7 +125,7 @@ def _model(made: Program, *, text: bool) -> bytes:
     """The graph; without ``text`` the label is not among its answers."""
     from onnx import TensorProto, checker, helper
 
-    graph = _Graph()
+    graph = _Graph({*output_names_of(made), *(column.name for column in made.columns)})
     values = graph("Concat", *(_column(graph, made, at) for at in range(len(made.columns))), axis=1)
     scaled = graph("Sub", values, graph.constant([[feature.shift for feature in made.features]]))
     scaled = graph("Div", scaled, graph.constant([[feature.scale for feature in made.features]]))
@@ -192,6 +195,7 @@ def _words(graph: _Graph, column: Column, features: Sequence[Feature]) -> str:
     for code in ("", *column.codes):
         keys.setdefault(str(code), gap)
         keys.setdefault(word_of(code), gap)
+    keys = {**spellings(column.words), **keys}
     code = graph(
         "LabelEncoder",
         column.name,

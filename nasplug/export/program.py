@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from nasplug.compact import CompactNetwork, digest_of
 from nasplug.console import one_line
 from nasplug.data.encoder import Column, Encoder
 from nasplug.data.transforms import Transform
+from nasplug.data.words import MIDNIGHT, TRUTH, meanings
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
 from nasplug.records import output_names
@@ -21,7 +22,21 @@ from nasplug.records import output_names
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FAR", "GAP_CODE", "UNKNOWN", "Feature", "Neuron", "Program", "Ran", "identifiers", "plain", "program", "short"]
+__all__ = [
+    "FAR",
+    "GAP_CODE",
+    "GROUP",
+    "UNKNOWN",
+    "Feature",
+    "Neuron",
+    "Program",
+    "Ran",
+    "identifiers",
+    "plain",
+    "program",
+    "short",
+    "spellings",
+]
 
 UNKNOWN, GAP_CODE = -1, -2  # codes of a category's words that training did not see, and of gaps
 FAR = 20.0  # spreads: a number whose mean is farther from 0 loses digits as a float32
@@ -221,6 +236,22 @@ def _layers(network: CompactNetwork) -> tuple[tuple[Neuron, ...], ...]:
     return tuple(layers)
 
 
+def spellings(words: Sequence[str]) -> dict[str, int]:
+    """Texts that other programs write for words, each with its word's place: 1.0 for 1, true for True, a midnight for a day."""
+    found = {word: place for place, word in enumerate(words)}
+    for meaning, place in meanings(words).items():
+        word = words[place]
+        forms = [word.lower(), word.capitalize(), word.upper()] if meaning in TRUTH else []
+        if isinstance(meaning, float):
+            whole = [f"{meaning:.0f}"] if meaning.is_integer() and abs(meaning) < 2**53 else []
+            forms = [repr(meaning), *whole]
+        elif isinstance(meaning, str) and MIDNIGHT.fullmatch(word):
+            forms = [meaning, *(f"{meaning}{middle}00:00:00{end}" for middle in " T" for end in ("", "Z", "+00:00", "+00"))]
+        for form in forms:
+            found.setdefault(form, place)
+    return found
+
+
 def short(weight: float) -> str:
     """The shortest decimal number that is this float32."""
     return plain(float(str(np.float32(weight))))
@@ -234,7 +265,7 @@ def plain(value: float) -> str:
 
 def identifiers(names: Collection[str], taken: Collection[str] = (), *, lower: bool = False) -> list[str]:
     """A distinct identifier of ASCII letters, digits and ``_`` for each name, that C, Python and SQL all accept."""
-    used, found = set(taken) | FORBIDDEN, []
+    used, found = {word.lower() for word in taken} | FORBIDDEN, []
     for place, name in enumerate(names):
         text = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         text = re.sub(r"\W+", "_", text).strip("_")[:40] or f"column_{place}"
@@ -242,9 +273,9 @@ def identifiers(names: Collection[str], taken: Collection[str] = (), *, lower: b
         # What begins as our own names do, x0 or h1_2, gets something before it.
         text = f"c_{text}" if text[0].isdigit() or re.fullmatch(r"[hopqxz]\d+(_\d+)?", text.lower()) else text
         base, number = text, 2
-        while text.lower() in {word.lower() for word in used}:
+        while text.lower() in used:
             text, number = f"{base}_{number}", number + 1
-        used.add(text)
+        used.add(text.lower())
         found.append(text)
     return found
 
@@ -253,8 +284,17 @@ WORDS = """
     and as assert async await break class continue def del elif else except false finally for from global if import in is lambda
     none nonlocal not or pass raise return true try while with auto case char const default do double enum extern float goto
     inline int long register restrict short signed sizeof static struct switch typedef union unsigned void volatile
-    row out math nan infinity predict columns answers main x y z h v test abs div exp log sin tanh erf pow index signal time
-    clock gamma linux unix other missing values powers total most label
+    bool catch class complex constexpr delete explicit friend imaginary mutable namespace new nullptr operator private protected
+    public template this throw typename typeof using virtual
+    row out math nan infinity predict columns answers main x y z h v test index signal time clock unix linux errno stdin stdout
+    stderr printf puts exit free malloc calloc atol fread fwrite size_t float_t double_t int16_t int32_t
+    other missing unknown gap values powers total most label isinstance str max min sum
+    isnan isinf isfinite isnormal signbit fpclassify gamma j0 j1 jn y0 y1 yn
 """
-FORBIDDEN = frozenset(WORDS.split())
-"""Words of Python and C, and what our own code calls things."""
+MATHS = """
+    abs acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh div erf erfc exp exp2 expm1 fabs fdim floor fma fmax
+    fmin fmod frexp hypot ilogb labs ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nearbyint nextafter
+    nexttoward pow remainder remquo rint round scalbln scalbn sin sinh sqrt tan tanh tgamma trunc
+"""
+FORBIDDEN = frozenset(WORDS.split()) | {f"{name}{end}" for name in MATHS.split() for end in ("", "f", "l")}
+"""Words of Python, C and C++, functions of the C library, and what our own code calls things."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +211,14 @@ def _read(column: Column) -> str:
     gap = ""
     if column.gap or column.word is not None:
         gap = f", gap={GAP_CODE if column.gap or column.word is None else column.words.index(column.word)}"
-    return f"_word(row, {name}, {_tuple(column.words)}, {meanings(column.words)!r}{gap}{codes})"
+    return f"_word(row, {name}, {_tuple(column.words)}, {_meant(column.words)}{gap}{codes})"
+
+
+def _meant(words: Sequence[str]) -> str:
+    """What words mean, as Python reads it: 1e999 and inf are numbers too, which have no numeral."""
+    without = {"inf": "math.inf", "-inf": "-math.inf"}
+    pairs = [(repr(meaning), place) for meaning, place in meanings(words).items()]
+    return f"{{{', '.join(f'{without.get(told, told)}: {place}' for told, place in pairs)}}}"
 
 
 def _scaled(feature: Feature, column: Column, name: str) -> str:

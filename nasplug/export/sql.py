@@ -15,16 +15,16 @@ from nasplug.data.encoder import Column
 from nasplug.data.transforms import LARGEST
 from nasplug.data.words import word_of
 from nasplug.errors import ConfigError
-from nasplug.export.program import GAP_CODE, UNKNOWN, Feature, Neuron, Program, Ran, identifiers, plain, short
+from nasplug.export.program import GAP_CODE, GROUP, UNKNOWN, Feature, Neuron, Program, Ran, identifiers, plain, short, spellings
 from nasplug.export.rows import coded
 from nasplug.tasks import FURTHEST
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FUNCTIONS", "TABLE", "answered", "cells", "run", "written"]
+__all__ = ["FUNCTIONS", "TABLE", "answered", "cells", "key_of", "run", "written"]
 
-TABLE, KEY = "rows", "id"
+TABLE = "rows"
 
 SIGMOID = "CASE WHEN {z} < -700.0 THEN 0.0 ELSE 1.0 / (1.0 + exp(-({z}))) END"
 ERF = "(1.0 / (1.0 + 0.3275911 * abs({z}) * 0.7071067811865476))"  # k of Abramowitz and Stegun 7.1.26: 1.5e-7 at most
@@ -59,7 +59,7 @@ def written(made: Program) -> dict[str, str]:
 
 def _head(made: Program) -> Iterator[str]:
     yield f"-- {made.title}"
-    yield f'-- Reads a table or view "{TABLE}" with a column "{KEY}", which comes back beside the answers, and:'
+    yield f'-- Reads a table or view "{TABLE}" with a column {_name(key_of(made))}, which comes back beside the answers, and:'
     kinds = {
         "number": "a number",
         "boolean": "true or false (1 or 0)",
@@ -67,42 +67,58 @@ def _head(made: Program) -> Iterator[str]:
         "category": "text",
     }
     for column in made.columns:
-        gaps = "; NULL where it is missing" if column.fill is not None or column.gap or column.word is not None else ""
+        gaps = "; NULL or empty where it is missing" if column.fill is not None or column.gap or column.word is not None else ""
         yield f"--   {_name(one_line(column.name))}: {kinds[column.kind]}{gaps}"
 
 
 def _statement(made: Program) -> Iterator[str]:
     names = [f"v_{name}" for name in identifiers([column.name for column in made.columns], lower=True)]  # no keyword begins so
-    yield "WITH raw AS MATERIALIZED ("
-    yield from _select([f"  {_raw(column)} AS {name}" for column, name in zip(made.columns, names, strict=True)], _name(TABLE))
-    previous = "raw"
+    key, parts = _name(key_of(made)), list(zip(made.columns, names, strict=True))
+    yield "WITH texts AS MATERIALIZED ("
+    # With its table's name before it: else SQLite takes a column that is not there for text.
+    terms = [f"  {_name(TABLE)}.{_name(column.name)} AS o{name}" for column, name in parts]
+    terms += [f"  trim(CAST({_name(TABLE)}.{_name(column.name)} AS VARCHAR)) AS t{name}" for column, name in parts]
+    yield from _select([f"  {_name(TABLE)}.{key} AS {key}", *terms], _name(TABLE))
+    previous = "texts"
     features = [
         f"  {_scaled(feature, made.columns[feature.column], names[feature.column])} AS x{place}"
         for place, feature in enumerate(made.features)
     ]
-    stages = [("features", features)]
+    stages = [*_raw(parts), ("features", features)]
+    odd = "odd + " if any(column.kind != "category" for column in made.columns) else ""
     for number, layer in enumerate(made.layers, start=1):
         last = number == len(made.layers)
         letter = "z" if last else f"s{number}_"
-        stages.append(("outputs" if last else f"sums_{number}", [f"  {_sum(n)} AS {letter}{m}" for m, n in enumerate(layer)]))
+        stages.append(
+            (
+                "outputs" if last else f"sums_{number}",
+                [f"  {odd if last else ''}{_sum(n)} AS {letter}{m}" for m, n in enumerate(layer)],
+            )
+        )
         if not last:
             values = [FUNCTIONS[n.activation].replace("{z}", f"{letter}{m}") for m, n in enumerate(layer)]
             stages.append((f"layer_{number}", [f"  {value} AS h{number}_{m}" for m, value in enumerate(values)]))
     stages += _served(made)
     for stage, terms in stages:
         yield f"), {stage} AS MATERIALIZED ("  # else SQLite writes each expression out wherever it is read
-        yield from _select(terms, previous, every=True)
+        yield from _select([key if stage == "raw" else "*", *terms], previous)  # SQLite has at most 2,000 columns at a time
         previous = stage
     yield ")"
-    yield f"SELECT {_name(KEY)}, {', '.join(f'{value} AS {_name(name)}' for name, value in _answers(made))}"
+    yield f"SELECT {key}, {', '.join(f'{value} AS {_name(name)}' for name, value in _answers(made))}"
     yield f"FROM {previous};"
 
 
-def _select(terms: Sequence[str], source: str, *, every: bool = False) -> Iterator[str]:
-    yield f"SELECT {'*' if every else _name(KEY)}{',' if terms else ''}"
-    if terms:
-        yield ",\n".join(terms)
+def _select(terms: Sequence[str], source: str) -> Iterator[str]:
+    yield "SELECT " + ",\n".join(terms).lstrip()
     yield f"FROM {source}"
+
+
+def key_of(made: Program) -> str:
+    """The column that tells rows apart: ``id``, or with underscores where a column or an answer is called so."""
+    taken, key = {name.lower() for name in (*made.answers, *(column.name for column in made.columns))}, "id"
+    while key in taken:
+        key += "_"
+    return key
 
 
 def _name(name: str) -> str:
@@ -113,21 +129,53 @@ def _text(word: str) -> str:
     return "'" + word.replace("'", "''") + "'"
 
 
-def _raw(column: Column) -> str:
-    name = _name(column.name)
-    words = [_text(str(code).strip()) for code in column.codes if isinstance(code, str)]
+def _gaps(column: Column) -> list[str]:
+    """Texts that mean that there is none."""
+    codes = [str(code).strip() for code in column.codes if isinstance(code, str)]
     if column.kind != "category":
-        numbers = [plain(code) for code in column.codes if not isinstance(code, str)]
-        cases = f" WHEN trim(CAST({name} AS VARCHAR)) IN ({', '.join(words)}) THEN NULL" if words else ""
-        cases += f" WHEN CAST({name} AS DOUBLE) IN ({', '.join(numbers)}) THEN NULL" if numbers else ""
-        return f"CASE{cases} ELSE CAST({name} AS DOUBLE) END" if cases else f"CAST({name} AS DOUBLE)"
-    words += [_text(form) for code in column.codes if not isinstance(code, str) for form in (repr(code), f"{code:.15g}")]
-    text = f"trim(CAST({name} AS VARCHAR))"
+        return [_text(code) for code in dict.fromkeys(["", *codes])]
+    numbers = [form for code in column.codes if not isinstance(code, str) for form in (repr(code), f"{code:.15g}")]
+    return [_text(code) for code in dict.fromkeys(["", *codes, *numbers])]
+
+
+def _raw(parts: Sequence[tuple[Column, str]]) -> list[tuple[str, list[str]]]:
+    """Stages from the texts ``tv`` to numbers and codes ``v``; ``odd`` is NULL where a text is no number and no gap, else 0.
+
+    SQLite would read 0 in ``soon``, 2024 in a day, and 5.01 in ``5.01.2024``.
+    """
+    numbers = [(column, name) for column, name in parts if column.kind != "category"]
+    bare = [f"  replace(replace(lower(t{name}), 'e-', 'e'), 'e+', 'e') AS b{name}" for _, name in numbers]
+    known, raw = [], []
+    for column, name in numbers:
+        forms = ("%-%", "%+%", "%.%.%", "%e%e%", "e%", "%e")
+        odd = " OR ".join(f"ltrim(b{name}, '+-') LIKE '{form}'" for form in forms)
+        odd = f"trim(b{name}, '0123456789.e+-') <> '' OR trim(b{name}, '.e+-') = '' OR {odd}"
+        gaps = f"t{name} IS NULL OR b{name} = 'nan' OR t{name} IN ({', '.join(_gaps(column))})"
+        known.append(
+            f"  CASE WHEN {gaps} THEN 0 WHEN b{name} IN ('true', 'false') THEN 1 WHEN {odd} THEN NULL ELSE 1 END AS k{name}"
+        )
+    for column, name in parts:
+        if column.kind == "category":
+            raw.append(f"  {_word(column, f't{name}')} AS {name}")
+            continue
+        codes = ", ".join(plain(code) for code in column.codes if not isinstance(code, str))
+        case = f" WHEN CAST(o{name} AS DOUBLE) IN ({codes}) THEN NULL" if codes else ""
+        case = f"WHEN b{name} = 'true' THEN 1.0 WHEN b{name} = 'false' THEN 0.0{case} ELSE CAST(o{name} AS DOUBLE)"
+        raw.append(f"  CASE WHEN k{name} = 0 OR k{name} IS NULL THEN NULL {case} END AS {name}")
+    if not numbers:
+        return [("raw", raw)]
+    found = [f"k{name}" for _, name in numbers]
+    groups = [f"({' + '.join(found[at : at + GROUP])})" for at in range(0, len(found), GROUP)]
+    raw.append(f"  0.0 * ({' + '.join(groups)}) AS odd")
+    return [("bare", bare), ("known", known), ("raw", raw)]
+
+
+def _word(column: Column, text: str) -> str:
     gap = "NULL" if not column.gap and column.word is None else str(GAP_CODE)
     if column.word is not None and not column.gap:
         gap = str(column.words.index(column.word))
-    known = " ".join(f"WHEN {_text(word)} THEN {place}" for place, word in enumerate(column.words))
-    gaps = f"{name} IS NULL OR {text} IN ({', '.join(dict.fromkeys([_text(''), *words]))})"
+    known = " ".join(f"WHEN {_text(word)} THEN {place}" for word, place in spellings(column.words).items())
+    gaps = f"{text} IS NULL OR {text} IN ({', '.join(_gaps(column))})"
     return f"CASE WHEN {gaps} THEN {gap} ELSE CASE {text} {known} ELSE {UNKNOWN} END END"
 
 
@@ -245,12 +293,12 @@ def run(folder: Path, made: Program, rows: pd.DataFrame) -> Ran:
     Raises:
         ConfigError: where SQLite refuses the statement, or has no mathematical functions.
     """
-    statement = (folder / f"{made.name}.sql").read_text(encoding="utf-8")
+    statement = (folder / f"{made.name}.sql").read_bytes().decode()  # line breaks in names stay what they are
     kinds = ["TEXT" if column.kind == "category" else "REAL" for column in made.columns]
     named = [f"{_name(column.name)} {kind}" for column, kind in zip(made.columns, kinds, strict=True)]
     database = sqlite3.connect(":memory:")
     try:
-        database.execute(f"CREATE TABLE {_name(TABLE)} ({', '.join([f'{_name(KEY)} INTEGER', *named])})")
+        database.execute(f"CREATE TABLE {_name(TABLE)} ({', '.join([f'{_name(key_of(made))} INTEGER', *named])})")
         marks = ", ".join("?" * (1 + len(named)))
         database.executemany(f"INSERT INTO {_name(TABLE)} VALUES ({marks})", cells(made, rows))
         start = time.perf_counter()
