@@ -26,13 +26,14 @@ from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
-from nasplug.export import asked, export, fixed, program, sql
+from nasplug.export import asked, c, export, fixed, program, sql
 from nasplug.export.fixed import scaled_weights
 from nasplug.export.forms import FORMS
 from nasplug.export.program import Neuron
 from nasplug.export.rows import made_up
 from nasplug.networks import Networks, harden
-from nasplug.tasks import Task
+from nasplug.tasks import Task, scored
+from nasplug.tasks.losses import poisson
 from nasplug.testing import example_networks
 
 from .stand_ins import records
@@ -280,6 +281,9 @@ RAW: list[dict[str, Any]] = [
 ]
 
 
+WRONG = tuple(({"when": when}, when) for when in ("2023-02-29", "2024-04-31", "2024-01-051", "2024-01-05 24:30"))
+
+
 def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_path: Path) -> None:
     network = network_of(task_of("binary"))
     told(network, tmp_path, forms="python")
@@ -292,7 +296,13 @@ def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_pat
         assert list(answer) == list(row)
         assert answer["label"] == row["label"].iloc[0]
         assert np.allclose([*answer.values()][1:], row.iloc[0, 1:].astype(float), atol=1e-6)
-    for change, word in (({"when": "soon"}, "soon"), ({"for": None}, "gap"), ({"sold": 2}, "true or false"), (None, "colour")):
+    for change, word in (
+        ({"when": "soon"}, "soon"),
+        ({"for": None}, "gap"),
+        ({"sold": 2}, "true or false"),
+        (None, "colour"),
+        *WRONG,
+    ):
         row = {k: v for k, v in RAW[0].items() if k != "colour"} if change is None else RAW[0] | change
         code = f"import my_study; my_study.predict({row!r})"
         done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -464,3 +474,46 @@ def test_sql_takes_text_as_files_have_it_and_never_reads_a_number_where_there_is
     assert answers(odd) == [None] * len(odd)
     with pytest.raises(sqlite3.OperationalError, match="no such column"):
         answers([read[0]], '"number", "id", "b", "d", "w", "t"')
+
+
+def test_files_that_no_export_wrote_are_never_replaced(tmp_path: Path) -> None:
+    network, mine = network_of(task_of()), tmp_path / "mine.py"
+    mine.write_text("mine")
+    forms = export(network, "mine", asked("python,sql"), tmp_path).forms
+    assert "no export wrote it" in forms[0].refused
+    assert not forms[1].refused
+    for name in ("n", "o", "n"):  # what was ours once stays ours
+        assert not export(network, name, asked("python"), tmp_path).forms[0].refused
+    assert mine.read_text() == "mine"
+    assert not list(tmp_path.glob(".export-*"))
+    for record in ("[]", "{}", '{"forms": 3}', "mine"):
+        (tmp_path / "export.json").write_text(record)
+        with pytest.raises(ConfigError, match="nothing that an export wrote"):
+            export(network, "n", asked("python"), tmp_path)
+        assert (tmp_path / "export.json").read_text() == record
+    with pytest.raises(ConfigError, match="name another folder"):
+        export(network, "n", asked("python"), mine)
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_c_answers_nan_where_a_number_is_missing_that_never_was(tmp_path: Path) -> None:
+    for file, text in c.written(program(compact(every_activation(), 0), "net")).items():
+        (tmp_path / file).write_text(text)
+    names = c.Header(program(compact(every_activation(), 0), "net"), "net").fields
+    row = ", ".join(f".{name} = NAN" for name in names)
+    body = f"net_row row = {{{row}}}; float y[2]; net(&row, y); return !(isnan(y[0]) && isnan(y[1]));"
+    (tmp_path / "gap.c").write_text(f'#include "net.h"\nint main(void) {{ {body} }}\n')
+    subprocess.run([str(CC), "gap.c", "-o", "gap", "-lm"], cwd=tmp_path, check=True)
+    subprocess.run([str(tmp_path / "gap")], check=True)
+
+
+def test_rates_far_from_one_are_compared_by_their_own_size(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"a": random.normal(size=ROWS), "b": random.normal(size=ROWS)})
+    counts = pd.DataFrame({"n": random.poisson(np.exp(2 + rows["a"])).astype(float)})
+    task = scored(from_frames(rows, counts, name="n", where="n", source=""), poisson(), {})
+    network = network_of(task)
+    with torch.no_grad():
+        network.get_parameter(f"bias_{len(network.widths) - 1}").add_(9.0)
+    for name, form in told(network, tmp_path, task, "pt2,onnx,python,sql,formula" + (",c" if CC else "")).items():
+        assert not form.refused, (name, form)

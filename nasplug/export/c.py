@@ -26,8 +26,8 @@ __all__ = ["FUNCTIONS", "Header", "comment", "run", "vectors", "written"]
 
 FUNCTIONS: Mapping[str, str] = {
     "identity": "z",
-    "relu": "z > 0.0f ? z : 0.0f",
-    "leaky_relu": "z > 0.0f ? z : 0.01f * z",
+    "relu": "z < 0.0f ? 0.0f : z",  # NaN stays NaN
+    "leaky_relu": "z < 0.0f ? 0.01f * z : z",
     "tanh": "tanhf(z)",
     "sigmoid": "1.0f / (1.0f + expf(-z))",
     "elu": "z > 0.0f ? z : expm1f(z)",
@@ -289,6 +289,8 @@ def vectors(header: Header, call: str, most: float) -> str:
     given, wanted = coded(made.columns, rows), reference(made.network, rows)
     outputs = wanted.shape[1]
     scale = np.broadcast_to(np.asarray(made.scale), wanted.shape)
+    if made.link == "exp":
+        scale = np.maximum(scale, np.abs(wanted))
     if made.transform is not None:
         scale = (
             np.abs(wanted) * max(1.0, *made.scale)

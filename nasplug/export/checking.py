@@ -107,10 +107,11 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
     Each form first answers every row of the task's test split, without a task 256 rows that are made up of the network's own
     scales. An exact form that differs by more than 1e-5 units of the output's scale is refused; an inexact one if its error on
     the test split is worse by more than 2 % of the error of always saying the same (of labels: and by more than one of them),
-    without a task if it differs by more than 0.05 units. One that is refused does not keep others from being written.
+    without a task if it differs by more than 0.05 units. One that is refused does not keep others from being written. A file
+    that no export wrote is never replaced: the form is refused.
 
     Raises:
-        ConfigError: for a folder that cannot be written.
+        ConfigError: for a folder that cannot be written, or whose ``export.json`` is something else.
     """
     first = network if isinstance(network, CompactNetwork) else next(iter(network.members))
     assert isinstance(first, CompactNetwork)  # for the type checker
@@ -118,7 +119,8 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be made ({error}); name another folder") from None
-    judge = _Judge(network, first, task)
+    before = _before(out)
+    judge = _Judge(network, first, task, frozenset(before["written"]))
     found = []
     for form in forms:
         try:
@@ -128,25 +130,46 @@ def export(network: Network, name: str, forms: Sequence[Form], out: Path, task: 
         except Exception as error:  # noqa: BLE001 - compilers, checkers and generated code raise what they like
             found.append(Exported(form.name, refused=f"{form.name} cannot be written or run: {cause(error)}"))
     told = Export(digest_of(network), judge.words, judge.error, tuple(found))
-    files.write_json(out / RECORD, _beside(out, told))
+    files.write_json(out / RECORD, _beside(out, told, before))
     return told
 
 
-def _beside(out: Path, told: Export) -> dict[str, Any]:
+def _before(out: Path) -> dict[str, Any]:
+    """What earlier exports told of a folder: ``digest``, ``rows``, ``forms``, and ``written``, the files of all of them.
+
+    Raises:
+        ConfigError: for an ``export.json`` that is something else.
+    """
+    if not (out / RECORD).exists():
+        return {"digest": "", "rows": "", "forms": [], "written": []}
+    try:
+        found = files.read_json(out / RECORD)
+        own = [str(file) for form in found["forms"] if form["form"] for file in form["files"]]
+        return {
+            **found,
+            "written": [*map(str, found.get("written", [])), *own],
+            "rows": found["rows"],
+            "digest": found["digest"],
+        }
+    except (ConfigError, LookupError, TypeError):
+        told = f"{out / RECORD} is there, and is nothing that an export wrote; name another folder, or move the file"
+        raise ConfigError(told) from None
+
+
+def _beside(out: Path, told: Export, before: Mapping[str, Any]) -> dict[str, Any]:
     """What is told now, and what was told of other forms of the same network that stand in the same folder.
 
     Files that stood there under the name of a form that is refused now are removed.
     """
-    plain = told.plain()
-    with suppress(ConfigError, LookupError, TypeError):
-        before = files.read_json(out / RECORD)
-        new = {form.form: form for form in told.forms}
-        for form in before["forms"]:
-            if form["form"] in new and new[form["form"]].refused:
-                for file in form["files"]:
+    plain, new = told.plain(), {form.form: form for form in told.forms}
+    for form in before["forms"]:
+        if form["form"] in new and new[form["form"]].refused:
+            for file in form["files"]:
+                with suppress(OSError):
                     (out / Path(file).name).unlink(missing_ok=True)
-        if before["digest"] == told.digest and before["rows"] == told.rows:
-            plain["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *plain["forms"]]
+    if before["digest"] == told.digest and before["rows"] == told.rows:
+        plain["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *plain["forms"]]
+    plain["written"] = sorted({*before["written"], *(file for form in told.forms for file in form.files)})
     return plain
 
 
@@ -162,14 +185,14 @@ def alone(network: CompactNetwork, folder: Path) -> None:
 
 
 class _Judge:
-    """Rows, what the network says of them, and its score."""
+    """Rows, what the network says of them, its score, and the files that exports wrote before."""
 
-    def __init__(self, network: Network, first: CompactNetwork, task: Task | None) -> None:
-        self.network, self.first, self.task = network, first, task
+    def __init__(self, network: Network, first: CompactNetwork, task: Task | None, ours: frozenset[str]) -> None:
+        self.network, self.first, self.task, self.ours = network, first, task, ours
         self.names = output_names(first.record)
         self.scale = first.get_buffer("output_scale").numpy()
         self.trivial = 0.0
-        if task is None or first.stem is not None:
+        if task is None or first.stem is not None or not task.test.samples:
             self.rows = _features(first) if first.stem is not None else made_up(program(first, "rows"), ROWS)
             self.words, self.task = f"{ROWS} rows made up of the network's own scales", None
         else:
@@ -194,6 +217,12 @@ class _Judge:
             outputs = Transform.from_plain(self.first.record["transform"]).forward(outputs)
         return np.asarray(outputs / self.scale)
 
+    def _difference(self, answers: pd.DataFrame) -> float:
+        """The largest, in units of the output's scale; of a rate beyond it, of the rate (an exponential)."""
+        given = self._scaled(self.answers)
+        apart = np.abs(self._scaled(answers) - given)
+        return float((apart / np.maximum(1.0, np.abs(given)) if self.first.record["link"] == "exp" else apart).max())
+
     def written(self, form: Form, name: str, out: Path) -> Exported:
         """A form in its place, or the reason why not."""
         with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as there:
@@ -201,9 +230,12 @@ class _Judge:
             for file, content in form.write(self.network, name).items():
                 (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
             names = sorted(path.name for path in folder.iterdir())
+            if theirs := [file for file in names if os.path.lexists(out / file) and file not in self.ours]:
+                told = f"{out / theirs[0]} is there, and no export wrote it"
+                raise ConfigError(f"{form.name}: {told}; name another folder, take another name, or move the file")
             size = sum((folder / file).stat().st_size for file in names)
             ran = form.run(folder, self.network, name, self.rows)
-            difference = float(np.abs(self._scaled(ran.answers) - self._scaled(self.answers)).max())
+            difference = self._difference(ran.answers)
             if not np.isfinite(difference):
                 raise ConfigError(f"{form.name} gives answers that are not finite, or other ones than numbers")
             error = self._error(ran.answers)

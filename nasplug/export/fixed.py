@@ -161,7 +161,7 @@ def _body(header: Header) -> Iterator[str]:
     yield from header.helpers(header.linked)
     yield f"static inline int16_t {name}_whole(float h) {{"
     yield f"  const float q = floorf(h * {ONE}.0f + 0.5f);"
-    yield "  return (int16_t)(q > 32767.0f ? 32767.0f : q < -32768.0f ? -32768.0f : q);"
+    yield "  return (int16_t)(q > 32767.0f ? 32767.0f : q > -32768.0f ? q : -32768.0f); /* so of NAN */"
     yield "}"
     yield f"static inline void {name}_read(const {name}_row *row, int16_t x[{max(inputs, 1)}]) {{"
     yield from [] if inputs else ["  (void)row; x[0] = 0;"]

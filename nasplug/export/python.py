@@ -117,7 +117,10 @@ def _seconds(text):
     text = text.upper().replace("Z", "+00:00")
     day, clock = text[:10], text[11:]
     year, month, date = int(day[:4]), int(day[5:7]), int(day[8:10])
-    if day[4] + day[7] != "--" or not (1 <= month <= 12 and 1 <= date <= 31):
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if day[4] + day[7] != "--" or not 1 <= month <= 12 or text[10:11] not in ("", " ", "T"):
+        raise ValueError(text)
+    if not 1 <= date <= (28 + leap if month == 2 else 31) - (month in (4, 6, 9, 11)):
         raise ValueError(text)
     before = year - (month <= 2)  # years begin in March: the leap day is their last
     days = 365 * before + before // 4 - before // 100 + before // 400 + (153 * ((month - 3) % 12) + 2) // 5 + date - 719469
@@ -127,6 +130,8 @@ def _seconds(text):
             clock, _, away = clock.partition(sign)
             zone = (60 * int(away[:2]) + int(away[-2:])) * (60 if sign == "+" else -60)
     hour, minute, second = (clock.split(":") + ["0", "0"])[:3] if clock else ("0", "0", "0")
+    if not (0 <= int(hour) <= 23 and 0 <= int(minute) <= 59 and 0.0 <= float(second) < 60.0):
+        raise ValueError(text)
     return 86400.0 * days + 3600.0 * int(hour) + 60.0 * int(minute) + float(second) - zone
 '''
 RANK = '''
