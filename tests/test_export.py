@@ -149,8 +149,13 @@ def test_c_is_refused_without_a_compiler_and_where_its_test_vectors_fail(
             file: text.replace("answers[at][o])", "answers[at][o] - 1)") for file, text in honest.write(network, name).items()
         }
 
-    found = export(network, "n", [replace(honest, write=wrong)], tmp_path).forms[0]
-    assert "answers differ" in found.refused
+    def mislabelled(network: Any, name: str) -> dict[str, str]:
+        return {
+            file: text.replace("return y[0] > 0.5f", "return y[0] < 0.5f") for file, text in honest.write(network, name).items()
+        }
+
+    for write, word in ((wrong, "answers differ"), (mislabelled, "another label")):
+        assert word in export(network, "n", [replace(honest, write=write)], tmp_path).forms[0].refused
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no gcc or cc" in told(network, tmp_path, forms="c")["c"].refused
 

@@ -349,4 +349,4 @@ def run(folder: Path, made: Program, rows: pd.DataFrame) -> Ran:
     header = Header(made, made.name)
     fill = " ".join(header.filled()) or "(void)v;"
     call = f"{fill} {header.real} y[{len(made.outputs)}]; {made.name}(&row, y);"
-    return compiled(folder, made, header.name, call, coded(made.columns, rows), rows.index)
+    return compiled(folder, made, header.name, call, "y", coded(made.columns, rows), rows.index)

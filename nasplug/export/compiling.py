@@ -33,7 +33,7 @@ DRIVER = """
 #include "{name}.h"
 
 int main(int count, char **words) {{
-  const long rows = count > 1 ? atol(words[1]) : 0, columns = {columns}, outputs = {outputs};
+  const long rows = count > 1 ? atol(words[1]) : 0, columns = {columns}, outputs = {outputs} + 1;
   double *in = calloc((size_t)(rows * columns) + 1, sizeof(double));
   double *out = calloc((size_t)(rows * outputs) + 1, sizeof(double));
   if (!in || !out || fread(in, sizeof(double), (size_t)(rows * columns), stdin) != (size_t)(rows * columns)) return 2;
@@ -45,7 +45,8 @@ int main(int count, char **words) {{
       {name}_row row;
       (void)v;
       {call}
-      for (long o = 0; o < outputs; o++) out[at * outputs + o] = (double)y[o];
+      for (long o = 0; o + 1 < outputs; o++) out[at * outputs + o] = (double)y[o];
+      out[at * outputs + outputs - 1] = (double)({label});
     }}
     calls += rows;
   }} while (calls < {calls});
@@ -79,8 +80,10 @@ def _called(words: list[str], folder: Path, given: bytes = b"") -> subprocess.Co
     return done
 
 
-def compiled(folder: Path, made: Program, name: str, call: str, rows: Array, index: pd.Index[Any]) -> Ran:
+def compiled(folder: Path, made: Program, name: str, call: str, given: str, rows: Array, index: pd.Index[Any]) -> Ran:
     """The answers of the header ``NAME.h`` in a folder to rows of numbers ``(N, C)``; ``call``: from ``v`` to ``y``.
+
+    ``given``: what its function for the label takes, ``y`` or ``z``; it must say the label of the answers.
 
     Figures: ``flash_bytes`` is code and constants of the header with ``-Os`` (without what it calls in the C library),
     ``ram_bytes`` its variables and the stack of its own function, both for this machine.
@@ -88,10 +91,10 @@ def compiled(folder: Path, made: Program, name: str, call: str, rows: Array, ind
     Raises:
         ConfigError: without a compiler, where it refuses the header, and where the test vectors fail.
     """
-    cc, outputs = compiler(), len(made.outputs)
+    cc, outputs, label = compiler(), len(made.outputs), f"{name}_label({given})" if made.labels else "0"
     with tempfile.TemporaryDirectory() as temporary:
         there = Path(temporary)
-        driver = DRIVER.format(name=name, columns=rows.shape[1], outputs=outputs, call=call, calls=CALLS)
+        driver = DRIVER.format(name=name, columns=rows.shape[1], outputs=outputs, call=call, label=label, calls=CALLS)
         (there / "driver.c").write_text(driver, encoding="utf-8")
         (there / "alone.c").write_text(f'#define {name.upper()}_API\n#include "{name}.h"\n', encoding="utf-8")
         here = str(folder.absolute())
@@ -101,8 +104,11 @@ def compiled(folder: Path, made: Program, name: str, call: str, rows: Array, ind
         done = _called([str(there / "driver"), str(len(rows))], there, np.ascontiguousarray(rows, dtype=np.float64).tobytes())
         _called([cc, "-std=c99", *SMALL, "-fstack-usage", "-I", here, "-c", "alone.c", "-o", "alone.o"], there)
         figures = _figures(there)
-    found = np.frombuffer(done.stdout, dtype=np.float64).reshape(len(rows), outputs).copy()
-    return Ran(answers(made.record, found, index), float(done.stderr or b"nan"), figures)
+    found = np.frombuffer(done.stdout, dtype=np.float64).reshape(len(rows), outputs + 1).copy()
+    told = answers(made.record, found[:, :-1], index)
+    if made.labels and (told["label"].to_numpy() != np.array(made.labels, dtype=object)[found[:, -1].astype(int)]).any():
+        raise ConfigError(f"{name}_label says another label than the answers")
+    return Ran(told, float(done.stderr or b"nan"), figures)
 
 
 def _figures(there: Path) -> dict[str, int]:

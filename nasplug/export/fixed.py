@@ -226,4 +226,4 @@ def run(folder: Path, made: Program, rows: pd.DataFrame) -> Ran:
     header = Header(made, f"{made.name}_fixed")
     fill = " ".join(header.filled()) or "(void)v;"
     call = f"{fill} {header.real} y[{len(made.outputs)}]; {_call(header)}"
-    return compiled(folder, made, header.name, call, coded(made.columns, rows), rows.index)
+    return compiled(folder, made, header.name, call, "z", coded(made.columns, rows), rows.index)

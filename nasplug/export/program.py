@@ -285,7 +285,7 @@ WORDS = """
     none nonlocal not or pass raise return true try while with auto case char const default do double enum extern float goto
     inline int long register restrict short signed sizeof static struct switch typedef union unsigned void volatile
     bool catch class complex constexpr delete explicit friend imaginary mutable namespace new nullptr operator private protected
-    public template this throw typename typeof using virtual
+    public template this throw api typename typeof using virtual
     row out math nan infinity predict columns answers main x y z h v test index signal time clock unix linux errno stdin stdout
     stderr printf puts exit free malloc calloc atol fread fwrite size_t float_t double_t int16_t int32_t
     other missing unknown gap values powers total most label isinstance str max min sum
