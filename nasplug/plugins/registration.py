@@ -35,7 +35,7 @@ KINDS: Mapping[str, str] = {
 OURS = "nasplug"
 """The distribution whose names no other may take."""
 
-COMMANDS = frozenset({"config", "explain", "front", "look", "plan", "plugins", "predict", "run", "ui"})
+COMMANDS = frozenset({"config", "explain", "export", "front", "look", "plan", "plugins", "predict", "run", "ui"})
 """The commands that `nasplug` has itself: a plugin's of that name would never be called."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
