@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.shape_inference
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -228,6 +229,37 @@ def test_onnx_has_names_and_fixed_shapes_and_a_message_where_it_is_missing(
     assert "pip install 'nasplug[export]'" in told(network, tmp_path, forms="onnx")["onnx"].refused
 
 
+def test_onnx_answers_nan_where_a_value_is_missing_that_never_was(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"a": random.normal(size=ROWS), "w": random.choice(["1", "2"], ROWS)})
+    task = from_frames(rows, pd.DataFrame({"y": random.normal(size=ROWS)}), name="n", where="n", source="")
+    network = network_of(task)
+    assert not told(network, tmp_path, task, "onnx")["onnx"].refused
+    session = onnxruntime.InferenceSession((tmp_path / "my_study.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    given = [(0.5, "1"), (0.5, "1.0"), (0.5, ""), (np.nan, "1")]
+    found = session.run(
+        None,
+        {
+            name: np.array([row[at] for row in given], dtype=kind)[:, None]
+            for at, (name, kind) in enumerate((("a", float), ("w", object)))
+        },
+    )[0][:, 0]
+    assert found[0] == found[1]
+    assert np.isnan(found).tolist() == [False, False, True, True]
+
+
+def test_c_has_numbers_near_the_ends_of_a_float(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sizes = {"tiny": 1e-40, "large": 1e37, "one": 1.0}
+    rows = pd.DataFrame({name: size * random.normal(size=ROWS) for name, size in sizes.items()})
+    target = pd.DataFrame({name: size * random.normal(size=ROWS) for name, size in (("y", 1e-42), ("z", 1e37))})
+    task = from_frames(rows, target, name="n", where="n", source="", numeric="piecewise", bins=3, missing="median")
+    for form in export(
+        network_of(task), "n", [form for form in HERE if form.name in ("c", "fixed", "sql")], tmp_path, task
+    ).forms:
+        assert not form.refused, form
+
+
 def test_duckdb_says_the_same() -> None:
     duckdb = pytest.importorskip("duckdb")
     for kind, transform in (("several", "log"), ("regression", "rank"), ("classes", "none")):
@@ -286,7 +318,9 @@ RAW: list[dict[str, Any]] = [
 ]
 
 
-WRONG = tuple(({"when": when}, when) for when in ("2023-02-29", "2024-04-31", "2024-01-051", "2024-01-05 24:30"))
+WRONG = tuple(
+    ({"when": when}, when) for when in ("2023-02-29", "2024-04-31", "2024-01-051", "2024-01-05 24:30", "2024-01-05 12:30+5")
+)
 
 
 def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_path: Path) -> None:
@@ -301,6 +335,9 @@ def test_python_takes_rows_as_files_have_them_and_refuses_others_by_name(tmp_pat
         assert list(answer) == list(row)
         assert answer["label"] == row["label"].iloc[0]
         assert np.allclose([*answer.values()][1:], row.iloc[0, 1:].astype(float), atol=1e-6)
+    predict, row = runpy.run_path(str(tmp_path / "my_study.py"))["predict"], RAW[0]
+    for zone in ("-05", "-0500", "-05:00"):
+        assert predict(row | {"when": f"2024-01-05 12:30{zone}"}) == predict(row | {"when": "2024-01-05T17:30:00Z"})
     for change, word in (
         ({"when": "soon"}, "soon"),
         ({"for": None}, "gap"),

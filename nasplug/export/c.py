@@ -46,6 +46,11 @@ def comment(text: str) -> str:
     return re.sub(r"\?(?=\?)", "? ", one_line(text).replace("*/", "* /").replace("/*", "/ *"))
 
 
+def _far(shift: float, scale: float) -> bool:
+    """Whether a float32 loses digits of what is ``scale`` around ``shift``: far from 0, or near the ends of a float32."""
+    return abs(shift) > FAR * scale or not 1e-30 < scale < 1e30
+
+
 @dataclass(frozen=True)
 class Header:
     """What the headers of a network share: a row, its scaled numbers, and what is answered.
@@ -69,9 +74,9 @@ class Header:
         found = [False] * len(self.made.columns)
         for feature in self.made.features:
             if feature.kind == "value":
-                found[feature.column] |= abs(feature.shift) > FAR * feature.scale
+                found[feature.column] |= _far(feature.shift, feature.scale)
             elif feature.kind == "ramp":
-                found[feature.column] |= max(abs(feature.low), abs(feature.high)) > FAR * (feature.high - feature.low)
+                found[feature.column] |= _far(max(abs(feature.low), abs(feature.high)), feature.high - feature.low)
         return found
 
     @property
@@ -79,7 +84,7 @@ class Header:
         """The type of answers."""
         if self.made.transform is not None and self.made.transform.values:
             return "double"  # a steep piece of it makes much of little
-        far = any(abs(shift) > FAR * scale for shift, scale in zip(self.made.shift, self.made.scale, strict=True))
+        far = any(_far(shift, scale) for shift, scale in zip(self.made.shift, self.made.scale, strict=True))
         return "double" if far else "float"
 
     def types(self) -> Iterator[str]:
@@ -299,7 +304,7 @@ def vectors(header: Header, call: str, most: float) -> str:
         )
     cells = "\n".join(f"  {{{', '.join(_cell(v) for v in row) or '0'}}}," for row in given)
     answers = "\n".join(f"  {{{', '.join(map(plain, row))}}}," for row in wanted)
-    room = "\n".join(f"  {{{', '.join(plain(most * max(float(v), 1e-30)) for v in row)}}}," for row in scale)
+    room = "\n".join(f"  {{{', '.join(plain(most * max(float(v), 1e-300)) for v in row)}}}," for row in scale)
     fill = " ".join(header.filled()) or "(void)v; row.nothing = 0;"
     return f"""/* Checks {header.name}.h on rows that are made up: cc {header.name}_test.c -lm && ./a.out */
 #include <stdio.h>

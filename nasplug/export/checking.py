@@ -151,7 +151,7 @@ def _before(out: Path) -> dict[str, Any]:
             "rows": found["rows"],
             "digest": found["digest"],
         }
-    except (ConfigError, LookupError, TypeError):
+    except (ConfigError, LookupError, OSError, TypeError):
         told = f"{out / RECORD} is there, and is nothing that an export wrote; name another folder, or move the file"
         raise ConfigError(told) from None
 

@@ -190,7 +190,7 @@ def _column(graph: _Graph, made: Program, at: int) -> str:
 
 
 def _words(graph: _Graph, column: Column, features: Sequence[Feature]) -> str:
-    gap = GAP_CODE if column.gap else column.words.index(column.word) if column.word is not None else UNKNOWN
+    gap = column.words.index(column.word) if column.word is not None and not column.gap else GAP_CODE
     keys = {word: at for at, word in enumerate(column.words)}
     for code in ("", *column.codes):
         keys.setdefault(str(code), gap)
@@ -205,7 +205,11 @@ def _words(graph: _Graph, column: Column, features: Sequence[Feature]) -> str:
         default_int64=UNKNOWN,
     )
     wanted = [[GAP_CODE if feature.kind == "gap" else feature.code for feature in features]]
-    return graph.cast(graph("Equal", code, graph.constant(wanted, np.int64)), np.float64)
+    found = graph.cast(graph("Equal", code, graph.constant(wanted, np.int64)), np.float64)
+    if gap != GAP_CODE or column.gap:
+        return found
+    odd = graph("Equal", code, graph.constant([[GAP_CODE]], np.int64))  # training had no gaps: no answer
+    return graph("Where", odd, graph.constant(np.nan), found)
 
 
 def _layers(graph: _Graph, made: Program, first: str) -> str:

@@ -128,7 +128,9 @@ def _seconds(text):
     for sign in "+-":
         if sign in clock:
             clock, _, away = clock.partition(sign)
-            zone = (60 * int(away[:2]) + int(away[-2:])) * (60 if sign == "+" else -60)
+            if len(away.replace(":", "")) not in (2, 4):
+                raise ValueError(text)
+            zone = (60 * int(away[:2]) + int(away[2:].lstrip(":") or 0)) * (60 if sign == "+" else -60)
     hour, minute, second = (clock.split(":") + ["0", "0"])[:3] if clock else ("0", "0", "0")
     if not (0 <= int(hour) <= 23 and 0 <= int(minute) <= 59 and 0.0 <= float(second) < 60.0):
         raise ValueError(text)
