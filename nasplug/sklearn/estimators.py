@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
@@ -29,35 +26,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from nasplug import results
-from nasplug.compact import CompactNetwork
-from nasplug.config import parse
-from nasplug.data.encoder import listed
-from nasplug.data.recipe import TableFacts, recipe
 from nasplug.errors import ConfigError
-from nasplug.explain import Background, contributions
-from nasplug.folds import candidates
-from nasplug.plan import UntemperedError
-from nasplug.plugins import load_plugins
-from nasplug.sklearn.budget import InTime, affordable
-from nasplug.sklearn.inputs import Fitted, advice, frame_of, refuse_gaps, task_of, words_for
-from nasplug.sklearn.memory import beside, held
-from nasplug.sklearn.options import SECTIONS, check_options
-from nasplug.study import Study
-from nasplug.tasks import Task
+from nasplug.sklearn.inputs import Fitted, advice, frame_of, refuse_gaps, words_for
+from nasplug.sklearn.options import InputError, check_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["InputError", "SmallNetworkClassifier", "SmallNetworkRegressor"]
-
-FEW = 2_000  # rows: below, ``folds="auto"`` is five folds
-LEVELS = (1e-4, 1e-1)
-PACK = 512  # networks: here packs run one after another, and few large ones take less time than many small ones
-
-
-class InputError(ConfigError, ValueError):
-    """Data or options that nothing can be learned with; a ValueError, as scikit-learn has it."""
 
 
 class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
@@ -107,16 +83,20 @@ class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
         Raises:
             ValueError: for options and data that nothing can be learned with.
         """
+        from nasplug.sklearn.searching import search  # a study and all that it needs: who only reads options waits for less
+
         began = time.perf_counter()
         check_options(self)
         self.__dict__.pop("network_", None)  # if this fit fails, the network of an earlier one must not answer with new classes
         try:
             given = self._given(X, y, sample_weight)
-            self._search(given, began)
+            kept = search(self, given, self._names(), self._warn, began)
         except InputError:
             raise
         except ConfigError as error:
             raise InputError(advice(str(error))) from None
+        self.front_, self.network_, self.steps_ = kept.front, kept.network, kept.steps
+        self._background = kept.background
         return self
 
     def _given(self, X: Any, y: Any, sample_weight: Any) -> Fitted:
@@ -176,127 +156,6 @@ class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
             return [str(name) for name in self.feature_names_in_]
         return [f"x{i}" for i in range(self.n_features_in_)]
 
-    def _search(self, given: Fitted, began: float) -> None:
-        """A study of it, and what is kept of that."""
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        made = self._study(given)
-        folds = int(self.folds) if self.folds != "auto" else 5 if len(given.x) < FEW else 1
-        task = task_of(given, name=type(self).__name__, numeric=made["task"]["numeric"], folds=folds, seed=seed)
-        if idle := [name for name in self._names() if name not in task.columns]:
-            self._warn(
-                f"column(s) {listed(idle)} have no value, or one alone, in the rows to train on: nothing can be learned from "
-                "them, and they are left out"
-            )
-        self._settle(made, task, seed)
-        place: AbstractContextManager[str]
-        place = (
-            nullcontext(os.path.abspath(self.folder))
-            if self.folder is not None
-            else tempfile.TemporaryDirectory(prefix="nasplug-")
-        )
-        with held(task) as named, place as folder:
-            made |= {"task": named, "store": os.path.dirname(folder), "study": os.path.basename(folder)}
-            plugins = beside()
-            if isinstance(self.method, Mapping) and ("use" in self.method or "temperature" not in self.method):
-                try:
-                    Study(parse(made), plugins, fast=True).plan()
-                except UntemperedError:  # it is the recipe's own, and this method is another one
-                    made["temperature"] = None
-            runner = InTime()
-            if self.time_limit is not None:
-                study = Study(parse(made), plugins, fast=True)
-                left = self.time_limit - (time.perf_counter() - began)
-                most, tuned = (made["train"][key] for key in ("steps", "finetune"))
-                most = most if isinstance(most, int) else int(self.steps)
-                steps, runner.lines = affordable(study.config, study.plan(), plugins, left, most)
-                tuned = min(tuned, steps // 5) if isinstance(tuned, int) else steps // 5
-                made["train"] |= {"steps": steps, "finetune": tuned}
-                runner.until = began + self.time_limit
-            study = Study(parse(made), plugins, fast=isinstance(self.method, str))
-            study.run(runner, progress=bool(self.verbose), report=False)
-            if told := self._keep(study, made["train"]["steps"]):
-                self._warn(told)
-        self._background = Background.of_task(task)
-
-    def _study(self, given: Fitted) -> dict[str, Any]:
-        """The study that `nasplug look` proposes for a table of this size, with this estimator's options."""
-        numbers = sum(dtype.kind in "iufM" for dtype in given.x.dtypes)
-        categories = given.x.shape[1] - numbers
-        made = recipe(TableFacts("fit.csv", "y", given.kind, len(given.x), numbers, categories, gaps=True))
-        task = made["task"]
-        task.setdefault("numeric", "linear")
-        if self.numeric != "auto":
-            task["numeric"] = self.numeric
-        penalty = made["penalties"][0]
-        low, high = LEVELS
-        penalty["level"] = {"log": [low, high], "points": int(self.levels)} if self.levels > 1 else (low * high) ** 0.5
-        made["train"] |= {"steps": int(self.steps), "finetune": int(self.steps) // 5}
-        if isinstance(self.method, Mapping):
-            own = {"method": dict(self.method)} if "use" in self.method else dict(self.method)
-            train = made["train"] | dict(own.pop("train", {}))
-            made |= {key: deepcopy(own[key]) for key in SECTIONS if key in own} | {"train": train}
-        return made
-
-    def _settle(self, made: dict[str, Any], task: Task, seed: int) -> None:
-        """What depends on the rows, and on chance."""
-        batch, samples = made["train"].get("batch"), task.train.samples
-        if isinstance(batch, int) and batch > samples:
-            made["train"]["batch"] = "full"
-        made["train"]["data_seed"] = seed
-        made |= {"seeds": [seed + i for i in range(self.seeds)], "mlflow": None, "linear": bool(self.linear)}
-        made["resources"] = {"pack": PACK}
-        made["reach"] = None if self.levels == 1 else int(self.max_parameters or 10)
-        if self.monotone is not None:
-            names = set(self._names()) - set(task.columns)  # nothing is learned from these
-            made["monotone"] = {name: way for name, way in self._directions().items() if name not in names}
-
-    def _directions(self) -> dict[str, int]:
-        """Column -> 1 or -1."""
-        names = self._names()
-        if isinstance(self.monotone, Mapping):
-            return {str(name): int(way) for name, way in self.monotone.items() if way}
-        ways = [] if self.monotone is None else list(self.monotone)
-        if len(ways) != len(names):
-            raise InputError(f"monotone: {len(ways)} directions for {len(names)} columns; needed: one per column, or a mapping")
-        return {name: int(way) for name, way in zip(names, ways, strict=True) if way}
-
-    def _keep(self, study: Study, steps: Any) -> str:
-        """The chosen network; returns what there is to say of it."""
-        frame, error = results.judged(study.frame, study.facts_of, study.config.choose)
-        rows = every = candidates(frame)
-        if self.max_parameters is not None:
-            few = rows[rows["parameters"] <= self.max_parameters]
-            if not (few["status"] == "finished").any():
-                least = rows.loc[rows["status"] == "finished", "parameters"].min()
-                raise InputError(
-                    f"max_parameters: {self.max_parameters}; the smallest network that was found has {least:.0f}. Raise it, or "
-                    "levels"
-                )
-            rows = few
-        front = results.front(rows, error)
-        best = front.iloc[int(front[error].argmin())]
-        facts = study.facts_of(str(best["replica"]))
-        kept = results.as_good(front, best, frame, error, facts, study.config.choose).iloc[0]
-        chosen = str(kept["replica"])
-        shown = study.narrow(front)
-        shown = shown[[name for name in shown.columns if not name.startswith("test_")]]
-        self.front_ = shown.assign(chosen=(shown["replica"] == chosen).to_numpy())
-        self.network_: CompactNetwork = study.network(chosen)
-        # A method's own sections may sweep them; linear networks have steps of their own.
-        self.steps_ = int(steps if isinstance(steps, int) else frame["train.steps"].max())
-        return self._too_few(every, kept, error)
-
-    def _too_few(self, rows: pd.DataFrame, kept: pd.Series[Any], error: str) -> str:
-        """What is said of a constant that is kept for want of parameters; empty where there is none."""
-        better = rows[(rows["status"] == "finished") & (rows[error] < kept[error])]
-        if self.max_parameters is None or self.network_.record["kept_inputs"] or better.empty:
-            return ""
-        return (
-            f"max_parameters={self.max_parameters}: what is kept reads no column and says the same for each row; the smallest "
-            f"better network that was found has {better['parameters'].min():.0f} parameters. Raise max_parameters or levels"
-            + ("" if self.linear else ", or take linear=True: linear networks get by with few parameters")
-        )
-
     def _warn(self, text: str) -> None:
         warnings.warn(f"{type(self).__name__}: {text}", UserWarning, stacklevel=4)  # where `fit` was called
 
@@ -320,6 +179,8 @@ class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
         Raises:
             ValueError: for rows that cannot be predicted.
         """
+        from nasplug.explain import contributions
+
         check_is_fitted(self, "network_")
         frame = self._frame(X, reset=False)
         try:
@@ -364,6 +225,9 @@ class _SmallNetwork(BaseEstimator, ABC):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        from nasplug.compact import CompactNetwork
+        from nasplug.plugins import load_plugins
+
         state = dict(state)
         if isinstance(state.get("network_"), tuple):
             record, weights = state["network_"]

@@ -5,12 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, Protocol
 
-__all__ = ["SECTIONS", "check_options"]
+from nasplug.errors import ConfigError
+
+__all__ = ["SECTIONS", "InputError", "Options", "check_options"]
 
 SECTIONS = ("method", "penalties", "temperature", "discretizers", "train")
 """Sections of a study that ``method`` may hold."""
+
+
+class InputError(ConfigError, ValueError):
+    """Data or options that nothing can be learned with; a ValueError, as scikit-learn has it."""
+
+
+class Options(Protocol):
+    """What a search reads of an estimator."""
+
+    max_parameters: int | None
+    method: str | Mapping[str, Any]
+    numeric: Literal["auto", "linear", "piecewise"]
+    monotone: Mapping[str, int] | Sequence[int] | None
+    levels: int
+    steps: int
+    seeds: int
+    folds: int | Literal["auto"]
+    linear: bool
+    time_limit: float | None
+    random_state: Any
+    folder: str | os.PathLike[str] | None
+    verbose: bool
 
 
 def _whole(least: int) -> Callable[[Any], bool]:
