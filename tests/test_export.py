@@ -27,7 +27,7 @@ from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
-from nasplug.export import asked, c, export, fixed, program, sql
+from nasplug.export import asked, c, compiling, export, fixed, program, sql
 from nasplug.export.fixed import scaled_weights
 from nasplug.export.forms import FORMS
 from nasplug.export.program import Neuron
@@ -462,6 +462,7 @@ EVIL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [["*/ no", '"""yes\\'], ["*/ no", '"""yes\\', "\u202ethird"]])
 def test_names_and_words_never_become_code(labels: list[str], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
@@ -559,3 +560,11 @@ def test_rates_far_from_one_are_compared_by_their_own_size(tmp_path: Path) -> No
         network.get_parameter(f"bias_{len(network.widths) - 1}").add_(9.0)
     for name, form in told(network, tmp_path, task, "pt2,onnx,python,sql,formula" + (",c" if CC else "")).items():
         assert not form.refused, (name, form)
+
+
+def test_a_compiler_that_takes_too_long_ends_with_all_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=r"sh was not done after 0\.5 s"):
+        compiling._called(["/bin/sh", "-c", "sleep 60 & echo $! > child; wait"], tmp_path)
+    child = int((tmp_path / "child").read_text())
+    assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()  # gone, or a zombie

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -70,14 +72,22 @@ def compiler() -> str:
 
 
 def _called(words: list[str], folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    try:
-        done = subprocess.run(words, cwd=folder, input=given, capture_output=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"{Path(words[0]).name}: {str(error)[:300]}") from None
-    if done.returncode:
-        told = (done.stderr or done.stdout).decode(errors="replace")
-        raise ConfigError(f"{Path(words[0]).name} ended with {done.returncode}: {told[:500]}")
-    return done
+    name, pipe = Path(words[0]).name, subprocess.PIPE
+    try:  # in a session of its own: a compiler is several processes, and all of them must end with it
+        process = subprocess.Popen(words, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    except OSError as error:
+        raise ConfigError(f"{name}: {str(error)[:300]}") from None
+    with process:
+        try:
+            out, told = process.communicate(given, SECONDS)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise ConfigError(f"{name} was not done after {SECONDS} s: the network is too large for one function") from None
+    if process.returncode:
+        raise ConfigError(f"{name} ended with {process.returncode}: {(told or out).decode(errors='replace')[:500]}")
+    return subprocess.CompletedProcess(words, 0, out, told)
 
 
 def compiled(folder: Path, made: Program, name: str, call: str, given: str, rows: Array, index: pd.Index[Any]) -> Ran:
