@@ -16,6 +16,7 @@ import re
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "DamageError",
     "beside",
     "guarded",
+    "holder",
     "locked",
     "read_json",
     "read_table",
@@ -59,6 +61,7 @@ BLANK = MARK + "0" * 64
 SEAL = re.compile(re.escape(MARK).encode() + rb"([0-9a-f]{64})")
 KEY = "sealed"  # of a JSON document, of the metadata of tensors and tables
 LOCK = ".lock"
+LOCK_TRIES = 5
 DAMAGED = ".damaged"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet may run
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # and what it only takes for a number
@@ -339,12 +342,35 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     with os.fdopen(handle, "r+", encoding="utf-8", errors="replace") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            whom = lock.read(200).strip() or "another process"
-            raise ConfigError(f"{what} is running already ({whom}) in {folder}; wait until it ends, or stop it") from None
+        for attempt in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt:  # it may be somebody who only looks (`holder`)
+                    time.sleep(0.02)
+                    continue
+                whom = lock.read(200).strip() or "another process"
+                raise ConfigError(f"{what} is running already ({whom}) in {folder}; wait until it ends, or stop it") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         yield
+
+
+def holder(folder: Path) -> str | None:
+    """Which process writes to ``folder`` (`locked`), in words; None where none does. Nothing is waited for, made or written."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        lock = (folder / LOCK).open(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read(200).strip() or "another process"
+    return None

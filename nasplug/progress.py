@@ -1,7 +1,4 @@
-"""What a running study looks like: a live view in a terminal, one line in a notebook, plain lines elsewhere.
-
-An observer of the public hooks.
-"""
+"""How far a study is, and what it looks like: a live view in a terminal, one line in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,10 +19,100 @@ from nasplug.console import console
 from nasplug.hookspecs import Counts, Progress, hookimpl
 from nasplug.notebook import Line, in_notebook
 
-__all__ = ["Watcher", "entered", "watching"]
+__all__ = ["Tally", "Watcher", "entered", "watching"]
 
+TABLE = "replicas.parquet"  # of a pack that is finished
 LINE_SECONDS = 5.0
 REFRESH_SECONDS = 0.25  # of a notebook's line
+
+
+class Tally:
+    """Packs and networks that are done, running and failed, and the best errors so far.
+
+    Failed packs stand beside those that are done, and their networks count as settled.
+
+    Attributes:
+        counts: what there is to do.
+        running: pack -> its last report.
+        done: pack -> its networks.
+        failed: pack -> its networks; an average pack's, where it failed before its first report.
+        resumed: networks that earlier runs had finished.
+        soft: the best validation error of soft networks so far; infinite before there is one.
+        best: of hard networks the smallest validation error, and the edges of the network that has it.
+    """
+
+    def __init__(self) -> None:
+        self.counts = Counts(0, 0)
+        self.running: dict[str, Progress] = {}
+        self.done: dict[str, int] = {}
+        self.failed: dict[str, int] = {}
+        self.resumed = 0
+        self.soft = math.inf
+        self.best: tuple[float, int] | None = None
+
+    def began(self, folder: Path, counts: Counts) -> None:
+        """A study that starts or goes on: what earlier runs finished is counted."""
+        self.counts = counts
+        for path in sorted((folder / "packs").glob(f"*/{TABLE}")):
+            self._read(path.parent.name, path)
+        self.resumed = sum(self.done.values())
+
+    def reported(self, pack: str, progress: Progress) -> None:
+        """An interval of a pack."""
+        self.running[pack] = progress
+        self.soft = min(self.soft, error) if (error := progress.best_valid_error) >= 0 else self.soft
+
+    def finished(self, pack: str, folder: Path) -> None:
+        """A pack is complete; ``folder`` is its own."""
+        self.running.pop(pack, None)
+        self._read(pack, folder / TABLE)
+
+    def lost(self, pack: str) -> None:
+        """A pack has failed."""
+        last = self.running.pop(pack, None)
+        self.failed[pack] = last.networks if last else round(self.counts.networks / max(self.counts.packs, 1))
+
+    def _read(self, pack: str, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        if not path.exists():
+            return
+        names = ["status", "valid_error", "edges"]
+        if not set(names) <= set(pq.read_schema(path).names):  # refitted networks: scored on what they were trained on
+            self.done[pack] = int(pq.read_metadata(path).num_rows)
+            return
+        table = pq.read_table(path, columns=names).to_pydict()
+        self.done[pack] = len(table["status"])
+        for status, error, edges in zip(table["status"], table["valid_error"], table["edges"], strict=True):
+            if status == "finished" and (self.best is None or (error, edges) < self.best):
+                self.best = (error, edges)
+
+    @property
+    def share(self) -> float:
+        """How much of the study is done, in [0, 1]; a pack counts by its networks."""
+        running = sum(now.progress * now.networks for now in self.running.values())
+        settled = sum(self.done.values()) + sum(self.failed.values())
+        return min(1.0, (settled + running) / max(self.counts.networks, 1))
+
+    @property
+    def networks(self) -> int:
+        """Networks of the whole study."""
+        return max(self.counts.networks, sum(self.done.values()))
+
+    @property
+    def packs(self) -> int:
+        """Packs of the whole study."""
+        return max(self.counts.packs, len(self.done))
+
+    @property
+    def earned(self) -> float:
+        """Networks trained in this run; parts of those that still train count."""
+        return self.share * self.networks - self.resumed
+
+    def left(self, seconds: float) -> float:
+        """Seconds until all is trained, at the pace of the ``seconds`` so far; NaN before a hundredth of it is."""
+        pace = self.earned > 0.01 * self.networks
+        return (1.0 - self.share) * self.networks * seconds / self.earned if pace else math.nan
 
 
 class Watcher:
@@ -35,16 +122,10 @@ class Watcher:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.counts = Counts(0, 0)
+        self.tally = Tally()
         self.console = console(stream or sys.stderr)
         self.began = time.monotonic()
         self.said = self.began
-        self._now: dict[str, Progress] = {}
-        self._done: dict[str, int] = {}  # pack -> networks
-        self._failed: dict[str, int] = {}  # likewise; an average pack's, where it failed before its first report
-        self._resumed = 0
-        self._soft = math.inf  # the best soft validation error so far
-        self._best: tuple[float, int] | None = None  # hard networks: validation error, edges
         self._live: Live | None = None
         self._line = Line() if stream is None and in_notebook() else None
         columns = (bars.TextColumn("{task.description}"), bars.BarColumn(40), bars.TextColumn("{task.percentage:>5.1f} %"))
@@ -66,70 +147,39 @@ class Watcher:
     @hookimpl
     def study_started(self, folder: Path, counts: Counts) -> None:
         """Count what an earlier run finished already."""
-        self.counts = counts
-        for path in sorted((folder / "packs").glob("*/replicas.parquet")):
-            self._read(path.parent.name, path.parent)
-        self._resumed = sum(self._done.values())
+        self.tally.began(folder, counts)
         self._say(force=True)
 
     @hookimpl
     def pack_reported(self, pack: str, progress: Progress) -> None:
         """An interval of a pack."""
-        self._now[pack] = progress
-        self._soft = min(self._soft, error) if (error := progress.best_valid_error) >= 0 else self._soft
+        self.tally.reported(pack, progress)
         self._say()
 
     @hookimpl
     def pack_finished(self, pack: str, folder: Path) -> None:
         """A pack is complete."""
-        self._now.pop(pack, None)
-        self._read(pack, folder)
+        self.tally.finished(pack, folder)
         self._say(force=True)
 
     @hookimpl
     def pack_failed(self, pack: str, reason: str) -> None:
         """A pack has failed; why is said once."""
-        last = self._now.pop(pack, None)
-        self._failed[pack] = last.networks if last else round(self.counts.networks / max(self.counts.packs, 1))
+        self.tally.lost(pack)
         self.console.print(f"pack {pack} failed: {reason}", highlight=False, markup=False, soft_wrap=True)
         self._say(force=True)
 
-    def _read(self, pack: str, folder: Path) -> None:
-        import pyarrow.parquet as pq
-
-        path = folder / "replicas.parquet"
-        if not path.exists():
-            return
-        names = ["status", "valid_error", "edges"]
-        if not set(names) <= set(pq.read_schema(path).names):  # refitted networks: scored on what they were trained on
-            self._done[pack] = int(pq.read_metadata(path).num_rows)
-            return
-        table = pq.read_table(path, columns=names).to_pydict()
-        self._done[pack] = len(table["status"])
-        for status, error, edges in zip(table["status"], table["valid_error"], table["edges"], strict=True):
-            if status == "finished" and (self._best is None or (error, edges) < self._best):
-                self._best = (error, edges)
-
-    @property
-    def share(self) -> float:
-        """How much of the study is done, in [0, 1]; a pack counts by its networks."""
-        running = sum(now.progress * now.networks for now in self._now.values())
-        settled = sum(self._done.values()) + sum(self._failed.values())
-        return min(1.0, (settled + running) / max(self.counts.networks, 1))
-
     def _figures(self) -> dict[str, str]:
-        seconds = time.monotonic() - self.began
-        share, networks = self.share, max(self.counts.networks, sum(self._done.values()))
-        earned = share * networks - self._resumed
-        left = (1.0 - share) * networks * seconds / earned if earned > 0.01 * networks else math.nan
-        diverged = sum(now.diverged for now in self._now.values())
-        failed = f", {len(self._failed)} failed" if self._failed else ""
+        seconds, tally = time.monotonic() - self.began, self.tally
+        left = tally.left(seconds)
+        diverged = sum(now.diverged for now in tally.running.values())
+        failed = f", {len(tally.failed)} failed" if tally.failed else ""
         figures = {
-            "packs": f"{len(self._done)}/{max(self.counts.packs, len(self._done))} done{failed}, {len(self._now)} running",
-            "networks": f"{sum(self._done.values())}/{networks}",
-            "networks/s": f"{earned / seconds:.1f}" if seconds > 0 else "-",
-            "best hard error": "-" if self._best is None else f"{self._best[0]:.4g} with {self._best[1]} edges",
-            "best soft error": "-" if math.isinf(self._soft) else f"{self._soft:.4g}",
+            "packs": f"{len(tally.done)}/{tally.packs} done{failed}, {len(tally.running)} running",
+            "networks": f"{sum(tally.done.values())}/{tally.networks}",
+            "networks/s": f"{tally.earned / seconds:.1f}" if seconds > 0 else "-",
+            "best hard error": "-" if tally.best is None else f"{tally.best[0]:.4g} with {tally.best[1]} edges",
+            "best soft error": "-" if math.isinf(tally.soft) else f"{tally.soft:.4g}",
             "ETA": "-" if math.isnan(left) else f"{left:.0f} s",
         }
         if diverged:
@@ -138,7 +188,7 @@ class Watcher:
 
     def _view(self) -> Table:
         grid = Table.grid(padding=(0, 2))
-        self._bar.update(self._task, completed=self.share)
+        self._bar.update(self._task, completed=self.tally.share)
         grid.add_row(self._bar)
         line = Table.grid(padding=(0, 2))
         figures = self._figures()
@@ -154,7 +204,7 @@ class Watcher:
         if force or now - self.said >= (LINE_SECONDS if self._line is None else REFRESH_SECONDS):
             self.said = now
             figures = ", ".join(f"{name} {value}" for name, value in self._figures().items())
-            line = f"[{now - self.began:6.1f} s] {100 * self.share:5.1f} % | {figures}"
+            line = f"[{now - self.began:6.1f} s] {100 * self.tally.share:5.1f} % | {figures}"
             if self._line is not None:
                 self._line.show(line)
             else:

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from nasplug.cli.around import plugins, ui
 from nasplug.cli.group import main
+from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
-__all__ = ["config", "explain", "export", "front", "look", "main", "plan", "plugins", "predict", "run", "ui"]
+__all__ = [
+    "config",
+    "doctor",
+    "explain",
+    "export",
+    "front",
+    "look",
+    "main",
+    "plan",
+    "plugins",
+    "predict",
+    "run",
+    "status",
+    "stop",
+    "ui",
+]

@@ -12,6 +12,7 @@ from nasplug.tracking.page import serve
 from nasplug.tracking.places import database_of, default_uri, store_of
 from nasplug.tracking.records import flatten, spread
 from nasplug.tracking.runs import STATE_FILE, end_killed
+from nasplug.tracking.schema import state_of
 from nasplug.tracking.serving import MODELS, served
 from nasplug.tracking.tracker import Registered, Tracker
 
@@ -31,5 +32,6 @@ __all__ = [
     "serve",
     "served",
     "spread",
+    "state_of",
     "store_of",
 ]

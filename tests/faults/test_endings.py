@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.events import PackReported, StudyStopped, read_events
+from nasplug.life import standing, stop
 from nasplug.study import Study
 
 STUDY: dict[str, Any] = {
@@ -150,8 +151,11 @@ def key(pid: int, there: int) -> None:
     os.write(there, b"\x03")
 
 
-def term(pid: int, there: int) -> None:
-    os.kill(pid, signal.SIGTERM)
+def ask(pid: int, there: int) -> None:
+    """SIGTERM, to whom the folder says."""
+    folder = Path(os.readlink(f"/proc/{pid}/cwd")) / "small"
+    assert standing(folder).state == "running"
+    assert f"process {pid} " in stop(folder)
 
 
 def trains(log: Path, pack: str) -> bool:
@@ -173,7 +177,7 @@ def test_a_run_that_is_stopped_ends_whole_and_goes_on_later(runner: str, tmp_pat
     command = [sys.executable, "-m", "nasplug.cli", "run", str(tmp_path / "study.yaml"), "--runner", runner]
     folder, first = tmp_path / "small", tmp_path / "small/packs/p0000/replicas.parquet"
     log = folder / "events.jsonl"
-    for how in (key, term):
+    for how in (key, ask):
         log.unlink(missing_ok=True)
         pid, there = terminal(command, tmp_path)
         deadline = time.monotonic() + 120.0
@@ -196,6 +200,7 @@ def test_a_run_that_is_stopped_ends_whole_and_goes_on_later(runner: str, tmp_pat
         last = read_events(log)[-1]
         assert isinstance(last, StudyStopped)
         assert "Ctrl-C" in last.reason
+        assert (standing(folder).state, standing(folder).packs_done) == ("stopped", 1)
         if runner == "ray":
             assert "model" not in json.loads((folder / "mlflow.json").read_text())
     written = first.stat().st_mtime_ns

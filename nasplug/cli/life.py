@@ -1,0 +1,111 @@
+"""The commands of a study's life: status, stop, doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.printing import print_json
+from nasplug.console import console, one_line, say
+
+if TYPE_CHECKING:
+    from nasplug.life import Finding, Standing
+
+__all__ = ["doctor", "status", "stop"]
+
+RIGHT = frozenset({"trained", "packs", "networks", "best error", "edges", "left"})
+
+
+@main.command()
+@click.argument("folder", type=Path, default=Path("runs"))
+@json_option
+@ours
+def status(folder: Path, as_json: bool) -> None:
+    """Show how studies stand: running, finished, stopped or killed, how far, the best error. From any shell.
+
+    FOLDER is the folder of a study, or a store, which holds some (default: runs).
+    """
+    from nasplug.life import standings
+
+    found = standings(folder)
+    if as_json:
+        print_json([each.plain() for each in found])
+    else:
+        _print_standings(found)
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.option(
+    "--wait", "seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for it."
+)
+@ours
+def stop(folder: Path, seconds: float) -> None:
+    """Stop a study that runs in another process on this machine. The same nasplug run goes on with it. FOLDER is its folder."""
+    from nasplug.life import stop
+
+    say(f"Stopped: {stop(folder, seconds)}. What finished is kept; run the same command again to go on.")
+
+
+@main.command()
+@click.argument("store", type=Path, default=Path("runs"))
+@json_option
+@ours
+def doctor(store: Path, as_json: bool) -> None:
+    """Look for what keeps studies from running here: packages, plugins, GPU, compilers, Ray, disk, MLflow, killed studies.
+
+    STORE is the folder of studies (default: runs). Nothing is started or changed. The status is 1 if something is bad.
+    """
+    from nasplug.life import examine
+
+    found = examine(store)
+    if as_json:
+        print_json([each.plain() for each in found])
+    else:
+        _print_findings(found)
+    if any(each.verdict == "bad" for each in found):
+        sys.exit(1)
+
+
+def _print_standings(found: Sequence[Standing]) -> None:
+    """One line per study: its state, how far it is, its best error; below, why those ended that were stopped."""
+    out = console()
+    table = Table()
+    for heading in ("study", "state", "trained", "packs", "networks", "best error", "edges", "left", "last heard of"):
+        table.add_column(heading, justify="right" if heading in RIGHT else "left")
+    for each in found:
+        failed = f", {each.packs_failed} failed" if each.packs_failed else ""
+        table.add_row(
+            Text(each.folder.name),
+            each.state,
+            f"{each.share:.0%}",
+            f"{each.packs_done} of {each.packs}{failed}",
+            f"{each.networks_done} of {each.networks}",
+            "-" if each.best is None else f"{each.best:.4g}",
+            "-" if each.edges is None else str(each.edges),
+            "-" if each.left is None else f"{each.left:.0f} s",
+            "-" if each.ended is None else f"{datetime.fromtimestamp(each.ended):%Y-%m-%d %H:%M}",
+        )
+    out.print(table)
+    for each in found:
+        if each.why:
+            out.print(f"{each.folder.name}: {one_line(each.why)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_findings(found: Sequence[Finding]) -> None:
+    """One line per finding, what is bad last, where the eye ends."""
+    out = console()
+    for verdict in ("good", "note", "bad"):
+        for each in found:
+            if each.verdict == verdict:
+                remedy = f". {each.remedy}" if each.remedy else ""
+                line = f"{verdict:5s} {each.part:10s} {one_line(each.what)}{one_line(remedy)}"
+                out.print(line, highlight=False, markup=False, soft_wrap=True)
