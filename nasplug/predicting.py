@@ -200,7 +200,7 @@ def rows(found: Source, path: str, options: Mapping[str, Any] | None = None) -> 
         return list(columns)
 
     reading = replace(reading_of(checked), known={name: words for name, (_, words) in columns.items()})
-    frame, notes = read(where, file_of(where, where, SUFFIXES), used, reading)
+    frame, notes, *_ = read(where, file_of(where, where, SUFFIXES), used, reading)
     return frame, [f"{key.removeprefix(READING)}: {text}" for key, text in notes.items()]
 
 

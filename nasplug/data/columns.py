@@ -21,12 +21,13 @@ from nasplug.data.encoder import Array, Encoder, kind_of, listed, numbers_of
 from nasplug.data.fitting import Gaps, Numeric, complete, fit, kinds_of
 from nasplug.data.kinds import decide
 from nasplug.data.numerals import blurred, uncoded
+from nasplug.data.origins import digest_of_frames
 from nasplug.data.resampling import Division, divide
 from nasplug.data.transforms import Transform, TransformName
 from nasplug.data.validation import ValidationOption, by_values, validation_of
 from nasplug.data.words import without_blanks, words_of
 from nasplug.errors import ConfigError
-from nasplug.tasks import LOSSES, READING, Kind, Loss, Resamples, Split, Task
+from nasplug.tasks import LOSSES, READING, Kind, Loss, Origin, Resamples, Split, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +103,9 @@ def assemble(
     resamples: Resamples | None = None,
     encoder: Encoder | None = None,
     transform: Transform | None = None,
+    origin: Origin | None = None,
 ) -> Task:
-    """Scale in float64, turn samples into columns, and check."""
+    """Scale in float64, turn samples into columns, and check. ``origin`` None: that of the ``parts``."""
 
     def split(part: Part) -> Split:
         x = _float32(((part.x - inputs.shift) / inputs.scale).T)  # (I, N)
@@ -135,6 +137,7 @@ def assemble(
         groups=encoder.groups if encoder else (),
         encoder=encoder.plain() if encoder else None,
         transform=transform.plain() if transform else None,
+        origin=origin or Origin.of_samples(source, [[part.x, part.y] for part in parts]),
     )
     task.check()
     return task
@@ -254,12 +257,14 @@ def from_frames(
     empty: Literal["refuse", "drop"] = "refuse",
     notes: Mapping[str, str] | None = None,
     codes: Mapping[str, Sequence[str | float]] | None = None,
+    raw: tuple[str, str] | None = None,
 ) -> Task:
     """Columns of inputs and of targets, of any type, to a task. ``named``: other names of the outputs, or of the classes.
 
     Rows are told by their place, whatever the index; names of columns are taken as text. ``by``: the column that ``validation``
     names, where it names one. ``weights``: of the samples. ``empty``: what becomes of columns without a value to train on.
-    ``notes``: on how the columns were read. ``codes``: values that mean "missing", by column.
+    ``notes``: on how the columns were read. ``codes``: values that mean "missing", by column. ``raw``: where the data came from
+    and the digest of what was read there, of which these are all rows; None: ``source``, and the digest of these columns.
 
     Raises:
         ConfigError: for columns that nothing can be learned from, with all that is wrong with them.
@@ -270,6 +275,8 @@ def from_frames(
             raise ConfigError(f"{where}: {what} of {len(other)} rows for inputs of {len(inputs)}; needed: as many")
     if not len(inputs):
         raise ConfigError(f"{where}: there are no rows")
+    place, digest = raw or (source, digest_of_frames((inputs, targets, by, weights)))
+    count = len(inputs)
     for column, values in (codes or {}).items():
         inputs[column] = uncoded(inputs[column], values)
     told = dict(notes or {})
@@ -330,7 +337,9 @@ def from_frames(
     heavy = None if weights is None else _weights(where, weights[keep], np.concatenate(rows.parts[:2]))
     parts = [Part(x[index], y[index], None if heavy is None else heavy[index]) for index in rows.parts]
     units = encoder.names, words, inputs_scale, outputs_scale
-    return assemble(name, kind, LOSSES[kind], parts, *units, source, told, rows.resamples, encoder, learned)
+    kept = np.arange(count)[np.asarray(keep)]
+    origin = Origin.of_rows(place, digest, count, [kept[index] for index in rows.parts])
+    return assemble(name, kind, LOSSES[kind], parts, *units, source, told, rows.resamples, encoder, learned, origin)
 
 
 def _named(where: str, what: str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from nasplug.data.columns import AnyKind, Part, Scale, assemble, from_frames
 from nasplug.data.cornn import find
 from nasplug.data.encoder import listed
 from nasplug.data.fitting import Gaps, Numeric
+from nasplug.data.origins import digest_of_frames
 from nasplug.data.resampling import generator
 from nasplug.data.tables import file_of, known, table
 from nasplug.data.transforms import TransformName
@@ -100,14 +101,15 @@ def from_arrays(
     going = None if by is None else pd.Series(by if isinstance(by, pd.Series | Sequence) else _array(by))
     if going is not None and len(going) != len(inputs):
         raise ConfigError(f"{where}: by has {len(going)} values for {len(inputs)} rows; needed: one per row")
-    frame = pd.DataFrame(inputs).set_axis(names, axis=1)
+    frame, answers = pd.DataFrame(inputs).set_axis(names, axis=1), _frame_of(outputs)
+    raw = source or name, digest_of_frames((frame, answers, going))
     notes: dict[str, str] = {}
     if exclude is not None:
         known(where, "exclude", exclude, names)
         frame, notes["excluded"] = frame.drop(columns=list(exclude)), f"left out, by 'exclude': {listed(exclude)}"
     return from_frames(
         frame,
-        _frame_of(outputs),
+        answers,
         name=name,
         where=where,
         source=f"{source or 'arrays'}: {len(inputs)} rows",
@@ -123,6 +125,7 @@ def from_arrays(
         seed=seed,
         standardise=standardise,
         notes=notes,
+        raw=raw,
     )
 
 
@@ -239,6 +242,7 @@ def _bundled(name: str, load: Callable[[], Any], words: str, validation: Validat
         by=None if by is None else data.data[by],
         test=test,
         seed=seed,
+        raw=(name, digest_of_frames((data.data, target))),
     )
 
 

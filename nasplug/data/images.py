@@ -21,7 +21,7 @@ from nasplug.data.encoder import listed
 from nasplug.data.resampling import split_rows
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
-from nasplug.tasks import LOSSES, Split, Task, counts
+from nasplug.tasks import LOSSES, Origin, Split, Task, counts
 
 __all__ = ["cifar10", "cifar100", "digits_images", "from_images", "mnist1d"]
 
@@ -107,6 +107,7 @@ def from_images(
         output_scale=torch.ones(len(names)),
         source=f"{source or 'images'}: {sum(len(part[1]) for part in parts)} images of {channels} x {height} x {width}",
         image=(channels, height, width),
+        origin=Origin.of_samples(source or name, parts),
     )
     task.check()
     return task

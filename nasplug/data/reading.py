@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from nasplug.data.cells import Column, look_at, settle, values_of
 from nasplug.data.delimited import MOST_CELLS, Sheet, read_text
 from nasplug.data.numerals import outside, sentinels, uncoded
+from nasplug.data.origins import digest_of_columns
 from nasplug.data.parquet import read_parquet
 from nasplug.data.problems import Problem, Reading, brief, refuse
 from nasplug.errors import ConfigError, did_you_mean
@@ -48,18 +49,18 @@ class Table(NamedTuple):
         notes: what was found out and assumed, by key (`nasplug.tasks.READING`).
         problems: what cannot be read without guessing.
         names: of all columns of the file.
+        digest: of names and cells of all columns as they stand in the file (`nasplug.data.origins`).
     """
 
     frame: pd.DataFrame
     notes: dict[str, str]
     problems: list[Problem]
     names: list[str]
+    digest: str = ""
 
 
-def read(
-    where: str, path: str | Path, used: Used | None = None, reading: Reading = OPEN
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The columns of a file, with one type each, and notes of what was assumed.
+def read(where: str, path: str | Path, used: Used | None = None, reading: Reading = OPEN) -> Table:
+    """The columns of a file, with one type each and without problems, and notes of what was assumed.
 
     Args:
         where: named in errors.
@@ -72,7 +73,7 @@ def read(
     """
     table = examine(where, path, used, reading)
     refuse(where, table.problems)
-    return table.frame, table.notes
+    return table
 
 
 def examine(where: str, path: str | Path, used: Used | None = None, reading: Reading = OPEN) -> Table:
@@ -93,6 +94,7 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
         raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    raw = digest_of_columns(sheet.names, sheet.columns)
     if not given:
         _known(sheet, reading.known)
     _nameless(sheet, given)
@@ -117,7 +119,7 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
         refuse(where, [*sheet.problems, Problem(str(error).removeprefix(f"{where}: "), "")] if sheet.problems else [])
         raise ConfigError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
     frame = _typed(sheet, wanted, reading, given)
-    return Table(frame, _noted(sheet.notes), sheet.problems, sheet.names)
+    return Table(frame, _noted(sheet.notes), sheet.problems, sheet.names, raw)
 
 
 def _noted(notes: dict[str, str]) -> dict[str, str]:

@@ -124,10 +124,10 @@ def from_file(options: Mapping[str, Any], found: Table | None = None) -> Task:
 
     reading = reading_of(asked)
     if found is None:
-        frame, notes = read(where, file, used, reading)
+        found = read(where, file, used, reading)
     else:
         used(found.names)
-        frame, notes = found.frame, dict(found.notes)
+    frame, notes = found.frame, dict(found.notes)
     if exclude:
         notes["excluded"] = f"left out, by 'exclude': {listed(exclude)}"
     task = from_frames(
@@ -139,6 +139,7 @@ def from_file(options: Mapping[str, Any], found: Table | None = None) -> Task:
         by=None if by is None else frame[by],
         weights=None if weights is None else frame[weights],
         notes=notes,
+        raw=(str(asked["path"]), found.digest),
         codes={name: codes for name in inputs if (codes := reading.codes(name))},
         **{key: asked[key] for key in PASSED},
     )

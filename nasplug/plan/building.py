@@ -23,7 +23,7 @@ from nasplug.optimizers import OPTIMIZERS, Optimizer
 from nasplug.plan.varying import TASK, Pack, data_key
 from nasplug.plugins import Plugins, options_model
 from nasplug.schedules import Track, still, track
-from nasplug.tasks import Facts, Loss, Metric, Task, scored, stack
+from nasplug.tasks import Facts, Loss, Metric, Task, scored, stack, traced
 from nasplug.train import Architect, Search
 
 __all__ = ["Components", "assemble", "build_task", "components", "discretizers", "forget_tasks", "settle", "task_facts"]
@@ -85,7 +85,7 @@ def _data(key: str, plugins: Plugins) -> Task:
     """The data alone: a sweep over losses reads its file once."""
     use = json.loads(key)
     task: Task = _built(plugins, "task", use.pop("use"), use, "task")
-    return task
+    return traced(task)
 
 
 @lru_cache(maxsize=16)

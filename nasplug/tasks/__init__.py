@@ -17,8 +17,9 @@ from nasplug.tasks.losses import (
     one_hot,
     register_losses,
 )
-from nasplug.tasks.making import balanced, counts, scored, stack, unscaled
+from nasplug.tasks.making import balanced, counts, scored, stack, traced, unscaled
 from nasplug.tasks.metrics import Metric, register_metrics, variance
+from nasplug.tasks.origin import Origin
 from nasplug.tasks.splits import Resamples, Split
 from nasplug.tasks.task import READING, Task
 
@@ -34,6 +35,7 @@ __all__ = [
     "Logistic",
     "Loss",
     "Metric",
+    "Origin",
     "Resamples",
     "Split",
     "SquaredError",
@@ -47,6 +49,7 @@ __all__ = [
     "register_metrics",
     "scored",
     "stack",
+    "traced",
     "unscaled",
     "variance",
 ]

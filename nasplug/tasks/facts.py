@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasplug.tasks.losses import Kind, Link
+from nasplug.tasks.origin import Origin
 
 __all__ = ["Described", "Facts"]
 
@@ -45,6 +46,7 @@ class Described:
             user has the inputs themselves.
         transform: what is learned instead of the target, the plain data of `nasplug.data.transforms.Transform`, undone when a
             network is served; targets, shifts, scales and errors are of the transformed target.
+        origin: which raw data it was made of; no part of any digest of the task.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Described:
     groups: tuple[int, ...] = ()
     encoder: Mapping[str, Any] | None = None
     transform: Mapping[str, Any] | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,8 @@ class Facts(Described):
         for name in SCALES:
             scale: Tensor = getattr(self, name)
             found[name] = [str(scale.dtype).removeprefix("torch."), scale.tolist()]
-        return {**found, **{name: dict(getattr(self, name)) for name in NUMBERED}}
+        origin = None if self.origin is None else self.origin.plain()
+        return {**found, "origin": origin, **{name: dict(getattr(self, name)) for name in NUMBERED}}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Facts:
@@ -126,11 +130,12 @@ class Facts(Described):
         Raises:
             ValueError, TypeError, LookupError: for anything else.
         """
-        plain = {"held": None, "effective": {}, **plain}  # which earlier folders do not have
+        plain = {"held": None, "effective": {}, "origin": None, **plain}  # which earlier folders do not have
         found: dict[str, Any] = {name: plain[name] for name in (*FACTS, *NUMBERED)}
         for name in SCALES:
             dtype, numbers = plain[name]
             found[name] = torch.tensor(numbers, dtype=DTYPES[dtype])
         for name in TUPLES:
             found[name] = tuple(found[name])
+        found["origin"] = None if plain["origin"] is None else Origin.from_plain(plain["origin"])
         return cls(**found)

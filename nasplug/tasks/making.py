@@ -10,10 +10,11 @@ import torch
 from nasplug.errors import ConfigError
 from nasplug.tasks.losses import LOSSES, Kind, Loss
 from nasplug.tasks.metrics import Metric
+from nasplug.tasks.origin import Origin
 from nasplug.tasks.splits import Split
 from nasplug.tasks.task import Task
 
-__all__ = ["balanced", "counts", "scored", "stack", "unscaled"]
+__all__ = ["balanced", "counts", "scored", "stack", "traced", "unscaled"]
 
 MOST_MADE = 10**6  # samples, units or the like of data that a task makes itself
 
@@ -82,6 +83,21 @@ def unscaled(
         output_scale=torch.ones(outputs, dtype=like),
         source=source,
     )
+
+
+def traced(task: Task) -> Task:
+    """The task with its origin; where it has none, that of its samples in the user's units, rounded to float32."""
+    if task.origin is not None:
+        return task
+    ins, outs = (task.input_scale, task.input_shift), (task.output_scale, task.output_shift)
+
+    def raw(values: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        if not values.is_floating_point() or len(scale) != values.shape[-2]:  # labels, and a loss with outputs of its own
+            return values.movedim(-1, 0)
+        return (values.double() * scale.double().unsqueeze(-1) + shift.double().unsqueeze(-1)).float().movedim(-1, 0)
+
+    parts = [[raw(split.x, *ins), raw(split.y, *outs)] for split in task.splits]
+    return replace(task, origin=Origin.of_samples(task.source or task.name, parts))
 
 
 def stack(tasks: Sequence[Task], index: Sequence[int], folds: Sequence[int] = ()) -> Task:

@@ -18,13 +18,13 @@ from nasplug.errors import ConfigError
 from nasplug.tasks.facts import Described, Facts
 from nasplug.tasks.losses import Link, Loss, mean, one_hot
 from nasplug.tasks.metrics import R2, Accuracy, Metric, labels_of, variance
+from nasplug.tasks.origin import PARTS
 from nasplug.tasks.splits import Resamples, Split, check_weights
 
 __all__ = ["READING", "Task"]
 
 READING = "reading: "
 """What the keys of notes begin with that say how data were read: what they are does not depend on them."""
-PARTS = ("train", "valid", "test")
 MOST_TARGETS = 50  # that have columns of their own
 
 DEFAULTS: Mapping[str, Metric] = {"r2": R2(), "accuracy": Accuracy()}
