@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nasplug import compact, ensemble, files
 from nasplug.compact import CompactNetwork
 from nasplug.config import StudyConfig
-from nasplug.data.encoder import Encoder, listed
+from nasplug.data.encoder import Encoder
 from nasplug.data.reading import SUFFIXES, read
 from nasplug.data.tables import READS, file_of, reading_of
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError, did_you_mean
 from nasplug.folder import STUDY_FILE
 from nasplug.plugins import Plugins, load_plugins
+from nasplug.rows import listed
 from nasplug.study import Study
 from nasplug.tasks import READING, Task
 from nasplug.tracking import MODELS, served, store_of

@@ -7,10 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nasplug import rows
 from nasplug.data.encoder import Encoder
 from nasplug.data.transforms import Transform
 from nasplug.errors import ConfigError
@@ -120,26 +119,9 @@ def check_record(record: Mapping[str, Any]) -> None:
 
 def output_names(record: Mapping[str, Any]) -> list[str]:
     """What each output is called: a target, or the probability or score of a label."""
-    targets, width = [str(t) for t in record["targets"]], int(record["widths"][-1])
-    if width == 1 and len(targets) == 2:
-        return [f"P({targets[1]})" if record["link"] == "sigmoid" else f"score of {targets[1]}"]
-    return [f"P({t})" for t in targets] if record["link"] == "softmax" else targets
+    return rows.names_of_outputs([str(t) for t in record["targets"]], str(record["link"]), int(record["widths"][-1]))
 
 
-def answers(record: Mapping[str, Any], outputs: npt.NDArray[np.float64], index: pd.Index[Any] | None = None) -> pd.DataFrame:
+def answers(record: Mapping[str, Any], outputs: rows.Array, index: pd.Index[Any] | None = None) -> pd.DataFrame:
     """A network's outputs ``(N, O)`` by name; see `nasplug.compact.CompactNetwork.predict`."""
-    import pandas as pd
-
-    names, labels = output_names(record), [str(t) for t in record["targets"]]
-    found = pd.DataFrame(outputs, columns=pd.Index(names), index=index)
-    if len(labels) == 2 and len(names) == 1:
-        probable = record["link"] == "sigmoid"
-        if probable:
-            found.insert(0, f"P({labels[0]})", 1.0 - outputs[:, 0])
-        code = outputs[:, 0] > 0.5
-    elif record["link"] == "softmax":
-        code = outputs.argmax(1)
-    else:
-        return found
-    found.insert(0, "label", np.asarray(labels, dtype=object)[np.asarray(code, dtype=np.int64)])
-    return found
+    return rows.answers([str(t) for t in record["targets"]], str(record["link"]), outputs, index)

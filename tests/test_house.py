@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -113,6 +114,11 @@ def test_a_heavy_package_has_one_door(package: str) -> None:
         if any(full.split(".")[0] == package for path in paths for full in imports(path))
     }
     assert users == {DOORS[package]}
+
+
+def test_what_is_copied_into_served_models_needs_no_nasplug() -> None:
+    allowed = sys.stdlib_module_names | {"numpy", "pandas"}
+    assert {full.split(".")[0] for full in imports(HOUSE / "rows.py")} <= allowed
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT / "plugins")))

@@ -19,11 +19,8 @@ from nasplug.data.numerals import (
     EITHER,
     EITHER_DOT,
     GERMAN,
-    MINUS,
     NEVER,
-    PLAIN,
     WRITTEN,
-    D,
     number_of,
     options_of,
     outside,
@@ -33,6 +30,7 @@ from nasplug.data.numerals import (
     unit_of,
 )
 from nasplug.data.problems import Problem, Reading, brief, flow
+from nasplug.rows import MINUS, PLAIN, D
 
 __all__ = ["FEW_WORDS", "Column", "look_at", "settle", "values_of"]
 

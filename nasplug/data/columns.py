@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from nasplug.data.copies import copies_in
-from nasplug.data.encoder import Array, Encoder, kind_of, listed, numbers_of
+from nasplug.data.encoder import Encoder, kind_of, numbers_of
 from nasplug.data.fitting import Gaps, Numeric, complete, fit, kinds_of
 from nasplug.data.kinds import decide
-from nasplug.data.numerals import blurred, uncoded
+from nasplug.data.numerals import blurred
 from nasplug.data.origins import digest_of_frames
 from nasplug.data.resampling import Division, divide
 from nasplug.data.transforms import Transform, TransformName
 from nasplug.data.validation import ValidationOption, by_values, validation_of
-from nasplug.data.words import without_blanks, words_of
 from nasplug.errors import ConfigError
+from nasplug.rows import Array, listed, uncoded, words_of
 from nasplug.tasks import LOSSES, READING, Kind, Loss, Origin, Resamples, Split, Task
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def from_frames(
     for frame, names in ((inputs, [name for name, kind in kinds.items() if kind == "category"]), (targets, targets.columns)):
         for column in names:
             if kind_of(frame[column]) == "category":
-                frame[column] = without_blanks(frame[column])
+                frame[column] = _without_blanks(frame[column])
     holds = {str(column): _what(values) for column, values in targets.items()}  # before rows go: see `_what`
     keep = complete(where, inputs, targets, missing, told)
     inputs, targets = inputs.loc[keep], targets.loc[keep]
@@ -385,3 +385,12 @@ def _divided(
     asked = validation_of(validation, where)
     values = None if by is None or asked.by is None else by_values(where, asked, by)
     return divide(where, asked, y, classes, test=test, seed=seed, by=values)
+
+
+def _without_blanks(values: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of words with gaps where nothing is written, as in a file."""
+    import pandas as pd
+
+    distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.dropna().unique()
+    blank = [value for value in distinct if isinstance(value, str) and not value.strip()]
+    return values.mask(values.isin(blank)) if blank else values

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nasplug.data.columns import AnyKind, Part, Scale, assemble, from_frames
 from nasplug.data.cornn import find
-from nasplug.data.encoder import listed
 from nasplug.data.fitting import Gaps, Numeric
 from nasplug.data.origins import digest_of_frames
 from nasplug.data.resampling import generator
@@ -23,6 +22,7 @@ from nasplug.data.transforms import TransformName
 from nasplug.data.validation import ValidationOption, validation_of
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
+from nasplug.rows import listed
 from nasplug.tasks import LOSSES, Logistic, SquaredError, Task, counts
 
 if TYPE_CHECKING:

@@ -9,33 +9,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nasplug.data.numerals import MINUS, uncoded
-from nasplug.data.words import TRUTH, places_of, words_of
+from nasplug import rows
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.rows import Array, RowsError, Rule
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Array", "Column", "ColumnKind", "Encoder", "kind_of", "listed", "numbers_of"]
+__all__ = ["Array", "Column", "ColumnKind", "Encoder", "kind_of", "numbers_of"]
 
-Array = npt.NDArray[np.float64]
 ColumnKind = Literal["number", "boolean", "date", "category"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?(Z|[+-]\d{2}:?\d{2})?")
 OTHER, GAP = "other", "missing"
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """``'a', 'b' and 3 more``."""
-    shown = ", ".join(repr(n) for n in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 class Column(BaseModel):
@@ -94,9 +86,12 @@ class Column(BaseModel):
     @property
     def width(self) -> int:
         """How many features."""
-        if self.kind == "category":
-            return len(self.words) + self.other + self.gap
-        return 1 + max(len(self.knots) - 1, 0) + self.gap
+        return self.rule.width
+
+    @property
+    def rule(self) -> Rule:
+        """What features are made by."""
+        return Rule(self.name, self.kind, self.knots, self.fill, self.words, self.other, self.word, self.gap, self.codes)
 
 
 class Encoder(BaseModel):
@@ -191,102 +186,17 @@ class Encoder(BaseModel):
         Raises:
             ConfigError: for a column that is missing, or a value that cannot be read as the column's kind: the first of them.
         """
-        wanted = [column for place, column in enumerate(self.columns) if read is None or place in read]
-        frame = frame.iloc[:, self._places(frame, wanted, where)].set_axis([column.name for column in wanted], axis=1)
-        for column in wanted:
-            if column.codes:
-                frame[column.name] = uncoded(frame[column.name], column.codes)
-        found = np.zeros((len(frame), sum(column.width for column in self.columns)))
-        plain = [column for column in wanted if column.kind != "category"]
-        kinds = [column.kind for column in plain]
-        values = numbers_of(frame[[column.name for column in plain]], kinds, where)  # (N, P), NaN in gaps
-        infinite = np.isinf(values)
-        if infinite.any():
-            row, place = np.argwhere(infinite)[0]
-            raise ConfigError(
-                f"{where}: column {plain[place].name!r}, row {row + 1}: an infinite value; needed: finite numbers"
-            )
-        gaps = np.isnan(values)
-        truth = np.array([kind == "boolean" for kind in kinds], dtype=bool)
-        if (odd := ~gaps & truth & (values != 0.0) & (values != 1.0)).any():
-            row, place = np.argwhere(odd)[0]
-            raise ConfigError(
-                f"{where}: column {plain[place].name!r}, row {row + 1}: {values[row, place]:g} is not true or false"
-            )
-        given = iter(range(len(plain)))
-        at, needed = 0, {column.name for column in wanted}
-        for column in self.columns:
-            block = found[:, at : at + column.width]
-            at += column.width
-            if column.name not in needed:
-                continue
-            if column.kind == "category":
-                _words(column, frame[column.name], block, where)
-            else:
-                place = next(given)
-                _numbers(column, values[:, place], gaps[:, place], block, where)
-        return found
-
-    def _places(self, frame: pd.DataFrame, wanted: Sequence[Column], where: str) -> list[int]:
-        """Where in a frame the columns are. Names are compared as text, spaces around them do not matter: a file's header is
-        read without them, and the same file by others with them.
-        """
-        exact: dict[str, list[int]] = {}
-        loose: dict[str, list[int]] = {}
-        for place, name in enumerate(map(str, frame.columns)):
-            exact.setdefault(name, []).append(place)
-            loose.setdefault(name.strip(), []).append(place)
-        found = {column.name: exact.get(column.name) or loose.get(column.name.strip(), []) for column in wanted}
-        if gone := [name for name, places in found.items() if not places]:
-            raise ConfigError(
-                f"{where}: column(s) {listed(gone)} are missing; needed: all of {listed([c.name for c in wanted], 20)}."
-                f"{did_you_mean(gone[0], [name for name in loose if name not in self.sources])}"
-            )
-        if twice := [name for name, places in found.items() if len(places) > 1]:
-            raise ConfigError(f"{where}: several columns are called {listed(twice)}; give each its own name, or leave one out")
-        return [places[0] for places in found.values()]
+        with _told():
+            return rows.features([column.rule for column in self.columns], frame, where, read)
 
 
-def _numbers(column: Column, x: Array, gaps: npt.NDArray[np.bool_], block: Array, where: str) -> None:
-    """The features of a number, ``block (N, W)``, which is all zeros."""
-    if gaps.any():
-        if column.fill is None:
-            raise _gap(column, gaps, where)
-        x = np.where(gaps, column.fill, x)
-        if column.gap:
-            block[:, -1] = gaps
-    block[:, 0] = x
-    if column.knots:
-        knots = np.asarray(column.knots)
-        low, high = knots[:-1], knots[1:]
-        block[:, 1 : len(knots)] = np.clip((x[:, None] - low) / (high - low), 0.0, 1.0)
-
-
-def _words(column: Column, values: pd.Series[Any], block: Array, where: str) -> None:
-    """The features of a category, ``block (N, W)``, which is all zeros."""
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with rows as an error of nasplug's, with the name that may have been meant."""
     try:
-        words, codes = words_of(values)
-    except TypeError:
-        raise ConfigError(f"{where}: column {column.name!r} holds lists or the like; needed: a word in each row") from None
-    other = len(column.words) if column.other else -1
-    place = np.array([*places_of(words, column.words, other), -1])[codes]  # the last: gaps, whose code is -1
-    gaps = codes < 0
-    if gaps.any():
-        if column.gap:
-            place[gaps] = column.width - 1
-        elif column.word is not None:
-            place[gaps] = column.words.index(column.word)
-        else:
-            raise _gap(column, gaps, where)
-    rows = np.flatnonzero(place >= 0)
-    block[rows, place[rows]] = 1.0
-
-
-def _gap(column: Column, gaps: npt.NDArray[np.bool_], where: str) -> ConfigError:
-    return ConfigError(
-        f"{where}: column {column.name!r} has {np.count_nonzero(gaps)} missing value(s), the first in row "
-        f"{np.flatnonzero(gaps)[0] + 1}; needed: none, as the task's option 'missing' does not fill them"
-    )
+        yield
+    except RowsError as error:
+        raise ConfigError(f"{error}{did_you_mean(error.asked, error.there) if error.asked else ''}") from None
 
 
 def kind_of(values: pd.Series[Any]) -> ColumnKind | None:
@@ -324,60 +234,10 @@ def _dates(values: pd.Series[Any]) -> bool:
 
 
 def numbers_of(frame: pd.DataFrame, kinds: Sequence[ColumnKind], where: str) -> Array:
-    """Float64 ``(N, P)`` with NaN where missing; dates as seconds since 1970-01-01 UTC.
+    """`nasplug.rows.numbers_of`.
 
     Raises:
         ConfigError: for a value that is no number: the first of its column.
     """
-    found = np.empty(frame.shape)
-    held = [kind.kind if isinstance(kind, np.dtype) else "O" for kind in frame.dtypes]
-    fast = [place for place, kind in enumerate(held) if kind in "buif" and kinds[place] != "date"]
-    if fast:
-        found[:, fast] = frame.iloc[:, fast].to_numpy(dtype=np.float64)
-    for place in sorted(set(range(frame.shape[1])) - set(fast)):
-        column = frame.iloc[:, place]
-        try:
-            found[:, place] = _seconds(column) if kinds[place] == "date" else _floats(column)
-        except (ValueError, TypeError, OverflowError):
-            row, value = next(_unread(column, kinds[place]), (0, "?"))
-            what = {"date": "a date, as 2024-12-31 or 2024-12-31T23:59:59", "boolean": "true or false"}
-            raise ConfigError(
-                f"{where}: column {str(frame.columns[place])!r}, row {row + 1}: {str(value)[:80]!r} is not "
-                f"{what.get(kinds[place], 'a number')}"
-            ) from None
-    return found
-
-
-def _unread(column: pd.Series[Any], kind: ColumnKind) -> Iterator[tuple[int, object]]:
-    """Rows that cannot be read, with what they hold."""
-    for row in range(len(column)):
-        one = column.iloc[row : row + 1]
-        try:
-            _seconds(one) if kind == "date" else _floats(one)
-        except (ValueError, TypeError, OverflowError):
-            yield row, column.iloc[row]
-
-
-def _floats(column: pd.Series[Any]) -> Array:
-    def number(value: Any) -> float:
-        if not isinstance(value, str):
-            return float(value)
-        text = value.strip().lower()
-        return TRUTH[text] if text in TRUTH else float(text.replace(MINUS, "-"))
-
-    if column.dtype.kind == "M":
-        raise TypeError("dates for numbers")
-    if column.dtype.kind not in "buif":  # objects, text, and what pandas extends
-        column = column.astype(object).map(number, na_action="ignore")
-    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def _seconds(column: pd.Series[Any]) -> Array:
-    import pandas as pd
-
-    if column.dtype.kind in "buif" or (column.dtype == object and any(isinstance(v, int | float) for v in column.dropna())):
-        raise TypeError("numbers for dates")  # seconds, milliseconds, days?
-    at = pd.to_datetime(column, utc=True, format=None if column.dtype.kind == "M" else "ISO8601")
-    ticks = at.to_numpy(dtype=f"datetime64[{at.dt.unit}]")  # its own unit: nanoseconds end in 2262
-    per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[at.dt.unit]
-    return np.asarray(np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / per_second))
+    with _told():
+        return rows.numbers_of(frame, kinds, where)

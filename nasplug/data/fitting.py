@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nasplug.data.encoder import Array, Column, ColumnKind, Encoder, kind_of, listed, numbers_of
+from nasplug.data.encoder import Column, ColumnKind, Encoder, kind_of, numbers_of
 from nasplug.data.numerals import EXACT, blurred, shorter
 from nasplug.data.problems import flow
-from nasplug.data.words import words_of
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.rows import Array, listed, words_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nasplug.data.encoder import listed
 from nasplug.data.resampling import split_rows
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
+from nasplug.rows import listed
 from nasplug.tasks import LOSSES, Origin, Split, Task, counts
 
 __all__ = ["cifar10", "cifar100", "digits_images", "from_images", "mnist1d"]

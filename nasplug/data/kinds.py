@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nasplug.data.words import word_of
+from nasplug.rows import word_of
 from nasplug.tasks import Kind
 
 __all__ = ["LARGEST_LABEL", "MOST_CLASSES", "ROWS_A_LABEL", "Decision", "decide"]
@@ -30,7 +30,7 @@ def decide(values: npt.NDArray[Any], *, labels: bool) -> Decision:
     Words and truth values are labels. Numbers are labels where all are whole (``2.0`` is 2), none is beyond `LARGEST_LABEL`
     in size, and there are two distinct ones, or at most `MOST_CLASSES` with `ROWS_A_LABEL` rows per distinct value on
     average. Two labels are ``binary``, more are ``classes``; anything else is ``regression``. Gaps do not matter. Labels that
-    differ in spaces around them alone are one (`nasplug.data.words.word_of`).
+    differ in spaces around them alone are one (`nasplug.rows.word_of`).
 
     Args:
         values: of the target, numbers or anything that can be told apart.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasplug.data.problems import Reading, flow
+from nasplug.rows import MINUS, NUMBER, PLAIN, D
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +20,8 @@ __all__ = [
     "EITHER_DOT",
     "EXACT",
     "GERMAN",
-    "MINUS",
     "NEVER",
-    "PLAIN",
     "WRITTEN",
-    "D",
     "blurred",
     "number_of",
     "options_of",
@@ -31,17 +29,13 @@ __all__ = [
     "same_digits",
     "sentinels",
     "shorter",
-    "uncoded",
     "unit_of",
 ]
 
 
 EXACT = 2**53  # float64 holds each whole number up to here
-D = "[0-9]"
-NUMBER = rf"(?:{D}+\.?{D}*|\.{D}+)(?:[eE][+-]?{D}+)?"
-PLAIN = rf"^[+-]?(?:{NUMBER}|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)$"
 UNIT = r"(?:[$€£¥₹%‰°]|EUR|USD|GBP|CHF|JPY|CAD|AUD)"
-SPACE, APOSTROPHE, MINUS = "[ \u00a0\u202f\u2009]", "['\u2019]", "\u2212"
+SPACE, APOSTROPHE = "[ \u00a0\u202f\u2009]", "['\u2019]"
 GROUPS = (
     rf"{D}{{1,3}}(?:(?:,{D}{{3}})+(?:\.{D}+)?|(?:\.{D}{{3}})+(?:,{D}+)?|(?:(?:{APOSTROPHE}|{SPACE}){D}{{3}})+(?:[.,]{D}+)?)"
 )
@@ -56,7 +50,6 @@ EITHER_DOT = rf"^[+-]?[1-9]{D}{{0,2}}\.{D}{{3}}$"
 NEVER = r"^(?:9999|0001)-"  # a date that says that there is none
 CODE = 9.0  # no smaller number is a code
 NEAR = 2.0  # spreads that a code is away from all other values, at least
-DAY = re.compile(rf"^{D}{{4}}-{D}{{2}}-{D}{{2}}$")
 BEHIND = re.compile(rf"^[+-]?{NUMBER}\s*([^\W\d_]{{1,8}}|[^\w\s.,;:!?'-]{{1,3}})$")
 """A number and what it counts: 5 kg, 12°."""
 
@@ -157,32 +150,3 @@ def same_digits(written: int, computed: int) -> str:
 def shorter(name: str) -> str:
     """The remedy."""
     return f"Take off the digits that all have in common, or leave it out with exclude: {flow([name])}"
-
-
-def uncoded(values: pd.Series[Any], codes: Sequence[str | float]) -> pd.Series[Any]:
-    """A column with gaps where it has codes, compared as text and as numbers."""
-    texts = {str(code).strip() for code in codes}
-    numbers = {number for code in codes if (number := _number_of(code)) is not None}
-    if values.dtype.kind in "iuf":
-        return values.mask(values.isin(numbers)) if numbers else values
-    if values.dtype.kind == "b" or not texts:
-        return values
-    if values.dtype.kind == "M":
-        texts |= {f"{text} 00:00:00" for text in texts if DAY.match(text)}  # as pandas has a day
-        at = values.dt.tz_localize(None)  # in the zone's own time
-        return values.mask(at.astype(str).isin(texts) | at.dt.strftime("%Y-%m-%d %H:%M:%S").isin(texts))
-    try:
-        distinct = values.dropna().unique()
-    except TypeError:  # lists and the like, which are refused by others
-        return values
-    known = {value for value in distinct if str(value).strip() in texts or _number_of(value) in numbers}
-    return values.mask(values.isin(known)) if known else values
-
-
-def _number_of(value: object) -> float | None:
-    if isinstance(value, bool | np.bool_):
-        return None
-    try:
-        return float(str(value))
-    except ValueError:
-        return None

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 
 from nasplug.data.cells import Column, look_at, settle, values_of
 from nasplug.data.delimited import MOST_CELLS, Sheet, read_text
-from nasplug.data.numerals import outside, sentinels, uncoded
+from nasplug.data.numerals import outside, sentinels
 from nasplug.data.origins import digest_of_columns
 from nasplug.data.parquet import read_parquet
 from nasplug.data.problems import Problem, Reading, brief, refuse
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.files import guarded, unguarded
+from nasplug.rows import uncoded
 from nasplug.tasks import READING
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from nasplug.data.encoder import ColumnKind, kind_of, numbers_of
 from nasplug.data.fitting import all_rare, numbers_rows
 from nasplug.data.kinds import Decision, decide
 from nasplug.data.problems import flow
-from nasplug.data.words import words_of
+from nasplug.rows import words_of
 from nasplug.tasks import Kind
 
 if TYPE_CHECKING:

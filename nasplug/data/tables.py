@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasplug.data.columns import AnyKind, from_frames
-from nasplug.data.encoder import listed
 from nasplug.data.fitting import Gaps, Numeric
 from nasplug.data.problems import Reading
 from nasplug.data.transforms import TransformName
 from nasplug.data.validation import ValidationOption, validation_of
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.rows import listed
 from nasplug.tasks import Task, balanced
 
 if TYPE_CHECKING:

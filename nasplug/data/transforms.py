@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from nasplug.data.encoder import Array, listed
 from nasplug.errors import ConfigError
+from nasplug.rows import Array, listed
 
 __all__ = ["Transform", "TransformName", "undone"]
 

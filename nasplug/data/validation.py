@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplug.config import check
-from nasplug.data.words import word_of
 from nasplug.errors import ConfigError
+from nasplug.rows import word_of
 
 if TYPE_CHECKING:
     import pandas as pd

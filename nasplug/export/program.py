@@ -14,10 +14,10 @@ from nasplug.compact import CompactNetwork, digest_of
 from nasplug.console import one_line
 from nasplug.data.encoder import Column, Encoder
 from nasplug.data.transforms import Transform
-from nasplug.data.words import MIDNIGHT, TRUTH, meanings
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
 from nasplug.records import output_names
+from nasplug.rows import MIDNIGHT, TRUTH, meanings
 
 if TYPE_CHECKING:
     import pandas as pd

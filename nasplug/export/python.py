@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nasplug.console import one_line
 from nasplug.data.encoder import Column
 from nasplug.data.transforms import LARGEST
-from nasplug.data.words import meanings
 from nasplug.export.program import GAP_CODE, UNKNOWN, Feature, Neuron, Program, Ran, identifiers, plain, short
+from nasplug.rows import meanings
 from nasplug.tasks import FURTHEST
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nasplug.data.encoder import Array, Column, Encoder, numbers_of
-from nasplug.data.numerals import uncoded
-from nasplug.data.words import places_of, words_of
+from nasplug.data.encoder import Column, Encoder, numbers_of
 from nasplug.export.program import GAP_CODE, UNKNOWN, Program
+from nasplug.rows import Array, places_of, uncoded, words_of
 
 if TYPE_CHECKING:
     import pandas as pd

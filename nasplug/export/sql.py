@@ -13,10 +13,10 @@ import numpy as np
 from nasplug.console import one_line
 from nasplug.data.encoder import Column
 from nasplug.data.transforms import LARGEST
-from nasplug.data.words import word_of
 from nasplug.errors import ConfigError
 from nasplug.export.program import GAP_CODE, GROUP, UNKNOWN, Feature, Neuron, Program, Ran, identifiers, plain, short, spellings
 from nasplug.export.rows import coded
+from nasplug.rows import word_of
 from nasplug.tasks import FURTHEST
 
 if TYPE_CHECKING:

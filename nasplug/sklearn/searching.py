@@ -16,11 +16,11 @@ from sklearn.utils import check_random_state
 from nasplug import results
 from nasplug.compact import CompactNetwork
 from nasplug.config import parse
-from nasplug.data.encoder import listed
 from nasplug.data.recipe import TableFacts, recipe
 from nasplug.explain import Background
 from nasplug.folds import candidates
 from nasplug.plan import UntemperedError
+from nasplug.rows import listed
 from nasplug.sklearn.budget import InTime, affordable
 from nasplug.sklearn.inputs import Fitted, task_of
 from nasplug.sklearn.memory import beside, held
