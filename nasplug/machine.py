@@ -1,22 +1,31 @@
-"""The machine that packs run on: its devices, threads, memory and CPUs."""
+"""The machine that packs run on: its devices, threads, memory and CPUs, and the versions of what is installed there."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nasplug.errors import ConfigError
 
-__all__ = ["arithmetic", "cpus_here", "pick_device"]
+__all__ = ["arithmetic", "cpus_here", "environment", "pick_device", "version_of"]
 
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in a period, or max
+
+PACKAGES = ("nasplug", "torch", "numpy", "pyarrow", "pandas", "scikit-learn", "ray", "mlflow", "optuna")
+GIT_SECONDS = 5.0
 
 
 def cpus_here() -> int:
@@ -82,3 +91,60 @@ def arithmetic(threads: int) -> Iterator[None]:
         _hold_memory(False)
         torch.set_flush_denormal(flushed)
         torch.set_num_threads(before)
+
+
+# -- what is told of it ------------------------------------------------------------------------------------------------
+
+
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """What a network was trained on: Python, packages, CPU, threads, device, and the commit of the working folder.
+
+    No environment variables and no host name: nothing that is not needed to train it again.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+        "packages": {package: version_of(package) for package in PACKAGES},
+        "git": _commit(os.getcwd()),
+    }
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; in words where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@lru_cache(maxsize=1)
+def _cpu() -> str:
+    """The name of the processor; empty where the system has none for it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor()
+
+
+@lru_cache(maxsize=8)
+def _commit(folder: str) -> dict[str, Any] | None:
+    """The commit that a folder is at, and whether files that git knows differ from it; None where there is no repository."""
+
+    def git(*command: str) -> str:
+        asked = ["git", "-C", folder, *command]
+        quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+        return subprocess.run(
+            asked, check=True, capture_output=True, text=True, errors="replace", timeout=GIT_SECONDS, env=quiet
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

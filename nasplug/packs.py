@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from nasplug.errors import ContractError, scrub
 from nasplug.finetune import better, finetune, retrain
 from nasplug.hookspecs import Progress
 from nasplug.identity import decisive, digest_of, makers
+from nasplug.machine import environment
 from nasplug.networks import Edge, Networks, forward, sizes
 from nasplug.plan import Axis, Components, Pack, assemble, axes, components, settle, shown_values, study_of
 from nasplug.plugins import Plugins
@@ -241,6 +243,9 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
         "seconds": timings,
         "device": device,
         "torch": torch.__version__,
+        "environment": environment(device),
+        "made_by": makers(settle(study, pack.values), plugins),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     files.write_json(folder / PACK, record, indent=None)
     table = _table(

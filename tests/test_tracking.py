@@ -197,6 +197,7 @@ def test_each_network_of_the_front_is_a_child_run(tracked: Tracked) -> None:
             assert run.data.metrics[key] == row[key]
         assert len(client.get_metric_history(run.info.run_id, "history/valid_loss")) == 6
         assert {f.path for f in client.list_artifacts(run.info.run_id, "network")} == {
+            "network/lineage.json",
             "network/network.json",
             "network/weights.safetensors",
         }

@@ -124,6 +124,15 @@ class Pack:
         whole = {path: value for path, value in self.values.items() if path.startswith((TASK, LOSS))}
         return whole | {path: column[row] for path, column in self.columns.items() if path.startswith(TASK)}
 
+    def only(self, row: int, times: int = 1) -> Pack:
+        """A pack of the same name all of whose rows, so many, are this one."""
+        values = {path: [column[row]] * times for path, column in self.columns.items()}
+        seeds, configurations = ([column[row]] * times for column in (self.seeds, self.configurations))
+        folds = [self.folds[row]] * times if self.folds else ()
+        key = data_key(self.task(row))
+        data = {key: self.data[key]} if key in self.data else {}
+        return replace(self, columns=values, data=data, seeds=seeds, configurations=configurations, folds=folds)
+
     def column(self, path: str, default: float) -> list[float]:
         """The K numbers at a path, or the study's one value."""
         return list(self.columns.get(path, [default] * self.rows))

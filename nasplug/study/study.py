@@ -11,7 +11,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nasplug import ensemble, results, stability
+from nasplug import ensemble, lineage, results, stability
 from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
@@ -246,10 +246,12 @@ class Study:
         """
         if not (candidates(self.frame)["status"] == "finished").any():
             raise NasplugError(nothing_finished(failed, self.folder, self.frame))
-        name = str(self.best()["replica"])
-        save(self.network(name), self.folder / "best")
-        alone(self.network(name), self.folder / "best")
-        results.write_certificate(self.folder, name, self.folder / "best")
+        name, best = str(self.best()["replica"]), self.folder / "best"
+        network = self.network(name)
+        save(network, best)
+        alone(network, best)
+        results.write_certificate(self.folder, name, best)
+        lineage.write(self.lineage(name), best)
         write_ensemble(self, name)
         if report:
             write_report(self, seconds)
@@ -364,6 +366,16 @@ class Study:
         """
         name = str(self.best()["replica"]) if replica is None else replica
         return formula_of(self, name, explainable(self.network(name)))
+
+    def lineage(self, replica: str | None = None) -> dict[str, Any]:
+        """Where a network (default: the chosen one) came from, as plain JSON: what stands in ``best/lineage.json``.
+
+        Raises:
+            ConfigError: for a name that is not a replica, or a pack that has not finished.
+        """
+        name = str(self.best()["replica"]) if replica is None else replica
+        network, rows = self.network(name), self.frame[self.frame["replica"] == name].to_dict("records")
+        return lineage.lineage_of(self.folder, self.config, {str(key): value for key, value in rows[0].items()}, network)
 
     def networks(self, pack: str) -> Networks:
         """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.

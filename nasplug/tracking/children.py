@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasplug import ensemble, files, identity, results
+from nasplug import ensemble, files, identity, lineage, results
 from nasplug.compact import CompactNetwork, digest_of, save
 from nasplug.config import StudyConfig
 from nasplug.ensemble import Ensemble
@@ -33,6 +33,7 @@ __all__ = ["Children"]
 
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
 METRICS = 1000  # MLflow's limit
+LINEAGE = "nasplug.lineage"  # tag: the digest of a network's lineage (`nasplug.lineage.digest`)
 MEAN = "/ensemble"  # where a network's run has its replica: a name that no replica has
 
 
@@ -136,16 +137,20 @@ class Children(Runs):
         name = str(row["replica"])
         task, digest = self._task(name)
         network = results.network(self._folder, name, task, self.plugins.functions)
-        certified = partial(results.write_certificate, self._folder, name)
+        record = lineage.lineage_of(self._folder, self.config, row, network)
+
+        def beside(folder: Path) -> None:
+            results.write_certificate(self._folder, name, folder)
+            lineage.write(record, folder)
 
         def write(folder: Path) -> None:
             save(network, folder)
-            certified(folder)
+            beside(folder)
 
-        lineage, scores = self._lineage(row, task, digest), scores_of(row)
+        tags, scores = self._lineage(row, task, digest) | {LINEAGE: lineage.digest(record)}, scores_of(row)
         states = {"nasplug.front": _word(front), "nasplug.chosen": _word(chosen)}
         params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
-        return self._log(Logged(name, network, task, digest, lineage, scores, write, certified, states, params, curves))
+        return self._log(Logged(name, network, task, digest, tags, scores, write, beside, states, params, curves))
 
     def _log_ensemble(self, children: dict[str, Any], row: Row) -> Any:
         """The mean of several networks, where that of the folder has no run yet; ``row`` is the chosen network's."""
@@ -154,7 +159,7 @@ class Children(Runs):
         if (key := MEAN + digest_of(network)) not in children:
             task, digest = self._task(str(row["replica"]))
             members = [str(member["name"]) for member in network.record["members"]]
-            lineage = self._lineage(row, task, digest) | {
+            tags = self._lineage(row, task, digest) | {
                 "nasplug.replica": MEAN,
                 "nasplug.pack": ", ".join(dict.fromkeys(map(pack_of, members))),
                 "nasplug.members": ", ".join(members),
@@ -162,7 +167,7 @@ class Children(Runs):
             told = files.read_json(folder / "scores.json")
             scores = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
             write = partial(shutil.copytree, folder, dirs_exist_ok=True)
-            children[key] = self._log(Logged("ensemble", network, task, digest, lineage, scores, write))
+            children[key] = self._log(Logged("ensemble", network, task, digest, tags, scores, write))
         return children[key]
 
     def _log(self, made: Logged) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 from nasplug.compact import CompactNetwork, digest_of
 from nasplug.ensemble import Ensemble
 from nasplug.errors import NasplugError
+from nasplug.machine import version_of
 from nasplug.tasks import Task
 from nasplug.tracking.places import artifact_root, as_global, probe, talking
-from nasplug.tracking.records import example_of, version_of
+from nasplug.tracking.records import example_of
 from nasplug.tracking.schema import alone
 
 __all__ = ["Entry", "ensure_registered", "log_model", "new_version", "publish", "publish_files", "reach"]

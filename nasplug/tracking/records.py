@@ -1,14 +1,11 @@
-"""A study as MLflow's records: plain data, scores, curves, data sets, the environment."""
+"""A study as MLflow's records: plain data, scores, curves, data sets."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,6 @@ __all__ = [
     "cleaned",
     "curves_of",
     "datasets_of",
-    "environment_report",
     "example_of",
     "flatten",
     "now_ms",
@@ -36,7 +32,6 @@ __all__ = [
     "scored_on",
     "scores_of",
     "spread",
-    "version_of",
 ]
 
 Row = Mapping[str, Any]  # of the table of replicas
@@ -44,7 +39,6 @@ Row = Mapping[str, Any]  # of the table of replicas
 DIGEST = 36  # MLflow's limit
 EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
-VERSIONED = ("nasplug", "torch", "ray", "mlflow", "optuna", "numpy", "pyarrow")
 COLUMNS = 256  # features listed by name in a data set's schema
 LABELS = ("seed", "configuration", "fold", "picked")  # numbers of a row that are neither score nor size
 
@@ -160,22 +154,3 @@ def pack_of(replica: str) -> str:
 def now_ms() -> int:
     """Milliseconds since 1970, as MLflow dates what it is given."""
     return int(time.time() * 1000)
-
-
-def version_of(package: str) -> str:
-    """Of an installed package; in words where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def environment_report() -> dict[str, Any]:
-    """What the study ran on. No environment variables, no host name: nothing that is not needed to run it again."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "cuda": torch.version.cuda,
-        "packages": {package: version_of(package) for package in VERSIONED},
-    }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nasplug import files, results
+from nasplug import files, machine, results
 from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError, scrub
 from nasplug.hookspecs import hookimpl
@@ -22,7 +22,7 @@ from nasplug.plugins import Plugins
 from nasplug.tasks import Task
 from nasplug.tracking.children import Children
 from nasplug.tracking.places import default_uri, probe, talking
-from nasplug.tracking.records import Row, cleaned, datasets_of, environment_report, scores_of
+from nasplug.tracking.records import Row, cleaned, datasets_of, scores_of
 from nasplug.tracking.registry import Registered, register
 from nasplug.tracking.schema import alone
 
@@ -163,7 +163,7 @@ class Tracker(Children):
         manifest = self.plugins.manifest
         client.log_text(run, yaml.safe_dump(scrub(study), sort_keys=False), "study.yaml")
         client.log_dict(run, {"plugins": manifest}, "plugins.json")
-        environment = environment_report()
+        environment = machine.environment()
         client.log_dict(run, environment, "environment.json")
         tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
         tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
