@@ -71,6 +71,11 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def register_samplers(register: Register) -> None:
+    """Offer samplers of configurations: factories of `nasplug.sampling.Drawing`."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Offer commands of ``nasplug``: factories without parameters that return a `click.Command` or a group."""
 

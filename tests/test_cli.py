@@ -84,6 +84,7 @@ def test_the_commands_are_the_documented_ones() -> None:
         "config schema",
         "config show",
         "config validate",
+        "doctor",
         "explain",
         "export",
         "front",
@@ -92,6 +93,8 @@ def test_the_commands_are_the_documented_ones() -> None:
         "plugins",
         "predict",
         "run",
+        "status",
+        "stop",
         "ui",
     ]
 
@@ -165,7 +168,14 @@ def test_show(file: str) -> None:
     shown = from_yaml(ask("config", "show", file, "train.lr=1e-4").stdout, "shown")
     assert shown == told("config", "show", file, "train.lr=1e-4")
     assert shown["train"]["lr"] == 1e-4
-    assert shown["sampler"] == {"use": "grid", "trials": 64, "generation": 32, "seed": 0}
+    assert shown["sampler"] == {
+        "use": "grid",
+        "trials": 64,
+        "generation": 32,
+        "seed": 0,
+        "objectives": {"valid_loss": "minimize", "edges": "minimize"},
+        "constraints": {},
+    }
     Path("shown.yaml").write_text(to_yaml(shown))
     assert told("config", "show", "shown.yaml") == shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,13 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nasplug.config import Sampler, Sweep
-from nasplug.errors import ConfigError
+from nasplug import Study
+from nasplug.config import Sampler, Sweep, parse
+from nasplug.errors import ConfigError, PluginError
+from nasplug.hookspecs import Register, hookimpl
 from nasplug.plan import Axis, grid
-from nasplug.sampling import Generations, Outcome
+from nasplug.plugins import Plugins, load_plugins
+from nasplug.sampling import JOURNAL, Drawing, Generations, Outcome, drawing_of
 
 few = settings(max_examples=25, deadline=None)
 DRAWING = ["random", "tpe", "nsga2"]
+EVERY = [*DRAWING, "qmc", "gp", "nsga3"]
 AXES = [
     Axis("train.lr", Sweep(log=(1e-4, 1e-1)), True),
     Axis("penalties.0.level", Sweep(uniform=(-1.0, 3.0)), True),
@@ -28,25 +33,30 @@ AXES = [
 CROSSED = Axis("method.hidden", Sweep(grid=[4, 8, 16]), False)
 
 
-def sampler(use: str, **options: Any) -> Sampler:
-    if use == "random":
+def drawn(use: str, found: list[Axis], **options: Any) -> Generations:
+    if use in ("random", "qmc"):
         options.pop("generation", None)
-    return Sampler(use=use, **options)  # type: ignore[arg-type]
+    made = Sampler(use=use, **options)
+    return Generations(made, found, drawing_of(made, load_plugins()))
 
 
-def bowl(values: dict[str, Any]) -> tuple[float, float]:
+def bowl(values: dict[str, Any]) -> dict[str, float]:
     """Two objectives that pull against each other."""
-    return abs(math.log10(values["train.lr"]) + 2.5), 10.0 - 3.0 * values["penalties.0.level"]
+    return both(abs(math.log10(values["train.lr"]) + 2.5), 10.0 - 3.0 * values["penalties.0.level"])
+
+
+def both(loss: float, edges: float) -> dict[str, float]:
+    return {"valid_loss": loss, "edges": edges}
 
 
 def played(
     generations: Generations,
-    score: Callable[[dict[str, Any]], tuple[float, float]] = bowl,
+    score: Callable[[dict[str, Any]], dict[str, float]] = bowl,
     lost: Callable[[int], bool] = lambda number: False,
 ) -> list[list[dict[str, Any]]]:
     """Every generation, each told before the next, as `nasplug.study` does; ``lost`` configurations never finish."""
     shown: list[list[dict[str, Any]]] = []
-    outcome: dict[int, tuple[float, float]] = {}
+    outcome: dict[int, dict[str, float]] = {}
     first = 0
     for configurations in generations:
         shown.append(configurations)
@@ -82,7 +92,7 @@ def test_a_grid_over_a_range_needs_points() -> None:
 
 def test_nothing_swept_is_one_configuration() -> None:
     for use in ("grid", *DRAWING):
-        assert list(Generations(sampler(use), [])) == [[{}]]
+        assert list(drawn(use, [])) == [[{}]]
 
 
 # Draws.
@@ -90,7 +100,7 @@ def test_nothing_swept_is_one_configuration() -> None:
 
 @pytest.mark.parametrize("use", DRAWING)
 def test_draws_respect_their_bounds(use: str) -> None:
-    shown = played(Generations(sampler(use, trials=40, generation=10), AXES))
+    shown = played(drawn(use, AXES, trials=40, generation=10))
     flat = [values for generation in shown for values in generation]
     assert len(flat) == 40
     for values in flat:
@@ -108,7 +118,7 @@ def test_draws_respect_their_bounds(use: str) -> None:
 @pytest.mark.parametrize("crossed", [False, True])
 def test_sizes_are_what_comes(use: str, trials: int, crossed: bool) -> None:
     found = [*AXES, CROSSED] if crossed else AXES
-    generations = Generations(sampler(use, trials=trials, generation=10), found)
+    generations = drawn(use, found, trials=trials, generation=10)
     shown = played(generations)
     assert [len(generation) for generation in shown] == generations.sizes
     assert sum(generations.sizes) == trials * (3 if crossed else 1)
@@ -117,7 +127,7 @@ def test_sizes_are_what_comes(use: str, trials: int, crossed: bool) -> None:
 
 @pytest.mark.parametrize("use", DRAWING)
 def test_a_grid_axis_is_crossed_with_every_draw(use: str) -> None:
-    shown = played(Generations(sampler(use, trials=12, generation=6), [*AXES, CROSSED]))
+    shown = played(drawn(use, [*AXES, CROSSED], trials=12, generation=6))
     flat = [values for generation in shown for values in generation]
     for first in range(0, len(flat), 3):
         same = flat[first : first + 3]
@@ -131,7 +141,7 @@ def test_the_same_seed_and_outcomes_give_the_same_configurations(use: str) -> No
     found = [*AXES, CROSSED]
 
     def afresh(seed: int = 5) -> Generations:
-        return Generations(sampler(use, trials=24, generation=6, seed=seed), found)
+        return drawn(use, found, trials=24, generation=6, seed=seed)
 
     def lost(number: int) -> bool:
         return number % 5 == 0 or 18 <= number < 24
@@ -144,23 +154,23 @@ def test_the_same_seed_and_outcomes_give_the_same_configurations(use: str) -> No
 
 @pytest.mark.parametrize("use", ["tpe", "nsga2"])
 def test_outcomes_matter(use: str) -> None:
-    def away(values: dict[str, Any]) -> tuple[float, float]:
-        return -bowl(values)[0], bowl(values)[1]
+    def away(values: dict[str, Any]) -> dict[str, float]:
+        return both(-bowl(values)["valid_loss"], bowl(values)["edges"])
 
-    one = played(Generations(sampler(use, trials=60, generation=15), AXES))
-    other = played(Generations(sampler(use, trials=60, generation=15), AXES), score=away)
+    one = played(drawn(use, AXES, trials=60, generation=15))
+    other = played(drawn(use, AXES, trials=60, generation=15), score=away)
     assert one[0] == other[0]
     assert one[-1] != other[-1]
 
 
 @pytest.mark.parametrize("use", ["tpe", "nsga2"])
 def test_later_generations_are_better(use: str) -> None:
-    def near(values: dict[str, Any]) -> tuple[float, float]:
+    def near(values: dict[str, Any]) -> dict[str, float]:
         distance = abs(math.log10(values["train.lr"]) + 2.0) + abs(values["penalties.0.level"] - 1.0)
-        return distance, distance
+        return both(distance, distance)
 
-    shown = played(Generations(sampler(use, trials=120, generation=20), AXES), score=near)
-    means = [sum(near(values)[0] for values in generation) / len(generation) for generation in shown]
+    shown = played(drawn(use, AXES, trials=120, generation=20), score=near)
+    means = [sum(near(values)["edges"] for values in generation) / len(generation) for generation in shown]
     assert means[-1] < 0.7 * means[0]
 
 
@@ -174,7 +184,7 @@ def trials_of(generations: Generations) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.mark.parametrize("use", DRAWING)
 def test_what_did_not_finish_is_told_as_failed(use: str) -> None:
-    generations = Generations(sampler(use, trials=8, generation=8), AXES)
+    generations = drawn(use, AXES, trials=8, generation=8)
     played(generations, lost=lambda number: number % 2 == 0)
     states = [trial.state for trial in trials_of(generations)]
     assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.COMPLETE] * 4
@@ -182,14 +192,14 @@ def test_what_did_not_finish_is_told_as_failed(use: str) -> None:
 
 def test_a_generation_that_is_lost_as_a_whole_does_not_stop_the_study() -> None:
     for use in ("tpe", "nsga2"):
-        shown = played(Generations(sampler(use, trials=18, generation=6), AXES), lost=lambda number: number < 12)
+        shown = played(drawn(use, AXES, trials=18, generation=6), lost=lambda number: number < 12)
         assert [len(generation) for generation in shown] == [6, 6, 6]
 
 
 def test_crossed_configurations_are_averaged_over_those_that_finished() -> None:
-    generations = Generations(sampler("tpe", trials=2, generation=2), [*AXES, CROSSED])
+    generations = drawn("tpe", [*AXES, CROSSED], trials=2, generation=2)
     next(iter(generations))
-    outcome: Outcome = {10: (1.0, 4.0), 12: (3.0, 8.0), 3: (99.0, 99.0)}
+    outcome: Outcome = {10: both(1.0, 4.0), 12: both(3.0, 8.0), 3: both(99.0, 99.0)}
     generations.tell(outcome, 10)  # configurations 10, 11, 12 are the first draw, 13, 14, 15 the second
     first, second = trials_of(generations)
     assert first.values == [2.0, 6.0]
@@ -198,11 +208,171 @@ def test_crossed_configurations_are_averaged_over_those_that_finished() -> None:
 
 def test_telling_a_grid_does_nothing() -> None:
     generations = Generations(Sampler(), [CROSSED])
-    generations.tell({0: (1.0, 1.0)}, 0)
+    generations.tell({0: both(1.0, 1.0)}, 0)
     assert generations._study is None
 
 
 def test_a_population_of_one_cannot_breed() -> None:
-    with pytest.raises(ValidationError, match="nsga2"):
-        Sampler(use="nsga2", generation=1)
-    assert len(played(Generations(Sampler(use="tpe", generation=1, trials=3), AXES))) == 3
+    with pytest.raises(ConfigError, match="nsga2"):
+        drawn("nsga2", AXES, generation=1)
+    assert len(played(drawn("tpe", AXES, generation=1, trials=3))) == 3
+
+
+# Samplers by name.
+
+
+@pytest.mark.parametrize("use", EVERY)
+def test_every_sampler_draws_within_its_bounds_and_again_the_same(use: str) -> None:
+    shown = played(drawn(use, AXES, trials=14, generation=12, seed=3))
+    assert sum(map(len, shown)) == 14
+    for values in [values for generation in shown for values in generation]:
+        assert 1e-4 <= values["train.lr"] <= 1e-1
+        assert values["method.act"] in ["relu", "tanh", None, [1, 2]]
+    assert shown == played(drawn(use, AXES, trials=14, generation=12, seed=3))
+    assert shown != played(drawn(use, AXES, trials=14, generation=12, seed=4))
+
+
+def test_cmaes_has_one_objective() -> None:
+    pytest.importorskip("cmaes")
+    with pytest.raises(ConfigError, match=r"1 objective\(s\) at most, and there are 2"):
+        drawn("cmaes", AXES)
+    shown = played(drawn("cmaes", AXES, trials=24, generation=12, objectives={"valid_loss": "minimize"}))
+    assert sum(map(len, shown)) == 24
+
+
+@pytest.mark.parametrize("use", ["tpe", "nsga2"])
+def test_objectives_have_directions(use: str) -> None:
+    def level(values: dict[str, Any]) -> dict[str, float]:
+        return {"valid_error": values["penalties.0.level"]}
+
+    means = []
+    for way in ("minimize", "maximize"):
+        shown = played(drawn(use, AXES, trials=60, generation=12, objectives={"valid_error": way}), score=level)
+        means.append(sum(values["penalties.0.level"] for values in shown[-1]) / len(shown[-1]))
+    assert means[0] < 1.0 < means[1]
+
+
+@pytest.mark.parametrize("use", ["tpe", "nsga2"])
+def test_constraints_turn_the_search_away(use: str) -> None:
+    """The error falls with the level, and above 0 the network has too many edges."""
+
+    def score(values: dict[str, Any]) -> dict[str, float]:
+        level = values["penalties.0.level"]
+        return {"valid_error": -level, "edges": 50.0 + 100.0 * level}
+
+    def kept(**more: Any) -> int:
+        made = drawn(use, AXES, trials=80, generation=16, objectives={"valid_error": "minimize"}, **more)
+        return sum(score(values)["edges"] <= 50.0 for values in played(made, score=score)[-1])
+
+    assert kept(constraints={"edges": 50.0}) >= 5 > kept()
+
+
+def test_what_is_not_finite_is_told_as_failed() -> None:
+    generations = drawn("tpe", AXES, trials=2, generation=2)
+    next(iter(generations))
+    generations.tell({0: both(math.inf, 1.0), 1: both(1.0, 1.0)}, 0)
+    assert [t.state.name for t in trials_of(generations)] == ["FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"use": "tpee"}, "sampler 'tpee' is not installed"),
+        ({"use": "tpe", "start": 3}, "startup"),
+        ({"use": "tpe", "startup": -1}, "startup: -1"),
+        ({"use": "nsga2", "crossover": 2.0}, "crossover: 2.0"),
+        ({"use": "qmc", "generation": 3}, "generation: 3 is not read by sampler 'qmc'"),
+    ],
+)
+def test_what_a_sampler_does_not_take_is_said(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        drawing_of(Sampler(**given), load_plugins())
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"startup": 3}, "startup is not read by sampler 'grid'"),
+        ({"objectives": {"edges": "minimize"}}, "objectives: .* is not read by sampler 'grid'"),
+        ({"use": "tpe", "objectives": {"test_error": "minimize"}}, "selects on them"),
+        ({"use": "tpe", "objectives": {"edges": "less"}}, "minimize"),
+        ({"use": "tpe", "objectives": {}}, "objectives"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Sampler(**given)
+
+
+def study(store: Path, **changes: Any) -> Study:
+    raw: dict[str, Any] = {
+        "study": "drawn",
+        "store": str(store),
+        "task": {"use": "xor", "samples": 20},
+        "method": {"use": "edges", "mode": "l1", "hidden": [4]},
+        "penalties": [{"use": "l1", "level": {"log": [1.0e-4, 1.0e-1]}}],
+        "discretizers": [{"use": "threshold", "eps": 0.01}],
+        "train": {"steps": 20, "lr": {"log": [0.001, 0.1]}},
+        "sampler": {
+            "use": "tpe",
+            "trials": 6,
+            "generation": 2,
+            "objectives": {"valid_error": "minimize", "neurons": "minimize"},
+        },
+        "mlflow": None,
+    }
+    return Study(parse(raw | changes))
+
+
+def test_a_column_that_networks_are_not_judged_by_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    for place, wanted in (("objectives", {"neurones": "minimize"}), ("constraints", {"valid_auc": 1.0})):
+        with pytest.raises(
+            ConfigError, match=f"sampler.{place}: .* is no column that a sampler can go by; there are: valid_error"
+        ):
+            study(tmp_path, sampler={"use": "tpe", place: wanted}).plan()
+
+
+def test_the_journal_of_a_study_is_what_optuna_opens(tmp_path: Path) -> None:
+    done = study(tmp_path).run("serial", report=False)
+    path = done.folder / JOURNAL
+
+    def trials() -> list[optuna.trial.FrozenTrial]:
+        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        found = optuna.load_study(study_name="drawn", storage=optuna.storages.JournalStorage(backend))
+        assert found.metric_names == ["valid_error", "neurons"]
+        return found.trials
+
+    first = trials()
+    assert len(first) == 6
+    frame = done.frame.set_index("configuration")
+    for number, trial in enumerate(first):
+        row = frame.loc[number]
+        assert trial.params["train.lr"] == row["train.lr"]
+        assert trial.values == pytest.approx([row["valid_error"], row["neurons"]])
+    done.run("serial", report=False)  # nothing is left to do: the same trials are told again
+    assert [t.params for t in trials()] == [t.params for t in first]
+
+
+def shifted(*, shift: float = 0.0) -> Drawing:
+    """A stranger's."""
+    return Drawing(lambda seed, generation: optuna.samplers.RandomSampler(seed=seed + 1), guided=False)
+
+
+def odd() -> int:
+    return 3
+
+
+class Strange:
+    @hookimpl
+    def register_samplers(self, register: Register) -> None:
+        register("shifted", shifted)
+        register("odd", odd)
+
+
+def test_a_strangers_sampler_is_one_like_ours() -> None:
+    plugins = Plugins()
+    plugins.add(Strange(), "strange", "nasplug-strange", "1.0")
+    made = Sampler(use="shifted", trials=8, shift=1.0)  # type: ignore[call-arg]
+    assert len(played(Generations(made, AXES[:2], drawing_of(made, plugins)))[0]) == 8
+    with pytest.raises(PluginError, match="its factory returned int; needed: a Drawing"):
+        drawing_of(Sampler(use="odd"), plugins)

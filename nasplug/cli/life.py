@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from nasplug.cli.group import json_option, main, ours
 from nasplug.cli.printing import print_json
@@ -77,6 +75,9 @@ def doctor(store: Path, as_json: bool) -> None:
 
 def _print_standings(found: Sequence[Standing]) -> None:
     """One line per study: its state, how far it is, its best error; below, why those ended that were stopped."""
+    from rich.table import Table
+    from rich.text import Text
+
     out = console()
     table = Table()
     for heading in ("study", "state", "trained", "packs", "networks", "best error", "edges", "left", "last heard of"):

@@ -16,6 +16,7 @@ from nasplug.config.checking import SWEEPS, check, large, plain, shown
 from nasplug.config.limits import (
     MOST_GENERATION,
     MOST_NETWORKS,
+    MOST_OBJECTIVES,
     MOST_PARTS,
     MOST_REPORTS,
     MOST_STEPS,
@@ -123,25 +124,40 @@ class Train(BaseModel):
     reports: int = Field(20, ge=1, le=MOST_REPORTS)
 
 
-class Sampler(BaseModel):
-    """Which configurations are tried. ``grid`` crosses everything; the others draw ``trials`` configurations."""
+class Sampler(Use):
+    """Which configurations are tried. ``grid`` crosses everything; the others draw ``trials`` configurations.
 
-    model_config = Strict
+    ``objectives``: columns of the table of replicas, and which way is better. ``constraints``: the largest values allowed in
+    columns; configurations beyond them are worse than any that keep to them.
+    """
 
-    use: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    words: ClassVar[str] = "{use: NAME, trials: NUMBER, OPTION: VALUE, ...}"
+
+    use: str = Field("grid", description="grid, or the name of a sampler (`nasplug plugins` lists them)")
     trials: int = Field(64, ge=1, le=MOST_TRIALS)
     generation: int = Field(32, ge=1, le=MOST_GENERATION)
     seed: Seed = 0
+    objectives: dict[str, Literal["minimize", "maximize"]] = Field(
+        {"valid_loss": "minimize", "edges": "minimize"},
+        min_length=1,
+        max_length=MOST_OBJECTIVES,
+        description="a mapping of columns to minimize or maximize ({valid_error: minimize, parameters: minimize})",
+    )
+    constraints: dict[str, float] = Field(
+        {}, max_length=MOST_OBJECTIVES, description="a mapping of columns to their largest values ({edges: 50})"
+    )
 
     @model_validator(mode="after")
     def _read(self) -> Sampler:
-        unread = {"grid": ("trials", "generation", "seed"), "random": ("generation",)}.get(self.use, ())
-        for key in unread:
+        for key in ("trials", "generation", "seed", "objectives", "constraints") if self.use == "grid" else ():
             value = getattr(self, key)
             if value != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: {value} is not read by sampler {self.use!r}; remove it, or take another sampler")
-        if self.use == "nsga2" and self.generation < 2:
-            raise ValueError(f"generation: {self.generation}; sampler 'nsga2' combines configurations; needed: 2 or more")
+        if self.use == "grid" and self.options:
+            raise ValueError(f"{next(iter(self.options))} is not read by sampler 'grid'; remove it, or take another sampler")
+        for key in (*self.objectives, *self.constraints):
+            if key.startswith("test_"):
+                raise ValueError(f"{key}: a search by test scores selects on them; needed: another column (valid_...)")
         return self
 
 

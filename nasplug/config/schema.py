@@ -53,5 +53,9 @@ def json_schema(offers: Offers) -> dict[str, Any]:
         extra = {"level": schema["$defs"]["Penalty"]["properties"]["level"], "ramp": {"$ref": "#/$defs/any_schedule"}}
         penalties.append(option | {"properties": option["properties"] | extra, "required": [*option["required"], "level"]})
     schema["properties"]["penalties"]["items"] = {"oneOf": penalties}
+    own = {key: value for key, value in schema["$defs"]["Sampler"]["properties"].items() if key != "use"}
+    grid = {"type": "object", "title": "sampler grid", "properties": {"use": {"const": "grid"}} | own}
+    drawn = [option | {"properties": option["properties"] | own} for option in options("sampler")]
+    schema["properties"]["sampler"] = {"oneOf": [grid | {"additionalProperties": False}, *drawn]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

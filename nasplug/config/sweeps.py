@@ -74,7 +74,7 @@ class Sweep(BaseModel):
     def _points(self) -> int:
         if self.points is None:
             written = shown(self.model_dump(exclude_none=True))
-            raise ConfigError(f"{written} in a grid; needed: points: N beside it, or sampler random, tpe or nsga2, which draw")
+            raise ConfigError(f"{written} in a grid; needed: points: N beside it, or a sampler that draws (random, tpe)")
         return self.points
 
     @property

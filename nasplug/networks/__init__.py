@@ -9,12 +9,13 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 from __future__ import annotations
 
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
-from nasplug.networks.pruning import alive, harden, sizes
+from nasplug.networks.pruning import SIZES, alive, harden, sizes
 from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, check_hidden, join, take, where
 
 __all__ = [
     "MOST_WIDTH",
     "PARTS",
+    "SIZES",
     "Edge",
     "Networks",
     "alive",

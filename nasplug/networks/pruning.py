@@ -13,7 +13,10 @@ from nasplug.groups import gathered
 from nasplug.networks.passing import mixed
 from nasplug.networks.record import Edge, Networks
 
-__all__ = ["alive", "harden", "sizes"]
+__all__ = ["SIZES", "alive", "harden", "sizes"]
+
+SIZES = ("edges", "neurons", "layers", "inputs", "parameters")
+"""Columns of `sizes`."""
 
 
 def alive(nets: Networks) -> Networks:
@@ -128,4 +131,4 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     parameters = weights + biases
     for tensor in (*hard.kernels.values(), *hard.kernel_biases.values()):
         parameters = parameters + (tensor != 0).flatten(1).sum(1)
-    return {"edges": edges, "neurons": neurons, "layers": layers, "inputs": reads, "parameters": parameters}
+    return dict(zip(SIZES, (edges, neurons, layers, reads, parameters), strict=True))

@@ -19,6 +19,7 @@ from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod, 
 from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.monotone import directions
+from nasplug.networks import SIZES
 from nasplug.optimizers import OPTIMIZERS, Optimizer
 from nasplug.plan.varying import TASK, Pack, data_key
 from nasplug.plugins import Plugins, options_model
@@ -223,6 +224,13 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
             f"choose.by: {study.choose.by!r} is no score of this study; there are: {', '.join(names)}. Add it to metrics, or "
             f"take one of these.{did_you_mean(study.choose.by, names)}"
         )
+    judged = [*(f"valid_{name}" for name in names), *SIZES]
+    for place, wanted in (("objectives", study.sampler.objectives), ("constraints", study.sampler.constraints)):
+        if odd := [name for name in wanted if name not in judged]:
+            raise ConfigError(
+                f"sampler.{place}: {odd[0]!r} is no column that a sampler can go by; there are: {', '.join(judged)}."
+                f"{did_you_mean(odd[0], judged)}"
+            )
     clip, architecture = study.train.clip, study.train.architecture
     return Components(
         study=study,

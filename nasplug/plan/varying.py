@@ -203,7 +203,7 @@ def combinations(found: Sequence[Axis]) -> int:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ConfigError(
             f"the grid has {total} configurations ({listed}); needed: {MOST_NETWORKS} at most. "
-            "List fewer values, or take sampler random, tpe or nsga2"
+            "List fewer values, or take a sampler that draws (random, tpe)"
         )
     return total
 

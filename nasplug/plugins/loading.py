@@ -29,6 +29,7 @@ BUILT_IN = (
     "nasplug.data.datasets",
     "nasplug.data.images",
     "nasplug.linear",
+    "nasplug.sampling.samplers",
 )
 GROUP = "nasplug"
 

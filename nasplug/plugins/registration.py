@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = {
     "activation": "register_activations",
     "loss": "register_losses",
     "metric": "register_metrics",
+    "sampler": "register_samplers",
     "command": "register_commands",
 }
 """Plugin kind -> the hook that offers it."""
@@ -35,11 +36,30 @@ KINDS: Mapping[str, str] = {
 OURS = "nasplug"
 """The distribution whose names no other may take."""
 
-COMMANDS = frozenset({"config", "explain", "export", "front", "look", "plan", "plugins", "predict", "run", "ui"})
+COMMANDS = frozenset(
+    {
+        "config",
+        "doctor",
+        "explain",
+        "export",
+        "front",
+        "look",
+        "plan",
+        "plugins",
+        "predict",
+        "run",
+        "status",
+        "stop",
+        "ui",
+    }
+)
 """The commands that `nasplug` has itself: a plugin's of that name would never be called."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-TAKEN: Mapping[str, set[str]] = {"regularizer": {"use", "level", "ramp"}}
+TAKEN: Mapping[str, set[str]] = {
+    "regularizer": {"use", "level", "ramp"},
+    "sampler": {"use", "trials", "generation", "seed", "objectives", "constraints"},
+}
 """Kind -> keys that mean something else beside a component's name; of the other kinds ``use`` alone."""
 
 HOOKS = tuple(

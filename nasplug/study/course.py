@@ -37,7 +37,7 @@ from nasplug.plan import (
 )
 from nasplug.plugins import Plugins
 from nasplug.runner import Runner, Watch
-from nasplug.sampling import Generations
+from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, drawing_of
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Course:
     @property
     def generations(self) -> Generations:
         """The configurations, from the beginning."""
-        return Generations(self.config.sampler, self.axes)
+        return Generations(self.config.sampler, self.axes, drawing_of(self.config.sampler, self.plugins))
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -96,6 +96,7 @@ class Course:
         results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
         failures: list[dict[str, Any]] = []
         generations = self.generations
+        journal = Journal(self.folder / JOURNAL)
         done: list[Pack] = []
 
         def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
@@ -118,7 +119,7 @@ class Course:
         for number, configurations in enumerate(self._configurations(generations, done)):
             run(number, partial(self._packs, number, configurations, done) if number else lambda: first)
             if number < len(sizes):
-                generations.tell(self.outcome(), sum(sizes[:number]))
+                generations.tell(self.outcome(), sum(sizes[:number]), journal)
         self._refit(done, run, len(sizes) + ROUNDS)
         stability.count(self, done, run)
         return failed
@@ -177,13 +178,14 @@ class Course:
                     seen.add(key)
                     yield task_facts(settle(self.config, values), self.plugins)
 
-    def outcome(self) -> dict[int, tuple[float, float]]:
-        """Validation loss and edges of each configuration, averaged over the seeds that finished, and then over folds."""
-        frame = self.frame
+    def outcome(self) -> Outcome:
+        """The sampler's objectives and constraints of each configuration, over the seeds that finished, and then over folds."""
+        frame, sampler = self.frame, self.config.sampler
         if not (frame["status"] == "finished").any():
             return {}
-        means = outcomes(frame, ["valid_loss", "edges"])
-        return {int(n): (float(loss), float(edges)) for n, loss, edges in means.itertuples()}
+        wanted = list(dict.fromkeys([*sampler.objectives, *sampler.constraints]))
+        means = outcomes(frame, wanted)
+        return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 
     def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
         merged = time.monotonic()

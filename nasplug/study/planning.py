@@ -17,7 +17,7 @@ from nasplug.plan import (
     unambiguous,
 )
 from nasplug.plugins import Plugins
-from nasplug.sampling import Generations
+from nasplug.sampling import Generations, drawing_of
 
 __all__ = ["first_packs"]
 
@@ -31,7 +31,7 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     forget_tasks()
     unambiguous(study, plugins)
     found = axes(study)
-    generations = Generations(study.sampler, found)
+    generations = Generations(study.sampler, found, drawing_of(study.sampler, plugins))
     sampler = study.sampler.use
     if study.ensemble is not None and (swept := task_places(found)):
         several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
@@ -44,7 +44,7 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
                 "Write one, or take sampler grid"
             )
         drawn = [axis.path for axis in found if axis.path in task_places(found) and axis.sweep.grid is None]
-        if sampler in ("tpe", "nsga2") and drawn:
+        if generations.guided and drawn:
             raise ConfigError(
                 f"sampler: {sampler!r} would look for the easiest {kind_words(drawn)[0]} ({', '.join(drawn)}); write "
                 "{grid: [...]} there, so that each configuration is judged by all of them, or take sampler random or grid"

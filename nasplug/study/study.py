@@ -48,7 +48,7 @@ from nasplug.report import (
     write_report,
 )
 from nasplug.runner import Runner, runner_of
-from nasplug.sampling import Generations
+from nasplug.sampling import Generations, drawing_of
 from nasplug.study.course import Course, nothing_finished
 from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
@@ -121,7 +121,7 @@ class Study:
     @property
     def generations(self) -> Generations:
         """The configurations, from the beginning."""
-        return Generations(self.config.sampler, self.axes)
+        return Generations(self.config.sampler, self.axes, drawing_of(self.config.sampler, self.plugins))
 
     def plan(self) -> list[Pack]:
         """The packs of the first generation (for a grid: all packs), checked as before a run.
