@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,7 +31,7 @@ from nasplug.hookspecs import Progress
 from nasplug.identity import decisive, digest_of, makers
 from nasplug.machine import environment
 from nasplug.networks import Edge, Networks, forward, sizes
-from nasplug.plan import Axis, Components, Pack, assemble, axes, components, settle, shown_values, study_of
+from nasplug.plan import Axis, Components, Pack, assemble, axes, components, settle, shown_values, study_of, worth_compiling
 from nasplug.plugins import Plugins
 from nasplug.replicas import finite
 from nasplug.stems import Stem
@@ -48,7 +46,6 @@ __all__ = [
     "identity_of",
     "load_networks",
     "run_pack",
-    "worth_compiling",
 ]
 
 TABLE = "replicas.parquet"
@@ -63,24 +60,7 @@ CHECKPOINT_SECONDS = 5.0
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
 
-EAGER_SECONDS_PER_FLOAT = 1e-9  # measured on one core, good to a factor of two: enough to decide whether compiling pays
-COMPILE_SECONDS = 40.0
-
 AGAIN = "run the study again (nasplug run with its own YAML file), which makes this pack again"
-
-
-def worth_compiling(parts: Components, search: Search, params: Mapping[str, Tensor], activations: int) -> bool:
-    """Whether the steps of this pack take long enough to pay for a compilation. From sizes alone, hence reproducible."""
-    if not parts.method.traits.capturable:
-        return False
-    choice = parts.study.train.compile
-    if choice != "auto":
-        return choice
-    batch = parts.batch or parts.task.train.samples
-    numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * activations
-    seconds = EAGER_SECONDS_PER_FLOAT * numbers * len(search.seeds) * search.steps
-    compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
-    return seconds > COMPILE_SECONDS and compiler
 
 
 def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
@@ -206,11 +186,11 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
     every = max(1, search.steps // study.train.reports)
     with torch.no_grad():
         activations = search.relax(state.params, search.tau.at(0)).activations
-    compiled = worth_compiling(parts, search, state.params, activations)
+    compiled = worth_compiling(parts, search, state.params, activations, alike=pack.alike, room=pack.room)
     training = time.perf_counter()
     saved = training
     if done < search.steps:
-        for report in train(search, state, every=every, compiled=compiled):
+        for report in train(search, state, every=every, compiled=compiled, room=pack.room if compiled else 0):
             state = report.state
             history["step"].append(np.full(pack.rows, report.step, dtype=np.int64))
             for name in HISTORIES:

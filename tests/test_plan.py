@@ -219,6 +219,20 @@ def test_automatic_packs_come_in_whole_rounds(monkeypatch: pytest.MonkeyPatch, c
             assert len(sizes) >= cpus, "a CPU would stand idle"
 
 
+def test_a_last_smaller_pack_takes_the_program_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether to compile is decided for all packs of a shape that one of two workers trains."""
+    monkeypatch.setattr(packing, "cpus_here", lambda: 2)
+    shapes = [(p.rows, p.room, p.alike) for p in packs(seeds=58, resources={"pack": 10})]
+    assert shapes == [(10, 0, 3)] * 5 + [(8, 10, 3)]
+    assert [(p.rows, p.room, p.alike) for p in packs(seeds=21, resources={"pack": 10})] == [(7, 0, 2)] * 3
+    few = [(p.rows, p.room, p.alike) for p in packs(seeds=25, resources={"pack": 6})]
+    assert few == [(5, 0, 3)] * 5
+    uneven = [(p.rows, p.room, p.alike) for p in packs(seeds=101, resources={"pack": 20})]
+    assert uneven == [(17, 0, 3)] * 5 + [(16, 17, 3)]
+    lonely = [(p.rows, p.room, p.alike) for p in packs(seeds=9, resources={"pack": 4})]
+    assert lonely == [(3, 0, 2)] * 3
+
+
 def test_wider_networks_make_smaller_packs() -> None:
     narrow = max(pack.rows for pack in packs(seeds=4096))
     wide = max(pack.rows for pack in packs(seeds=4096, method={"use": "edges", "mode": "l1", "hidden": [256, 256]}))

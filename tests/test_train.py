@@ -106,6 +106,20 @@ def test_a_pack_is_its_rows_trained_alone(case: str) -> None:
             assert torch.allclose(tensor, theirs, rtol=0, atol=1e-10), (k, name)
 
 
+@pytest.mark.parametrize("case", ["plain", "everything", "second order"])
+def test_room_for_more_rows_changes_none(case: str) -> None:
+    """A state that was trained with room is gone on with as one without."""
+    found = search(**CASES[case])
+    plain, (early, *_, roomy) = last(found), list(train(found, every=10, room=9))
+    assert early.step == 10
+    assert len(early.state.params["bias 1"]) == len(early.healthy) == len(found.seeds)
+    for name, values in plain.metrics.items():
+        assert torch.allclose(values, roomy.metrics[name], rtol=0, atol=1e-12), name
+    for name, leaf in {**plain.state.params, **plain.state.moments}.items():
+        for other in (roomy, last(found, early.state)):
+            assert torch.allclose(leaf, {**other.state.params, **other.state.moments}[name], rtol=0, atol=1e-12), name
+
+
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_rows_differ_and_learn(case: str) -> None:
     """Else the laws above say nothing."""
@@ -400,6 +414,28 @@ def test_a_compiled_step_is_the_same_step(recwarn: pytest.WarningsRecorder) -> N
     for name, values in eager.metrics.items():
         assert torch.allclose(values[others], compiled.metrics[name][others], rtol=1e-5, atol=1e-5), name
     assert compiled.healthy.tolist() == [True, False, True, True]
+
+
+@pytest.mark.slow
+def test_packs_of_one_shape_share_a_program_and_numbers_outside_of_tensors_do_not() -> None:
+    """Each is trained as if it were alone in its process: what a program was made for is checked."""
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    found = search(Dense(hidden=(3,), noisy=True, gated=True), penalties=(Openness(),), batch=8, clip=0.05)
+    others = [
+        replace(found, seeds=found.seeds + 10, lr=found.lr.take(torch.tensor([3, 1, 0, 2]))),
+        replace(found, seeds=found.seeds[:3], lr=found.lr.take(torch.arange(3)), tau=found.tau.take(torch.arange(3)),
+                levels=tuple(level.take(torch.arange(3)) for level in found.levels)),
+        replace(found, clip=0.01),
+    ]  # fmt: skip
+    before, made = counters["stats"]["unique_graphs"], []
+    for each in (found, *others):
+        eager, compiled = last(each), last(each, compiled=True, room=len(found.seeds))
+        made.append(counters["stats"]["unique_graphs"] - before)
+        for name, leaf in eager.state.params.items():
+            assert torch.allclose(leaf, compiled.state.params[name], rtol=0, atol=1e-10), (len(made), name)
+    assert made == [1, 1, 1, 2]
 
 
 def test_the_second_order_is_the_derivative_through_one_step() -> None:

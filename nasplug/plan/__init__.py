@@ -7,6 +7,7 @@ them on one network, so that a wrong combination is refused here and not at step
 from __future__ import annotations
 
 from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
+from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
@@ -77,4 +78,5 @@ __all__ = [
     "try_out",
     "unambiguous",
     "with_secrets",
+    "worth_compiling",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ MOST_SETS = 10_000  # data sets of a study
 MOST_GROUPS = 2_000  # kinds of packs: planning each takes some hundredths of a second
 MOST_NUMBERS = 2**22  # of one network: 16 MB, and as much again in each of its working copies
 MOST_BYTES = 16 * 2**30  # of a pack whose size is asked for
+MOST_ROOM = 4  # times as many rows as a pack has, where it takes the compiled program of larger packs
 WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
 
 
@@ -222,7 +224,8 @@ def chunk(
         count = -(-whole.rows // units)
         if parts.study.resources.pack == "auto" and count > 1:
             count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
-        packs += _divided(whole, -(-whole.rows // count), _even(folds, size), letter, first_pack + len(packs), data)
+        divided = _divided(whole, -(-whole.rows // count), _even(folds, size), letter, first_pack + len(packs), data)
+        packs += _alike(list(divided), places(study))
     return packs
 
 
@@ -243,6 +246,17 @@ def _even(folds: Sequence[int], size: int) -> list[Sequence[int]]:
     """Folds in lists of at most ``size``, as even as can be: one, where a pack has room for all."""
     most = -(-len(folds) // max(1, -(-len(folds) // size)))
     return [folds[at : at + most] for at in range(0, len(folds), most)] if folds else [()]
+
+
+def _alike(packs: Sequence[Pack], workers: int) -> list[Pack]:
+    """Packs of one kind, each with how many of its shape a worker trains. A last, smaller one takes the room of the others."""
+    numbers = Counter(pack.rows for pack in packs)
+    common = sorted(rows for rows, number in numbers.items() if number > 1)
+    rooms = {
+        rows: next((more for more in common if numbers[rows] == 1 and rows < more <= MOST_ROOM * rows), 0) for rows in numbers
+    }
+    shapes = Counter(rooms[pack.rows] or pack.rows for pack in packs)
+    return [replace(pack, room=rooms[pack.rows], alike=-(-shapes[rooms[pack.rows] or pack.rows] // workers)) for pack in packs]
 
 
 def _divided(

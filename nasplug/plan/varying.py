@@ -75,6 +75,8 @@ class Pack:
         data: what its tasks were when it was planned: `data_key` -> digest (`nasplug.tasks.Task.digest`).
         folds: which resample of its task each row is trained and validated on (`nasplug.tasks.Task.resamples`); `REFIT` is none
             of them but all development samples. On half samples it is which of those. Empty where tasks are not resampled.
+        alike: how many packs of its shape a worker trains, itself among them: whether compiled steps pay is decided for all.
+        room: rows of a program that it can share with packs of more rows, where steps are compiled; 0: it has its own.
     """
 
     id: str
@@ -84,6 +86,8 @@ class Pack:
     configurations: Sequence[int]
     data: Mapping[str, str] = field(default_factory=dict)
     folds: Sequence[int] = ()
+    alike: int = 1
+    room: int = 0
 
     @property
     def refitted(self) -> bool:

@@ -17,7 +17,9 @@ from nasplug.train.steps import alternate, compile_step, step
 __all__ = ["train"]
 
 
-def train(search: Search, state: State | None = None, *, every: int = 100, compiled: bool = False) -> Iterator[Report]:
+def train(
+    search: Search, state: State | None = None, *, every: int = 100, compiled: bool = False, room: int = 0
+) -> Iterator[Report]:
     """Train all rows from ``state`` (or from their seeds) and yield a `Report` after every ``every`` steps and at the end.
 
     Args:
@@ -25,6 +27,8 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
         state: where to go on; it stays as it is. None starts afresh.
         every: steps between reports.
         compiled: run each step as one compiled program (`torch.compile`); worth it when many steps are left.
+        room: rows to train at once, where they are more than K: the first row is repeated, so that one compiled program serves
+            packs of several sizes. Reports are of the K rows.
 
     Yields:
         Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks.
@@ -33,6 +37,11 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
     Only reports count at which a row's temperature and levels have their last values: before, objectives do not compare.
     """
     state = start(search) if state is None else state.copy()
+    rows = torch.arange(len(search.seeds), device=search.seeds.device)
+    whole = room <= len(rows)
+    if not whole:
+        more = torch.cat([rows, rows.new_zeros(room - len(rows))])
+        search, state = search.take(more), state.take(more)
     params, moments, best = state.params, state.moments, state.best
     architect = search.architect
     held: Batches | None = None
@@ -68,8 +77,11 @@ def train(search: Search, state: State | None = None, *, every: int = 100, compi
                 "valid_loss": scores["loss"],
                 "valid_error": scores["error"],
             }
-            now = State(params, moments, t + 1, best).copy()  # steps write in place
-            yield Report(t + 1, search.steps, metrics, finite(params), now)
+            now, healthy = State(params, moments, t + 1, best), finite(params)
+            if not whole:
+                metrics, healthy = {name: values[rows] for name, values in metrics.items()}, healthy[rows]
+                now = now.take(rows)
+            yield Report(t + 1, search.steps, metrics, healthy, now.copy())  # steps write in place
 
 
 def _freezing(search: Search) -> Tensor | None:

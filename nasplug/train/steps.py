@@ -17,6 +17,9 @@ from nasplug.train.search import ARCHITECTURE, Batch, Search
 
 __all__ = ["alternate", "compile_step", "slope", "step"]
 
+MOST_PROGRAMS = 16  # compiled steps that a process keeps
+_forgotten = 0  # programs that torch had counted when those of this process were last dropped
+
 
 def slope(
     search: Search,
@@ -156,11 +159,17 @@ def compile_step(
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """`step` (or `alternate`) as one compiled program: forward, losses, penalties, gradients and the optimizer fused.
 
-    The gradient is traced into the same graph, which torch leaves out by default.
+    The gradient is traced into the same graph, which torch leaves out by default. A process keeps the last programs, so that
+    packs of one shape share one: what a program depends on beside tensors' values is checked before each call (Dynamo's
+    guards). Between processes torch keeps compiled code on disk (`torch._inductor`'s cache).
     """
     import torch._dynamo.exc  # most of a second, and most packs are never compiled
+    from torch._dynamo.utils import counters
 
-    torch.compiler.reset()  # a process trains many packs; without this the eighth program would not be compiled
+    global _forgotten
+    if counters["stats"]["unique_graphs"] - _forgotten > MOST_PROGRAMS - 2:  # at the limit torch compiles no more
+        torch.compiler.reset()
+        _forgotten = counters["stats"]["unique_graphs"]
     # Dynamo cannot look into zlib; without this a method that draws noise would not be compiled.
     torch.compiler.assume_constant_result(number_of)  # type: ignore[no-untyped-call]
     program = torch.compile(step, dynamic=False, fullgraph=True)
@@ -171,9 +180,10 @@ def compile_step(
         nonlocal broken
         if not broken:
             try:
-                with torch._dynamo.config.patch(trace_autograd_ops=True):
+                with torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=MOST_PROGRAMS):
                     return program(*arguments)
-            except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything ran: the state is whole
+            # Raised before anything ran: the state is whole.
+            except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
                 broken = True
                 first = textwrap.shorten(str(error).split("\n\n")[0], 300)  # its first paragraph names the cause
                 warnings.warn(f"torch cannot compile this step ({first}); it goes on uncompiled", stacklevel=2)
