@@ -3,7 +3,8 @@
     python benchmarks/scale.py [--quick] [--eager] [--networks N] [--steps T] [--runner ray|serial]
 
 The study is XOR, `[2,4,1]`, 200 samples at each step, 1,000 steps, in a fresh process with its report; start-up is included,
-MLflow is not. `--quick` takes 20,000 networks; `--eager` is the same study without compiled steps (`train.compile: false`), the control.
+MLflow is not. `--quick` takes 20,000 networks; `--eager` is the same study without compiled steps (`train.compile: false`): the
+control.
 
 The last line is one JSON object: `seconds` (wall), `cpu_seconds` of all processes (runner serial alone; they hold where other
 programs run, too), `driver_mb` (the largest resident memory of the driver), `bytes_per_network` (the study's folder on disk),
@@ -23,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 XOR: dict[str, Any] = {
     "study": "xor",
@@ -38,7 +39,7 @@ XOR: dict[str, Any] = {
 }
 
 
-def inside(config: Mapping[str, Any], runner: str) -> None:
+def inside(config: Mapping[str, Any], runner: Literal["ray", "serial"]) -> None:
     """The child process: run one study and print its figures."""
     began = time.perf_counter()
     from nasplug.hookspecs import Progress, hookimpl
@@ -106,8 +107,8 @@ def main() -> None:
     share = figures["beside_training"]
     print(
         f"{figures['networks']:,} XOR networks, {given.steps:,} steps, {figures['packs']} packs ({figures['programs']} with "
-        f"compiled steps): {figures['seconds']:.0f} s, of which {100 * share:.0f} % beside training; driver {figures['driver_mb']:.0f} MB, "
-        f"{figures['bytes_per_network']:.0f} bytes of disk per network"
+        f"compiled steps): {figures['seconds']:.0f} s, of which {100 * share:.0f} % beside training; driver "
+        f"{figures['driver_mb']:.0f} MB, {figures['bytes_per_network']:.0f} bytes of disk per network"
     )
     print(json.dumps({"eager": given.eager, "quick": given.quick, **figures}))
 
