@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from rich.console import Console
 from torch import Tensor
 
@@ -24,13 +27,16 @@ from nasplug.compact import CompactNetwork, compact
 from nasplug.config import parse
 from nasplug.contracts import Certifying, Discretizer, Params, Regularizer, Score, SearchMethod
 from nasplug.data import datasets
+from nasplug.drawing import fonts as font_room
+from nasplug.drawing import style
 from nasplug.files import read_json
 from nasplug.hookspecs import hookimpl
 from nasplug.networks import Edge, Networks
 from nasplug.plugins import Plugins
 from nasplug.replicas import uniform
-from nasplug.report import page as page_room
+from nasplug.report.parts import snippets
 from nasplug.report.tables import thinned
+from nasplug.report.words import facts_words
 from nasplug.study import Study
 from nasplug.summary import print_summary
 from nasplug.tasks import Task
@@ -166,25 +172,28 @@ def test_a_run_writes_the_files(labels: Study) -> None:
     np.testing.assert_allclose(written["valid_error"], labels.front()["valid_error"])
 
 
-def test_the_page_is_one_file_without_network_or_script(labels: Study) -> None:
+def test_the_page_is_one_file_without_network_and_with_one_script(labels: Study) -> None:
     text = page(labels)
     for target in re.findall(r'(?:src|href)="([^"]*)"', text):
         assert target.startswith(("#", "data:")), target
     assert "default-src 'none'" in text
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
     assert "url(http" not in text
     assert "prefers-color-scheme: dark" in text
 
 
 def test_the_page_escapes_names(labels: Study) -> None:
     text = page(labels)
-    assert "<script" not in text.lower()
+    assert text.lower().count("<script") == 1
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<b>" not in text
 
 
 def test_pictures_in_the_page_are_well_formed_and_have_their_own_ids(labels: Study) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page(labels), flags=re.DOTALL)
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     ids: list[str] = []
     for picture in pictures:
         root = ElementTree.fromstring(picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
@@ -196,7 +205,7 @@ def test_pictures_in_the_page_are_well_formed_and_have_their_own_ids(labels: Stu
 
 def cells(text: str) -> list[list[str]]:
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", text, flags=re.DOTALL)
-    return [re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.DOTALL) for row in rows]
+    return [re.findall(r"<t[dh][^>]*>([^<]*)", row) for row in rows]
 
 
 def test_the_table_of_the_front_has_the_numbers(labels: Study) -> None:
@@ -205,7 +214,7 @@ def test_the_table_of_the_front_has_the_numbers(labels: Study) -> None:
     for _, row in labels.front().iterrows():
         e, n = row["test_error"], task.test.samples
         wanted = [str(row["edges"]), str(row["neurons"]), str(row["inputs"]), str(row["parameters"])]
-        line = next(c for c in found if c and c[-1] == row["replica"])
+        line = next(c for c in found if c and c[-1].strip() == row["replica"])
         assert line[:4] == wanted
         assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n) ** 0.5:.2f}"
         assert f"{row['penalties.0.level']:.3g}" in line
@@ -223,13 +232,13 @@ def test_each_data_set_has_its_own_standard_error(tmp_path: Path) -> None:
     said = console.export_text().splitlines()
     text = page(done)
     assert "test samples of its data set" in text
-    listed = [c for c in cells(text) if c and c[-1] in n]
+    listed = [c for c in cells(text) if c and c[-1].strip() in n]
     assert len(listed) == len(done.front()) + len(each)
     errors = {row["replica"]: row["test_error"] for frame in (each, done.front()) for _, row in frame.iterrows()}
     for line in listed:
-        e = errors[line[-1]]
-        assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n[line[-1]]) ** 0.5:.2f}"
-        assert any(line[-1] in row and line[5] in row for row in said)
+        e = errors[line[-1].strip()]
+        assert line[5] == f"{100 * e:.2f} ± {100 * (e * (1 - e) / n[line[-1].strip()]) ** 0.5:.2f}"
+        assert any(line[-1].strip() in row and line[5] in row for row in said)
 
 
 def test_the_chosen_network_is_marked_once(labels: Study) -> None:
@@ -253,10 +262,10 @@ def test_the_page_says_what_the_study_was_and_what_made_it(labels: Study) -> Non
 
 def test_a_resumed_run_counts_what_it_made(labels: Study) -> None:
     after = max(file.stat().st_mtime for file in labels.folder.glob("packs/*/replicas.parquet")) + 5.0
-    facts = dict(page_room._facts(labels, labels.task, labels.frame, 3.0, after))
+    facts = dict(facts_words(labels, labels.task, labels.frame, 3.0, after))
     assert facts["made in this run"].startswith("0 of 32")
     assert "networks per second" not in facts
-    later = dict(page_room._facts(labels, labels.task, labels.frame, None, None))
+    later = dict(facts_words(labels, labels.task, labels.frame, None, None))
     assert "time of this run" not in later
 
 
@@ -292,7 +301,7 @@ def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
 def test_the_snippets_run(labels: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(labels.folder)
     name = str(labels.best()["replica"])
-    for _, code in page_room._snippets(labels.folder, labels.network(), name):
+    for _, code in snippets(labels.folder, labels.network(), name):
         exec(compile(code, "snippet", "exec"), {})  # noqa: S102
     said = capsys.readouterr().out
     assert said.count("tensor(") == 2
@@ -460,6 +469,64 @@ def test_many_dots_are_pixels() -> None:
     assert "<image" in text
 
 
+def test_a_dense_network_is_a_heat_map(tmp_path: Path) -> None:
+    net = network((14, 12, 1), {(1, 0): torch.ones(12, 14), (2, 1): torch.ones(1, 12)})  # 27 nodes, 180 edges
+    text = drawn(net, tmp_path)
+    assert "inputs → layer 1" in text
+    assert "14 x 12" in text
+
+
+def test_error_and_size_along_a_penalty() -> None:
+    levels = np.repeat([0.1, 1.0, 10.0], 5)
+    frame = pd.DataFrame({"status": "finished", "level": levels, "edges": 50.0 - levels, "valid_error": levels / 100})
+    frame.loc[0, "status"] = "diverged"
+    along = drawing.path_of(frame, "level")
+    assert along["edges", "middle"].tolist() == [49.9, 49.0, 40.0]
+    figure = drawing.draw_path(frame, along, 1.0)
+    assert figure is not None
+    assert "penalty level" in drawing.svg(figure, "path", 'what "it" <shows>')
+    assert drawing.draw_path(frame, along.head(2), None) is None
+
+
+def ratio(one: str, other: str) -> float:
+    """Contrast of two colours, by the formula of WCAG 2."""
+
+    def light(colour: str) -> float:
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_inks_have_contrast(labels: Study) -> None:
+    """Text and lines 4.5:1 on a white page and on a dark one, with the page's own colours; scales of numbers 3:1 on both."""
+    text = page(labels)
+    bright, dark = (dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in re.findall(r":root \{(.*?)\}", text, re.DOTALL))
+    for colours in (bright, dark):
+        for ink in ("ink", "muted", "positive", "negative", "chosen"):
+            for ground in ("paper", "shade", "mark"):
+                assert ratio(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        for share in np.linspace(0, 1, 21):
+            assert ratio(to_hex(style.scale()(share)), colours["paper"]) >= 3.0
+    for ink, name in style.THEME.items():
+        assert bright[name.removeprefix("--")] == ink
+
+
+def test_letters_that_no_font_has_are_stood_in_for_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(font_room, "_having", lambda letter: None)
+    with style.styled():
+        figure = style.new_figure(3, 2)
+        title = figure.add_subplot().set_title("収入 of x")
+    assert "収入 of x" in drawing.svg(figure, "one")  # as text: the reader's browser has a font
+    drawing.save_png(figure, tmp_path / "one.png")
+    assert title.get_text() == "?? of x"
+    assert "2 letters" in caplog.text
+    assert len(recwarn) == 0
+
+
 # -- linear networks ---------------------------------------------------------------------------------------------------
 
 
@@ -550,7 +617,7 @@ def test_a_certificate_is_columns_a_file_and_a_part_of_the_report(tmp_path: Path
     assert read_json(done.folder / "best" / "certificate.json") == found
     page = (done.folder / "report.html").read_text()
     assert f"certain &lt;{row}&gt;" in page
-    for text in ("What is certain about its choices", "0.25, -1", "<td>yes</td>", "relu 0.5", "<td>gap</td>"):
+    for text in ("What is certain about its choices", "0.25, -1", "<td>yes</td>", "relu 0.5", '<th scope="row">gap</th>'):
         assert text in page
     other = study(tmp_path, "amount").folder
     assert results.certificate(other, name) is None
@@ -568,5 +635,5 @@ def test_both_scores_of_an_architecture_that_was_trained_from_scratch_are_told(t
     assert (frame["inherited_valid_loss"] < frame["retrained_valid_loss"]).any()
     assert (frame["inherited_valid_loss"] > frame["retrained_valid_loss"]).any()
     page = (done.folder / "report.html").read_text()
-    assert "<th>from scratch</th>" in page
+    assert '<th scope="col">from scratch</th>' in page
     assert "also trained from scratch (train.retrain)" in page

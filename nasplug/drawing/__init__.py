@@ -1,7 +1,8 @@
 """Pictures of a study: the front, a network, curves. For a page (SVG that follows light and dark), a file (PNG), a terminal.
 
 Figures are made without pyplot, so that nothing global is touched, and matplotlib is imported when the first one is made.
-Colours are from Okabe and Ito's palette and from viridis: they can be told apart with any colour vision.
+Colours are near Okabe and Ito's palette, scales run from blue to amber: they can be told apart with any colour vision, and each
+has a contrast of 3:1 at least (text 4.5:1) to a white page and to a dark one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from nasplug.drawing.effects import MOST_EFFECTS, draw_effects
 from nasplug.drawing.fronts import draw_front
 from nasplug.drawing.graphs import draw_network
 from nasplug.drawing.judging import draw_labels, draw_numbers
+from nasplug.drawing.paths import draw_path, path_of
 from nasplug.drawing.reading import Strength, strengths
 from nasplug.drawing.steadiness import draw_frequencies
 from nasplug.drawing.style import INK as INK
@@ -28,8 +30,10 @@ __all__ = [
     "draw_labels",
     "draw_network",
     "draw_numbers",
+    "draw_path",
     "front_picture",
     "network_picture",
+    "path_of",
     "save_png",
     "strengths",
     "svg",

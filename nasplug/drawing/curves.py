@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nasplug.drawing.style import CHOSEN, MUTED, NEGATIVE, PAPER, POSITIVE, WIDE, Array, new_figure, power_text, styled
+from nasplug.drawing.style import CHOSEN, MUTED, NEGATIVE, PAPER, POSITIVE, WIDE, Array, new_figure, power_text, scale, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +36,6 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
     Of networks that were refitted the loss on all development samples takes the place of the validation loss.
     ``histories`` has ``replica``, ``edges`` and the list columns ``history_*``.
     """
-    import matplotlib as mpl
-
     panels = {
         "history_train_loss": "training loss",
         "history_valid_loss": "validation loss",
@@ -49,12 +47,12 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
         return None
     edges = np.log1p(histories["edges"].to_numpy(float))
     span = float(edges.max() - edges.min()) or 1.0
-    shades = mpl.colormaps["viridis"](0.22 + 0.7 * (edges - edges.min()) / span)
+    colours = scale()((edges - edges.min()) / span)
     with styled():
         figure = new_figure(9.6, 3.2)
         for axes, (column, words) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             drawn: list[Array] = []
-            for (_, row), shade in zip(histories.iterrows(), shades, strict=True):
+            for (_, row), shade in zip(histories.iterrows(), colours, strict=True):
                 if row[column] is None or row["history_step"] is None:
                     continue
                 steps, values = np.asarray(row["history_step"]), np.asarray(row[column], dtype=float)
@@ -72,9 +70,7 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
                 axes.legend(loc="best")
         few, many = int(histories["edges"].min()), int(histories["edges"].max())
         if few < many:
-            figure.supxlabel(
-                f"networks of the front, from {few} edges (violet) to {many} edges (yellow-green)", fontsize=8, color=MUTED
-            )
+            figure.supxlabel(f"networks of the front, from {few} edges (blue) to {many} edges (amber)", fontsize=8, color=MUTED)
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasplug.drawing.reading import ends_of, short
-from nasplug.drawing.style import CHOSEN, INK, MUTED, PAPER, POSITIVE, RULE, Array, new_figure, styled
+from nasplug.drawing.style import DASHES, INK, MUTED, PAPER, POSITIVE, RULE, Array, new_figure, shades, styled
 from nasplug.explain import Curve, Effect
 
 if TYPE_CHECKING:
@@ -68,12 +68,6 @@ def draw_effects(
     return figure
 
 
-def _colours(count: int) -> list[Any]:
-    import matplotlib as mpl
-
-    return [CHOSEN] if count == 1 else list(mpl.colormaps["viridis"](np.linspace(0.15, 0.92, count)))
-
-
 def _panel(axes: Axes, effect: Effect, others: Sequence[Curve], outputs: Sequence[str]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -81,7 +75,7 @@ def _panel(axes: Axes, effect: Effect, others: Sequence[Curve], outputs: Sequenc
     axes.set_title(short(grid.column, LETTERS), fontsize=9)
     axes.axhline(0.0, color=RULE, lw=0.9, zorder=1)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    colours = _colours(len(outputs))
+    colours = shades(len(outputs))
     names = [short(name, 18) for name in outputs]
     if len(grid.numbers):
         x = grid.numbers
@@ -92,7 +86,8 @@ def _panel(axes: Axes, effect: Effect, others: Sequence[Curve], outputs: Sequenc
         few = len(x) <= FEW
         for place, colour in enumerate(colours):
             marker: dict[str, Any] = {"marker": "o", "ms": 3.5} if few else {}
-            axes.plot(x, curve.numbers[:, place], color=colour, lw=1.6, zorder=4, label=names[place], **marker)
+            dashes = DASHES[place % len(DASHES)]
+            axes.plot(x, curve.numbers[:, place], color=colour, ls=dashes, lw=1.6, zorder=4, label=names[place], **marker)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=few and bool((x == np.round(x)).all())))
         if grid.kind == "date":
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _day(v)))

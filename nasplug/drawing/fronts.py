@@ -17,6 +17,7 @@ from nasplug.drawing.style import (
     is_wide,
     new_figure,
     power_text,
+    scale,
     styled,
 )
 
@@ -123,16 +124,15 @@ def draw_front(
 
 
 def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None, label: str) -> None:
-    import matplotlib as mpl
-    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+    from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     many = len(x) > MOST_DOTS
-    style: dict[str, Any] = {"s": 4 if many else 13, "alpha": 0.4 if many else 0.55, "lw": 0, "zorder": 2, "rasterized": many}
+    style: dict[str, Any] = {"s": 4, "lw": 0, "rasterized": True} if many else {"s": 15, "lw": 0.4, "edgecolors": PAPER}
+    style |= {"zorder": 2}
     if value is None or not np.isfinite(value).any() or np.nanmin(value) == np.nanmax(value):
         axes.scatter(x, y, color=MUTED, **style)
         return
-    middle = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.22, 0.92, 256)))  # both ends show on white and on black
     low, high = float(np.nanmin(value)), float(np.nanmax(value))
     log = low > 0 and high / low >= 5
     none = ~np.isfinite(value)  # linear networks have levels of their own
@@ -140,9 +140,8 @@ def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None
         axes.scatter(x[none], y[none], color=MUTED, marker="^", **style)
         x, y, value = x[~none], y[~none], value[~none]
     norm = LogNorm(low, high) if log else Normalize(low, high)
-    points = axes.scatter(x, y, c=value, cmap=middle, norm=norm, **style)
+    points = axes.scatter(x, y, c=value, cmap=scale(), norm=norm, **style)
     bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=30)
-    bar.solids.set_alpha(1.0)  # type: ignore[union-attr]
     bar.outline.set_visible(False)
     bar.set_label(label)
     if log:

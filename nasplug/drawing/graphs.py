@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_network"]
 
 MOST_NODES = 60  # above this a drawing of nodes and edges is a hairball, and a heat map of the blocks says more
+MOST_EDGES = 150  # likewise
 MOST_WEIGHTS = 16  # up to this many edges have their weight written on them
 MOST_NAMES = 80  # rows of a heat map that still have names
 
@@ -27,10 +28,12 @@ def draw_network(network: CompactNetwork) -> Figure:
     """The network, inputs left: edges as wide as |weight|, blue where positive, orange where negative; skip edges as arcs.
 
     Only what survived is drawn. What was made of one column of the table is one input, its edge the norm of its numbers.
-    Above `MOST_NODES` nodes: a heat map of each block.
+    Above `MOST_NODES` nodes or `MOST_EDGES` edges: a heat map of each block.
     """
+    nodes = len(network.columns) + sum(network.widths[1:])
+    few = nodes <= MOST_NODES and sum(int((w != 0).sum()) for w in drawn_blocks(network).values()) <= MOST_EDGES
     with styled():
-        return _draw_graph(network) if len(network.columns) + sum(network.widths[1:]) <= MOST_NODES else _draw_blocks(network)
+        return _draw_graph(network) if few else _draw_blocks(network)
 
 
 def _order(network: CompactNetwork, blocks: Mapping[Edge, Array]) -> list[list[int]]:

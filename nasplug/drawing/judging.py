@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasplug.drawing.reading import ends_of, short
-from nasplug.drawing.style import CHOSEN, INK, MUTED, PAPER, POSITIVE, RULE, Array, new_figure, styled
+from nasplug.drawing.style import CHOSEN, DASHES, INK, MUTED, PAPER, POSITIVE, RULE, Array, new_figure, shades, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,17 +117,15 @@ def _square(axes: Axes, xlabel: str, ylabel: str) -> None:
 
 
 def _roc(axes: Axes, true: Codes, outputs: Array, labels: Sequence[str]) -> None:
-    import matplotlib as mpl
-
     axes.set_title("ROC" if outputs.shape[1] == 1 else "ROC, each label against the rest")
     _square(axes, "false positive rate", "true positive rate")
     frequent = np.sort(np.argsort(-np.bincount(true, minlength=len(labels)), kind="stable")[:MOST_CURVES])
     which = [1] if outputs.shape[1] == 1 else frequent.tolist()
-    shades = [CHOSEN] if len(which) == 1 else list(mpl.colormaps["viridis"](np.linspace(0.15, 0.92, len(which))))
-    for label, shade in zip(which, shades, strict=True):
+    for place, (label, shade) in enumerate(zip(which, shades(len(which)), strict=True)):
         wrong, right, area = roc(true == label, outputs[:, 0 if outputs.shape[1] == 1 else label])
         if len(wrong):
-            axes.plot(wrong, right, color=shade, lw=1.6, label=f"{short(labels[label], 14)}: area {area:.3f}")
+            dashes = DASHES[place % len(DASHES)]
+            axes.plot(wrong, right, color=shade, ls=dashes, lw=1.6, label=f"{short(labels[label], 14)}: area {area:.3f}")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right")
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nasplug.drawing.curves import log_axis
 from nasplug.drawing.reading import shorten
-from nasplug.drawing.style import CHOSEN, INK, MUTED, PAPER, Array, new_figure, styled
+from nasplug.drawing.style import CHOSEN, INK, MUTED, PAPER, Array, new_figure, shades, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +28,6 @@ def draw_frequencies(table: pd.DataFrame, level: str, chosen: float, threshold: 
         chosen: the level of the chosen network, which is marked.
         threshold: the frequency from which an input is called stable.
     """
-    import matplotlib as mpl
-
     lines = table.pivot_table(index=level, columns="item", values="frequency", sort=False).sort_index()
     lines = lines[lines.index > 0]
     if len(lines) < 2:
@@ -39,18 +35,18 @@ def draw_frequencies(table: pd.DataFrame, level: str, chosen: float, threshold: 
     # those that hold out longest first: the mean over the levels
     order = lines.mean().sort_values(ascending=False, kind="stable").index
     named = list(order[:NAMED])
-    shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.9, max(len(named), 2)))
+    colours = shades(len(named))
     x: Array = lines.index.to_numpy(float)
     with styled():
         figure = new_figure(8.2, 4.2)
         axes = figure.add_subplot()
         for name in order[NAMED:]:
             axes.plot(x, lines[name], color=MUTED, lw=0.7, alpha=0.5, zorder=2)
-        for name, shade in zip(named, shades, strict=False):
+        for name, shade in zip(named, colours, strict=True):
             axes.plot(x, lines[name], "o-", ms=3.0, color=shade, lw=1.5, zorder=3)
         right = lines[named].iloc[-1].std() >= lines[named].iloc[0].std()  # names stand where lines are apart
         ends = [float(lines[name].iloc[-1 if right else 0]) for name in named]
-        for name, end, height, shade in zip(named, ends, _spread(ends), shades, strict=False):
+        for name, end, height, shade in zip(named, ends, _spread(ends), colours, strict=True):
             axes.annotate(
                 shorten(str(name), 18),
                 (x[-1] if right else x[0], end),

@@ -8,21 +8,24 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
 
 from nasplug.console import visible
+from nasplug.drawing.fonts import fonts, stand_in
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
 __all__ = [
     "CHOSEN",
+    "DASHES",
     "INK",
     "MUTED",
     "NEGATIVE",
@@ -35,6 +38,8 @@ __all__ = [
     "new_figure",
     "power_text",
     "save_png",
+    "scale",
+    "shades",
     "styled",
     "svg",
 ]
@@ -42,7 +47,7 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#5c6570", "#c9ced6", "#fefefe"
-POSITIVE, NEGATIVE, CHOSEN = "#0071b2", "#d45e00", "#cc3311"
+POSITIVE, NEGATIVE, CHOSEN = "#0071b2", "#b24e00", "#cc3311"
 
 THEME = {
     INK: "--ink",
@@ -54,6 +59,12 @@ THEME = {
     CHOSEN: "--chosen",
 }
 """Each of these colours becomes a variable of the page's style sheet; a PNG has them as they are."""
+
+SCALE = ("#4a5fd6", "#a35d9a", "#c77d12")
+"""Ends and middle of what colours numbers: each is 3:1 at least to a white page and to a dark one, which it does not follow."""
+
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+"""Lines that are told apart without colours, too."""
 
 WIDE = 20.0  # a range of sizes with this ratio gets a logarithmic axis
 
@@ -87,40 +98,22 @@ STYLE: dict[str, Any] = {
 }
 
 
-FONT = "DejaVu Sans"  # comes with matplotlib
-FALLBACKS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR",
-    "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "NanumGothic",
-    "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimSun",
-    "Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji",
-)  # fmt: skip
-"""Fonts for letters that `FONT` lacks: those of them that this machine has are asked in turn."""
-
-
-@cache
-def fonts() -> tuple[str, ...]:
-    """The fonts that pictures are written in, the first that has a letter is taken."""
-    from matplotlib.font_manager import fontManager
-
-    there = set(fontManager.get_font_names())
-    return (FONT, *(name for name in FALLBACKS if name in there))
-
-
 @contextmanager
 def styled() -> Iterator[None]:
-    """What is drawn meanwhile has our style; matplotlib's own comes back afterwards.
-
-    A letter that no font of this machine has is a box in a PNG, in silence; the page's pictures keep it as text.
-    """
+    """What is drawn meanwhile has our style; matplotlib's own comes back afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context(cast(Any, STYLE | {"font.family": list(fonts())})), warnings.catch_warnings():
+        # text is measured before it is written, with boxes for what no font here has: the page's reader may have one
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
         yield
 
 
-def svg(figure: Figure, name: str) -> str:
-    """The figure as an ``<svg>`` element to stand in a page: colours are the page's variables, ids begin with ``name``."""
+def svg(figure: Figure, name: str, seen: str = "") -> str:
+    """The figure as an ``<svg>`` element to stand in a page: colours are the page's variables, ids begin with ``name``.
+
+    ``seen`` says what it shows, to who cannot see it.
+    """
     buffer = io.StringIO()
     with styled():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -129,20 +122,35 @@ def svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        r'<svg viewBox="\1" role="img" xmlns:xlink="http://www.w3.org/1999/xlink">',
-        text,
-        count=1,
-    )
+    said = escape(visible(" ".join(seen.split())), {'"': "&quot;"})
+    head = re.match(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
+    assert head is not None
+    room = f'<svg viewBox="{head[1]}" role="img" aria-label="{said}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    text = room + text[head.end() :]
     for colour, variable in THEME.items():
         text = text.replace(colour, f"var({variable})")
     return text
 
 
+def scale() -> LinearSegmentedColormap:
+    """Numbers from blue to amber."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("nasplug", SCALE)
+
+
+def shades(count: int) -> list[Any]:
+    """That many colours for as many things, `CHOSEN` for one alone."""
+    return [CHOSEN] if count == 1 else list(scale()(np.linspace(0.0, 1.0, count)))
+
+
 def save_png(figure: Figure, path: Path) -> None:
-    """The figure on white, 150 pixels per inch."""
+    """The figure on white, 150 pixels per inch; the last that is done with it.
+
+    A letter that no font of this machine has is a ``?``, which is said once.
+    """
     with styled():
+        stand_in(figure)
         figure.savefig(path, format="png", dpi=150, facecolor="white")
         figure.set_layout_engine("none")  # as in `svg`
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,23 +13,33 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nasplug import files, results, stability
-from nasplug.activations import FUNCTIONS
-from nasplug.compact import CompactNetwork
-from nasplug.config import Choose
-from nasplug.console import visible
-from nasplug.drawing import draw_curves, draw_cut, draw_front, draw_network, save_png, strengths, svg
+from nasplug.drawing import (
+    Strength,
+    draw_curves,
+    draw_cut,
+    draw_front,
+    draw_network,
+    draw_path,
+    path_of,
+    save_png,
+    strengths,
+    svg,
+)
 from nasplug.errors import scrub
 from nasplug.folds import candidates
-from nasplug.monotone import told
-from nasplug.packs import PACK, TABLE
-from nasplug.plan import Axis, kind_words, row_of, task_places
-from nasplug.report.explaining import MOST_ROWS, figures_of, spread_of, write_explanations
+from nasplug.packs import TABLE
+from nasplug.plan import Axis, kind_words, task_places
+from nasplug.report import seen
+from nasplug.report.explaining import MOST_ROWS, Explained, figures_of, spread_of, write_explanations
 from nasplug.report.finished import Finished
-from nasplug.report.lines import lines_of, shown_error, write_verdict
+from nasplug.report.lines import Verdict, lines_of, shown_error, write_verdict
 from nasplug.report.mean import ensemble_words
+from nasplug.report.paper import Grid, render
+from nasplug.report.parts import certified, cut_grid, made_grid, retrained, snippets, trouble_grids
 from nasplug.report.stable import steadiness
-from nasplug.report.tables import columns_of, heading_of, listed, number_text, thinned, trivial_words
-from nasplug.tasks import Task
+from nasplug.report.tables import columns_of, grid_of, heading_of, thinned, trivial_words
+from nasplug.report.words import facts_words, network_verdict, rule_words
+from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,9 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["import_libraries", "write_report"]
 
-LISTED = 30  # rows of the tables of what went wrong
 PICTURES = ("front", "network", "effects", "test", "frequencies")  # that have a file of their own, too
 CURVES = 24  # networks whose training curves are drawn
+COLUMNS, COUPLES = 30, 12  # rows of the tables of columns and of pairs
 
 
 def import_libraries() -> None:
@@ -58,7 +65,6 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
         study: one that has run.
         seconds: how long this run took; None when the report is made later.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     began = None if seconds is None else time.time() - seconds  # now: fits and pictures take time too
@@ -81,75 +87,88 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     explained = write_explanations(study, chosen, task, network)
     inside = lines[["edges", "valid_error"]].to_numpy(float)
     spread = spread_of(standing, front)
+    histories = _histories(folder, front, chosen)
     figures = {
         "front": draw_front(standing, front, chosen, slack=band, colour=colour, lines=inside, spread=spread),
         "network": draw_network(network),
         "cut": draw_cut(front, chosen),
-        "curves": draw_curves(_histories(folder, front, chosen), chosen),
+        "curves": draw_curves(histories, chosen),
         **figures_of(study, task, network, explained),
     }
+    words = {
+        "front": seen.front_words(standing, front, best, task.facts),
+        "network": seen.network_words(network),
+        "cut": "" if figures["cut"] is None else seen.cut_words(front, best),
+        "curves": seen.curves_words(histories, chosen),
+        "effects": seen.effects_words(explained.effects) if isinstance(explained, Explained) else "",
+        "test": seen.test_words(best, task.facts),
+    }
+    places = task_places(axes)
+    for level in [] if places else _levels(axes, frame):  # errors of several tasks have no median
+        along, mine = path_of(standing, level), float(best[level])
+        figures["path"] = draw_path(standing, along, None if math.isnan(mine) else mine)
+        words["path"] = "" if figures["path"] is None else seen.path_words(along, task.facts)
     steady = steadiness(study, best)
     if steady is not None and steady.picture is not None:
-        figures["frequencies"] = steady.picture
-    _save(folder, figures)
+        figures["frequencies"], words["frequencies"] = steady.picture, steady.seen
+    pictures = {name: Markup(svg(figure, name, words[name])) for name, figure in figures.items() if figure is not None}
+    _save(folder, figures)  # last: letters that no font here has are lost in it
     files.write_csv(folder / "front.csv", front.drop(columns="owners", errors="ignore"))
     columns = columns_of(study, task.facts, frame)
-    places = task_places(axes)
     each = study.choices() if places else None
     if each is not None:
         files.write_csv(folder / "choices.csv", each.drop(columns="owners", errors="ignore"))
-    environment = Environment(
-        loader=PackageLoader("nasplug"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # names of columns and labels; not Markup
-    )
-    page = environment.get_template("report.html").render(
+    sentences = [
+        network_verdict(task, best, network),
+        *(f"{said}." for said in trivial_words(task.facts, front, chosen)),
+        verdict.sentence,
+        stability.words(folder),
+        ensemble_words(study),
+    ]
+    told = explained if isinstance(explained, Explained) else None
+    page = render(
+        "report.html",
         config=config,
         task=task,
-        pictures={name: Markup(svg(figure, name)) for name, figure in figures.items() if figure is not None},
-        facts=_facts(study, task, frame, seconds, began),
-        verdict=" ".join(
-            [
-                _verdict(task, best, network),
-                *(f"{said}." for said in trivial_words(task.facts, front, chosen)),
-                verdict.sentence,
-                stability.words(folder),
-                ensemble_words(study),
-            ]
-        ).rstrip(),
-        rule=_rule(task, slack, config.choose),
-        columns=columns,
-        rows=listed(front, columns, chosen),
-        each=None if each is None else listed(each.sort_values(places, kind="stable"), columns, chosen),
+        pictures=pictures,
+        facts=facts_words(study, task, frame, seconds, began),
+        verdict=[said for said in sentences if said],
+        rule=rule_words(task, slack, config.choose),
+        front=grid_of("front-table", "The front, smallest network first", front, columns, chosen),
+        each=None if each is None else grid_of("each-table", "The choice for each", each.sort_values(places), columns, chosen),
         chosen=best,
-        explained=None if isinstance(explained, str) else explained,
+        explained=told,
+        importance=None if told is None else _importance(told),
+        couples=None if told is None else _couples(told),
         unexplained=explained if isinstance(explained, str) else "",
         tested=f"{min(MOST_ROWS, task.test.samples):,}",
-        strengths=strengths(network),
+        strengths=_strengths(strengths(network)),
         steady=steady,
         line=verdict.line,
+        against=_against(verdict, best, task.facts),
         lines=len(lines_of(frame)),
         sentence=verdict.sentence,
-        error=lambda value: shown_error(task.facts, float(value)),
         one=kind_words(places)[0],
         several=kind_words(places)[1],
-        cut=_cut(standing, best),
-        stages=list(_stages(frame)),
-        retrain="retrained_valid_loss" in frame.columns,
-        certificate=_certificate(results.certificate(folder, chosen), frame),
+        cut=cut_grid(standing, best, task.facts),
+        retrain=retrained(frame),
+        certificate=certified(results.certificate(folder, chosen), frame),
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,
-        owners=_owners(frame),
-        versions=_versions(folder),
+        made=made_grid(frame, folder, task.digest),
         yaml=yaml.safe_dump(scrub(config.plain()), sort_keys=False),
-        troubles=_troubles(frame, axes),
-        snippets=_snippets(folder, network, chosen),
+        troubles=trouble_grids(frame, axes),
+        snippets=snippets(folder, network, chosen),
+        version=version("nasplug"),
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
     path = folder / "report.html"
     files.write_text(path, scrub(page))
     return path
+
+
+def _levels(axes: Sequence[Axis], frame: pd.DataFrame) -> list[str]:
+    """The first level that the study varies; none where it varies none."""
+    return [a.path for a in axes if a.path.startswith("penalties.") and a.path.endswith(".level") and a.path in frame][:1]
 
 
 def _save(folder: Path, figures: Mapping[str, Figure | None]) -> None:
@@ -174,258 +193,48 @@ def _histories(folder: Path, front: pd.DataFrame, chosen: str) -> pd.DataFrame:
     return table.sort_values("edges", kind="stable")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _facts(
-    study: Finished, task: Task, frame: pd.DataFrame, seconds: float | None, began: float | None
-) -> list[tuple[str, str]]:
-    """What the study was, in pairs of name and value; ``task`` is the chosen network's."""
-    config, swept = study.config, task_places(study.axes)
-    counts = frame["status"].value_counts()
-    packs = frame["replica"].map(lambda name: row_of(name)[0])
-    found = [
-        (
-            "task of the chosen network" if swept else "task",
-            f"{task.name} ({task.kind}, loss {task.loss}): {_count(task.inputs, 'input')}, {_count(task.outputs, 'output')}",
-        ),
-        ("data", task.source or "not said"),
-        ("samples", _samples(task)),
-        ("method", config.method.use + _options(config.method.options)),
-        ("penalties", ", ".join(p.use for p in config.penalties) or "none"),
-        ("discretizers", ", ".join(d.use for d in config.discretizers) or "none"),
-        *(
-            [("monotone", f"each output {told(config.monotone)}: the weights of every network prove it")]
-            if config.monotone
-            else []
-        ),
-        ("networks", f"{len(frame):,} in {_count(packs.nunique(), 'pack')}"),
-        ("finished", f"{int(counts.get('finished', 0)):,}"),
-        ("diverged", f"{int(counts.get('diverged', 0)):,}"),
-        ("failed", f"{int(counts.get('failed', 0)):,}"),
-    ]
-    if swept:
-        found.insert(0, (kind_words(swept)[1], f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))
-    found += [(f"data: {name}", words) for name, words in task.notes.items()]
-    work = _pack_seconds(study.folder)
-    if seconds is not None and began is not None:
-        files = {p: study.folder / "packs" / p / TABLE for p in packs.unique()}
-        fresh = {p for p, file in files.items() if file.exists() and file.stat().st_mtime >= began - 1.0}
-        made = int(packs.isin(fresh).sum())
-        found.append(("time of this run", _duration(seconds)))
-        if made == len(frame):
-            found.append(("networks per second", f"{made / max(seconds, 1e-9):,.1f}"))
-        else:
-            found.append(("made in this run", f"{made:,} of {len(frame):,} networks; the others were there or have failed"))
-            if made:
-                found.append(("networks per second", f"{made / max(seconds, 1e-9):,.1f} (those of this run)"))
-    if work:
-        found.append(("time inside packs", f"{_duration(work)} in all"))
-    return found
-
-
-def _samples(task: Task) -> str:
-    if task.resamples is None:
-        return f"{task.train.samples:,} train, {task.valid.samples:,} validation, {task.test.samples:,} test"
-    development = task.train.samples + task.valid.samples
-    return f"{development:,} development ({task.resamples.words}), {task.test.samples:,} test"
-
-
-def _options(options: dict[str, Any]) -> str:
-    return f" ({', '.join(f'{key}: {value}' for key, value in options.items())})" if options else ""
-
-
-def _packs(folder: Path) -> list[dict[str, Any]]:
-    return [results.pack_record(folder, file.parent.name) for file in sorted((folder / "packs").glob(f"*/{PACK}"))]
-
-
-def _pack_seconds(folder: Path) -> float:
-    return sum(float(pack["seconds"].get(part, 0.0)) for pack in _packs(folder) for part in ("build", "train", "harden"))
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-
-def _verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -> str:
-    size = (
-        f"The chosen network reads {int(best['inputs'])} of {_count(task.inputs, 'input')} and has "
-        f"{_count(int(best['neurons']), 'hidden neuron')}, {_count(int(best['edges']), 'edge')} and "
-        f"{_count(network.parameter_count, 'parameter')}."
-    )
-    error, n = float(best["test_error"]), task.test.samples
-    if task.kind == "regression":
-        found = float(best["test_r2"])
-        r2 = "R² is not defined (the target is constant there)" if math.isnan(found) else f"its R² is {found:.4f}"
-        return f"{size} On {n:,} test samples {r2} (mean squared error {error:.4g} of the standardised target)."
-    spread = task.facts.standard_error(error, "test")
-    share = f"{100 * error:.2f} % ± {100 * spread:.2f} (one standard error)"
-    return f"{size} It is wrong on {round(error * n):,} of {n:,} test samples: {share}."
-
-
-def _rule(task: Task, slack: float, rule: Choose) -> str:
-    more = rule.by in task.facts.higher
-    score = f"validation {rule.by.replace('_', ' ')}"
-    if rule.rule == "best":
-        least = "largest" if more else "smallest"
-        return f"Chosen is the network of the front with the {least} {score}. Test scores choose nothing."
-    why = "one standard error of the best, Breiman's rule"
-    if rule.rule == "within":
-        why = "as the study asks"
-    elif task.resamples is not None:
-        why = (
-            f"one standard error of the best over {task.resamples.words}, and of the difference to it fold by fold; the "
-            "network itself was trained on all development samples"
-        )
-    elif rule.by != "error":
-        why = "1 % of the way to it from the score of a network that gives every sample the same answer"
-    elif task.kind == "regression":
-        why = "1 % of the target's variance"
-    room = shown_error(task.facts, slack) if rule.by == "error" else f"{slack:.4g}"
-    return (
-        f"Chosen is the smallest network of the front whose {score} is at most {room} {'below' if more else 'above'} the best "
-        f"({why}). Test scores choose nothing."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Certified:
-    """What was certified of the chosen network, and how often which verdict was given."""
-
-    verdict: str
-    numbers: list[tuple[str, str, str]]  # name, the chosen network's, the median of all that finished
-    headings: list[str]
-    sites: list[list[str]]
-
-
-def _certificate(found: Mapping[str, Any] | None, frame: pd.DataFrame) -> Certified | None:
-    if found is None:
+def _strengths(found: list[Strength]) -> Grid | None:
+    if not found:
         return None
-    finished = frame[frame["status"] == "finished"]
-    numbers = [
-        (name.replace("_", " "), _plain(value), _plain(float(finished[f"certificate_{name}"].median())))
-        for name, value in found.items()
-        if isinstance(value, int | float)
+    rows = [(False, [s.feature, f"{s.value:.4g}", s.sign]) for s in found]
+    direction = "+ the output never falls as the input grows, - it never rises, ± it depends"
+    return Grid(
+        "strength-table",
+        "Inputs, strongest first",
+        ["input", "strength", "direction"],
+        rows,
+        sortable=True,
+        meanings=[("direction", direction)],
+    )
+
+
+def _importance(told: Explained) -> Grid:
+    rows = [(False, [e.grid.column, f"{e.importance:.4g}", e.direction or "-"]) for e in told.effects[:COLUMNS]]
+    meanings = [
+        ("importance", "mean of the absolute contribution to a prediction (Shapley values), over development rows"),
+        ("direction", "of the only output, over rising values"),
     ]
-    sites = [site for site in found.get("sites", []) if isinstance(site, Mapping)]
-    headings = list(dict.fromkeys(key for site in sites for key in site))
-    cells = [[_plain(site.get(key, "")) for key in headings] for site in sites]
-    return Certified(str(found["verdict"]), numbers, [heading.replace("_", " ") for heading in headings], cells)
+    headings = ["column", "importance", "direction"]
+    return Grid("importance-table", "Columns, most important first", headings, rows, sortable=True, meanings=meanings)
 
 
-def _plain(value: Any) -> str:
-    """Any plain value in a cell."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-    return ", ".join(_plain(inner) for inner in value) if isinstance(value, list) else str(value)
-
-
-STAGES = {
-    "relaxed": "relaxed_valid",
-    "cut": "cut_valid",
-    "fine-tuned": "inherited_valid",
-    "from scratch": "retrained_valid",
-    "served": "valid",
-}
-
-
-def _stages(frame: pd.DataFrame) -> dict[str, str]:
-    """What stages the study's networks went through, and how their columns begin."""
-    if "retrained_valid_loss" in frame.columns:
-        return STAGES
-    return {"relaxed": "relaxed_valid", "cut": "cut_valid", "fine-tuned": "valid"}
-
-
-def _cut(frame: pd.DataFrame, best: pd.Series[Any]) -> list[list[str]]:
-    """Validation loss and error by stage: the chosen network's and the median of all that finished."""
-    finished = frame[frame["status"] == "finished"]
-    found = []
-    for what in ("loss", "error") if "valid_accuracy" in frame.columns else ("loss",):  # mean squared error is the loss
-        for whose in ("chosen network", "median of all finished"):
-            cells = []
-            for prefix in _stages(frame).values():
-                name = f"{prefix}_{what}"
-                value = float(best[name]) if whose == "chosen network" else float(finished[name].median())
-                cells.append("-" if math.isnan(value) else f"{value:.4g}")
-            found.append([f"validation {what}, {whose}", *cells])
-    return found
-
-
-def _owners(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Place of the config and the plugin that stood there, for every combination that the study used."""
-    found: dict[tuple[str, str], None] = {}
-    if "owners" in frame.columns:
-        for text in frame["owners"].dropna().unique():
-            found |= dict.fromkeys(json.loads(text).items())
-    return sorted(found)
-
-
-def _versions(folder: Path) -> list[tuple[str, str]]:
-    packs = _packs(folder)
-    return [
-        ("nasplug", version("nasplug")),
-        ("torch", ", ".join(sorted({str(p.get("torch", "?")) for p in packs}))),
-        ("device", ", ".join(sorted({str(p.get("device", "?")) for p in packs}))),
-        ("Python", platform.python_version()),
+def _couples(told: Explained) -> Grid:
+    rows = [(False, [f"{p.first}, {p.second}", f"{100 * p.strength:.1f} %", f"{p.h:.2f}"]) for p in told.pairs[:COUPLES]]
+    share = "share of the output's spread"
+    meanings = [
+        (share, "standard deviation of what the pair does together and neither alone, over that of the output"),
+        ("H", "the same over what the two do at all (Friedman and Popescu 2008)"),
     ]
+    return Grid("pair-table", "Pairs, strongest first", ["pair", share, "H"], rows, sortable=True, meanings=meanings)
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Replicas that did not finish."""
-
-    status: str
-    count: int
-    headings: list[str]
-    rows: list[list[str]]
-
-
-def _troubles(frame: pd.DataFrame, axes: Sequence[Axis]) -> list[Trouble]:
-    found = []
-    for status in ("failed", "diverged"):
-        bad = frame[frame["status"] == status]
-        if bad.empty:
-            continue
-        names = ["replica", "configuration", "seed", *(a.path for a in axes if a.path in frame.columns)]
-        names += ["error"] if status == "failed" and "error" in frame.columns else []
-        rows = [[number_text(row[name]) for name in names] for _, row in bad.head(LISTED).iterrows()]
-        found.append(Trouble(status, len(bad), names, rows))
-    return found
-
-
-def _snippets(folder: Path, network: CompactNetwork, chosen: str) -> list[tuple[str, str]]:
-    inputs, outputs = network.record["inputs"], network.widths[-1]
-    strange = any(name not in FUNCTIONS for name in network.names)  # activations of plugins
-    chances = network.record["link"] in ("sigmoid", "softmax")
-    return [
-        (
-            "The chosen network, from its two files (network.json, weights.safetensors)",
-            f"""from pathlib import Path
-
-import torch
-from nasplug.compact import load
-{"from nasplug.plugins import load_plugins" if strange else ""}
-network = load(Path({str(folder / "best")!r}){", load_plugins().functions" if strange else ""})
-x = torch.zeros(5, {inputs}).double()  # (N, {inputs}): raw features, ordered as in network.record["features"]
-print(network(x))  # (N, {outputs}): {"probabilities" if chances else "in the target's units"}
-""",
-        ),
-        (
-            "Any network of the study, as a graph that needs no nasplug",
-            f"""import torch
-from nasplug.compact import export
-from nasplug.study import Study
-
-network = Study.open({str(folder)!r}).network({chosen!r})
-torch.export.save(export(network, torch.zeros(2, {inputs}).double()), "network.pt2")
-print(torch.export.load("network.pt2").module()(torch.zeros(5, {inputs}).double()))
-""",
-        ),
-    ]
+def _against(verdict: Verdict, best: pd.Series[Any], facts: Facts) -> Grid | None:
+    if verdict.line is None:
+        return None
+    rows = []
+    for words, row in (("", best), ("linear: ", verdict.line)):
+        errors = [shown_error(facts, float(row[f"{part}_error"])) for part in ("valid", "test")]
+        sizes = [f"{int(row[name]):,}" for name in ("inputs", "edges", "parameters")]
+        rows.append((not words, [f"{words}{row['replica']}", *errors, *sizes]))
+    headings = ["network", "validation error", "test error", "inputs", "edges", "parameters"]
+    return Grid("linear-table", "The chosen network and the best linear one", headings, rows)

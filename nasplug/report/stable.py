@@ -11,6 +11,8 @@ import numpy as np
 from nasplug import stability
 from nasplug.drawing import draw_frequencies
 from nasplug.report.finished import Finished
+from nasplug.report.paper import Grid
+from nasplug.report.seen import steady_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Steadiness", "steadiness"]
 
 INPUTS, PAIRS = 30, 15  # rows of the tables
-HEADINGS = ("", "kept in", "share", "false at most", "if unimodal", "if r-concave")
+HEADINGS = ("kept in", "share", "false at most", "if unimodal", "if r-concave")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,18 @@ class Steadiness:
     """What the page says of half samples.
 
     Attributes:
-        inputs, pairs: tables' rows, most frequent first; the first cell names the item.
+        inputs: most frequent first.
+        pairs: those that meet in a neuron; None without any.
         rest: how often each depth and activation was kept, in words.
-        headings: of both tables.
         picture: frequencies over the levels; None for a single level.
+        seen: what the picture shows.
     """
 
-    inputs: list[list[str]]
-    pairs: list[list[str]]
+    inputs: Grid
+    pairs: Grid | None
     rest: list[str]
-    headings: tuple[str, ...]
     picture: Figure | None
+    seen: str
 
 
 def steadiness(study: Finished, chosen: pd.Series[Any]) -> Steadiness | None:
@@ -56,22 +59,23 @@ def steadiness(study: Finished, chosen: pd.Series[Any]) -> Steadiness | None:
         picture = draw_frequencies(inputs, level, float(chosen[level]), given.threshold)
     by = {kind: rows.sort_values("frequency", ascending=False, kind="stable") for kind, rows in mine.groupby("kind")}
     none = mine.iloc[:0]
+    rows, pairs = _rows(by.get("input", none).head(INPUTS)), _rows(by.get("pair", none).head(PAIRS))
     return Steadiness(
-        _rows(by.get("input", none).head(INPUTS)),
-        _rows(by.get("pair", none).head(PAIRS)),
+        Grid("kept-inputs", "Inputs, the most often kept first", ["input", *HEADINGS], rows, sortable=True),
+        Grid("kept-pairs", "Pairs, the most often kept first", ["pair", *HEADINGS], pairs, sortable=True) if pairs else None,
         [_words(kind, by[kind]) for kind in ("depth", "activation") if kind in by],
-        HEADINGS,
         picture,
+        steady_words(level, given.threshold),
     )
 
 
-def _rows(items: pd.DataFrame) -> list[list[str]]:
+def _rows(items: pd.DataFrame) -> list[tuple[bool, list[str]]]:
     found = []
     for _, row in items.iterrows():
         name = f"{row['item']} and {row['other']}" if row["kind"] == "pair" else str(row["item"])
         bounds = [row[column] for column in ("bound", "bound_unimodal", "bound_concave")]
         shown = ["" if np.isnan(bound) else f"{bound:.2g}" for bound in bounds]
-        found.append([name, f"{row['kept']} of {row['networks']}", f"{row['frequency']:.2f}", *shown])
+        found.append((False, [name, f"{row['kept']} of {row['networks']}", f"{row['frequency']:.2f}", *shown]))
     return found
 
 

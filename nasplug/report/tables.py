@@ -13,6 +13,7 @@ from nasplug import results
 from nasplug.console import one_line
 from nasplug.plan import Axis, kind_words, task_places
 from nasplug.report.finished import Finished
+from nasplug.report.paper import Grid
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "choices_table",
     "columns_of",
     "front_table",
+    "grid_of",
     "heading_of",
     "listed",
     "number_text",
@@ -32,7 +34,8 @@ __all__ = [
 ]
 
 WIDTH = 160  # cells, where nobody says
-ROWS = 30  # of the front in a terminal; the page has all
+ROWS = 30  # of the front in a terminal
+MOST_LISTED = 200  # of it on the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,17 @@ def _fitted(
 def listed(frame: pd.DataFrame, columns: Sequence[Column], chosen: str) -> list[tuple[bool, list[str]]]:
     """Rows of a table of networks, the chosen one marked."""
     return [(row["replica"] == chosen, [column.cell(row) for column in columns]) for _, row in frame.iterrows()]
+
+
+def grid_of(name: str, caption: str, frame: pd.DataFrame, columns: Sequence[Column], chosen: str) -> Grid:
+    """A table of networks for a page: at most `MOST_LISTED`, evenly over them, the chosen one marked."""
+    shown = thinned(frame, chosen, MOST_LISTED)
+    if len(shown) < len(frame):
+        caption += f": {len(shown):,} of {len(frame):,}, evenly over them; all are in the CSV file beside this page"
+    headings = [column.heading for column in columns]
+    meanings = [(column.heading, column.meaning) for column in columns]
+    rows, head = listed(shown, columns, chosen), headings.index("replica")
+    return Grid(name, caption, headings, rows, head=head, sortable=True, meanings=meanings)
 
 
 def choices_table(study: Finished, width: int = WIDTH) -> Table:
