@@ -27,7 +27,7 @@ class Grid:
         caption: what it is, in words; it also names the box that the table scrolls in.
         headings: of its columns.
         rows: whether one is marked as the chosen network, and its cells.
-        head: the place of the cell that names a row; -1 for none.
+        head: the place of the cell that is its row's name; -1 for none.
         text: whether cells are words that may break, not numbers.
         sortable: whether a reader may want another order.
         meanings: what columns mean, where their headings do not say it.
