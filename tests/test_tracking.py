@@ -25,7 +25,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nasplug import NasplugError, Networks, files, hookimpl
+from nasplug import ConfigError, NasplugError, Networks, files, hookimpl
+from nasplug.compact import digest_of
 from nasplug.config import parse
 from nasplug.contracts import Regularizer
 from nasplug.errors import scrub
@@ -139,6 +140,16 @@ def look(done: Study) -> Tracked:
     return Tracked(done, client, parent, {c.data.tags.get("nasplug.replica") or c.data.tags["nasplug.pack"]: c for c in found})
 
 
+def models_of(where: Tracked) -> set[str]:
+    """The replicas whose runs have a model, each one; no model is half-written or without its run."""
+    models = where.client.search_logged_models([where.parent.info.experiment_id])
+    found = {name: child for name, child in where.children.items() if child.outputs and child.outputs.model_outputs}
+    assert {m.model_id for m in models} == {c.outputs.model_outputs[0].model_id for c in found.values()}
+    assert {m.tags["nasplug.replica"] for m in models} == set(found)
+    assert {str(m.status) for m in models} <= {"READY"}
+    return set(found)
+
+
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     return look(study(tmp_path_factory.mktemp("a store"), fails=True).run("serial"))
@@ -213,6 +224,9 @@ def test_each_network_of_the_front_is_a_child_run(tracked: Tracked) -> None:
         assert tags["nasplug.parent_run"] == parent.info.run_id
         assert tags["nasplug.data_digest"] == done.task.digest
         assert tags["nasplug.chosen"] == ("true" if row["replica"] == done.best()["replica"] else "false")
+        assert tags["nasplug.digest"] == digest_of(done.network(row["replica"]))
+    assert len(front) > 2
+    assert models_of(tracked) == {done.best()["replica"]}  # the others get theirs when they are asked for
 
 
 def _version(distribution: str) -> str:
@@ -326,8 +340,104 @@ def test_a_half_written_child_is_made_anew_and_the_alias_completed(tracked: Trac
     version = now.client.get_model_version_by_alias("served", "champion")
     assert version.run_id == now.children[best].info.run_id
     assert tracker.registered == Registered("served", str(version.version), "champion")
-    models = now.client.search_logged_models([now.parent.info.experiment_id])
-    assert len(models) == len([name for name in now.children if "/" in name])
+    assert models_of(now) == {best}
+
+
+def test_any_network_is_registered_when_it_is_asked_for(store: Path) -> None:
+    """One of the front, whose run is there; one that is not on it and has none; and one in a name of its own."""
+    done = study(store).run("serial")
+    client, best = client_of(store), str(done.best()["replica"])
+    on = next(name for name in done.front()["replica"] if name != best)
+    off = next(name for name in done.frame["replica"] if name not in set(done.front()["replica"]))
+    before = look(done)
+    for name in (on, off):
+        found = done.register(name, "others")
+        version = client.get_model_version("others", found.version)
+        assert version.tags["nasplug.replica"] == name
+        assert version.tags["nasplug.digest"] == digest_of(done.network(name))
+        assert version.tags["nasplug.parent_run"] == before.parent.info.run_id
+    now = look(done)
+    assert models_of(now) == {best, on, off}
+    assert now.children[on].info.run_id == before.children[on].info.run_id
+    assert set(now.children) == {*before.children, off}
+    assert (now.children[off].data.tags["nasplug.front"], now.children[off].data.tags["nasplug.chosen"]) == ("false", "false")
+    assert len(client.get_metric_history(now.children[off].info.run_id, "history/valid_loss")) == 6
+    for name in (on, off):  # scores are the model's, too, and there once
+        (output,) = now.children[name].outputs.model_outputs
+        scores = {metric.key: metric for metric in client.get_logged_model(output.model_id).metrics}
+        assert scores["test_error"].dataset_name == "breast_cancer/test"
+        assert scores["edges"].value == now.children[name].data.metrics["edges"]
+        assert len(client.get_metric_history(now.children[name].info.run_id, "test_error")) == 1
+    assert now.parent.info.status == "FINISHED"
+    assert json.loads((done.folder / "mlflow.json").read_text())["model"] == "served"
+    assert done.register(on, "others").version == "1"
+    assert len(client.search_model_versions("name = 'others'")) == 2
+    again = look(study(store).run("serial"))  # whatever has a model keeps it
+    assert models_of(again) == {best, on, off}
+    assert {name: child.info.run_id for name, child in again.children.items()} == {
+        name: child.info.run_id for name, child in now.children.items()
+    }
+
+
+def test_an_export_that_was_killed_is_made_again(store: Path) -> None:
+    done = study(store).run("serial")
+    off = next(name for name in done.frame["replica"] if name not in set(done.front()["replica"]))
+    done.register(off, "others")
+    client, old = client_of(store), look(done).children[off]
+    client.set_tag(old.info.run_id, "nasplug.complete", "false")
+    client.create_logged_model(old.info.experiment_id, "orphan", old.info.run_id)  # killed before its run was told of it
+    found = done.register(off, "others")
+    now = look(done)
+    assert now.children[off].info.run_id != old.info.run_id
+    assert models_of(now) == {off, str(done.best()["replica"])}
+    assert client.get_model_version("others", found.version).run_id == now.children[off].info.run_id
+
+
+def test_another_chosen_network_gets_its_model_in_the_run_that_it_has(store: Path) -> None:
+    first = study(store).run("serial")
+    best, children = str(first.best()["replica"]), look(first).children
+    second = study(store, choose={"rule": "within", "within": 0.2}).run("serial")
+    other = str(second.best()["replica"])
+    assert other != best
+    now = look(second)
+    assert models_of(now) == {best, other}
+    assert now.children[other].info.run_id == children[other].info.run_id
+    assert client_of(store).get_model_version_by_alias("served", "champion").run_id == children[other].info.run_id
+
+
+def test_an_untracked_study_is_tracked_when_a_network_of_it_is_registered(store: Path) -> None:
+    done = study(store, mlflow=None, ensemble=3).run("serial")
+    assert done.register().name == "tiny"
+    assert look(done).parent.info.status == "FINISHED"
+    assert set(look(done).children) >= set(done.front()["replica"])
+    mean = done.register("ensemble")
+    version = client_of(store).get_model_version(mean.name, mean.version)
+    assert (mean.name, version.tags["nasplug.replica"]) == ("tiny-ensemble", "/ensemble")
+
+
+def test_what_cannot_be_registered_is_refused(store: Path) -> None:
+    done = study(store, mlflow=None).run("serial")
+    with pytest.raises(ConfigError, match="p0000/9999"):
+        done.register("p0000/9999")
+    with pytest.raises(ConfigError, match="no ensemble"):
+        done.register("ensemble")
+    with files.locked(done.folder, "the study"), pytest.raises(ConfigError):
+        done.register()
+    assert not (done.folder / "mlflow.json").exists()
+
+
+def test_the_command_registers(tracked: Tracked) -> None:
+    from click.testing import CliRunner
+
+    from nasplug.cli import main
+
+    name = str(tracked.study.front()["replica"].iloc[0])
+    command = ["register", str(tracked.study.folder), "--replica", name, "--name", "by-hand"]
+    told = CliRunner().invoke(main, command)
+    assert told.exit_code == 0, told.output
+    assert f"{name} of {tracked.study.folder} is models:/by-hand/1" in told.output
+    again = CliRunner().invoke(main, [*command, "--json"])
+    assert json.loads(again.stdout) | {"replica": name, "name": "by-hand", "version": "1"} == json.loads(again.stdout)
 
 
 def test_a_killed_run_is_said_to_be_killed_by_the_next_one(store: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nasplug.cli.around import plugins, ui
 from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
+from nasplug.cli.registry import register
 from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
@@ -19,6 +20,7 @@ __all__ = [
     "plan",
     "plugins",
     "predict",
+    "register",
     "run",
     "status",
     "stop",

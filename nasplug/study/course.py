@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasplug import results, stability
 from nasplug.config import StudyConfig
-from nasplug.errors import scrub
+from nasplug.errors import NasplugError, scrub
 from nasplug.events import PackFailed, PackFinished, PackReported
 from nasplug.folder import planned, remembered
 from nasplug.folds import FOLD, on_folds, outcomes
@@ -43,7 +45,7 @@ from nasplug.tasks import Facts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Course", "nothing_finished"]
+__all__ = ["Course", "nothing_finished", "started", "stopped"]
 
 _log = logging.getLogger(__name__)
 
@@ -233,3 +235,27 @@ def nothing_finished(failed: Mapping[str, str], folder: Path, frame: pd.DataFram
         return "no configuration has a network that finished in each fold, and one that was refitted; take more seeds"
     reason = results.cause(frame) or "try a smaller learning rate or clip gradients"
     return f"no network finished with finite scores: all diverged; {reason}"
+
+
+@contextmanager
+def started(runner: Runner, libraries: Callable[[], None]) -> Iterator[None]:
+    """The runner, started in another thread while libraries are imported here; closed at the end.
+
+    That thread lives as long: Ray's processes end with the thread that started them.
+    """
+    with ThreadPoolExecutor(1) as aside:
+        starting = aside.submit(runner.start)
+        try:
+            libraries()
+            starting.result()
+            yield
+        finally:
+            wait([starting])
+            runner.close()  # in this thread: Ray ends the process when its objects are let go while it stops
+
+
+def stopped(error: BaseException) -> str:
+    """Why a run ended early, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C or a signal"
+    return " ".join((str(error) if isinstance(error, NasplugError) else f"{type(error).__name__}: {error}").split())

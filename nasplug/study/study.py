@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -24,17 +22,7 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks
 from nasplug.observers import Audience, listeners
 from nasplug.packs import load_networks
-from nasplug.plan import (
-    LOSS,
-    TASK,
-    Axis,
-    Pack,
-    axes,
-    build_task,
-    row_of,
-    settle,
-    task_places,
-)
+from nasplug.plan import LOSS, TASK, Axis, Pack, axes, build_task, row_of, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
 from nasplug.report import (
@@ -49,10 +37,10 @@ from nasplug.report import (
 )
 from nasplug.runner import Runner, runner_of
 from nasplug.sampling import Generations, drawing_of
-from nasplug.study.course import Course, nothing_finished
+from nasplug.study.course import Course, nothing_finished, started, stopped
 from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
-from nasplug.tracking import Tracker
+from nasplug.tracking import Registered, Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +198,7 @@ class Study:
         shown = watching(progress, observers)
         audience = listeners(self.plugins, observers, [*tracker, *shown])
         packs = self.check(accept_changes=accept_changes)
-        with held(self.config), _started(chosen, import_libraries if report else lambda: None), entered(shown):
+        with held(self.config), started(chosen, import_libraries if report else lambda: None), entered(shown):
             claim(self.config, packs, self.plugins)
             plain, home = scrub(self.config.plain()), self.folder.resolve()
             anchored = self._anchored()
@@ -225,7 +213,7 @@ class Study:
                         results.merge(anchored.folder)
                     anchored.snapshot()._conclude(failed, time.perf_counter() - began, report=report)
                 except BaseException as error:
-                    told.tell(StudyStopped(plain, home, _stopped(error)))
+                    told.tell(StudyStopped(plain, home, stopped(error)))
                     raise
                 told.tell(StudyFinished(plain, home))
         self.untold = tuple(each.failure for each in audience if each.failure)
@@ -377,6 +365,26 @@ class Study:
         network, rows = self.network(name), self.frame[self.frame["replica"] == name].to_dict("records")
         return lineage.lineage_of(self.folder, self.config, {str(key): value for key, value in rows[0].items()}, network)
 
+    def register(self, replica: str | None = None, name: str | None = None) -> Registered:
+        """Export a network to MLflow, as a version of a registered model: any of a study that has run, or the mean.
+
+        It gets a child run with its model there, unless it has one; a study that was not tracked is tracked first. No alias
+        moves but by the rules of `nasplug.tracking.registry`.
+
+        Args:
+            replica: ``p0001/0017`` say, or ``ensemble``; default: the chosen one.
+            name: of the registered model; default: ``mlflow.register``, or else the study's name, of a mean with ``-ensemble``.
+
+        Raises:
+            ConfigError: for a name that is no finished replica, data that have changed, or a study that runs now.
+            NasplugError: where MLflow fails.
+        """
+        network = str(self.best()["replica"]) if replica is None else replica
+        if network != ENSEMBLE:
+            self.task_of(network)  # refuses data that have changed
+        with held(self.config):
+            return Tracker(self.config, self.plugins).register(network, name)
+
     def networks(self, pack: str) -> Networks:
         """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.
 
@@ -384,27 +392,3 @@ class Study:
             ConfigError: when there is no such pack, or it has not finished.
         """
         return load_networks(self.folder / "packs" / pack, self.plugins.functions)
-
-
-@contextmanager
-def _started(runner: Runner, libraries: Callable[[], None]) -> Iterator[None]:
-    """The runner, started in another thread while libraries are imported here; closed at the end.
-
-    That thread lives as long: Ray's processes end with the thread that started them.
-    """
-    with ThreadPoolExecutor(1) as aside:
-        starting = aside.submit(runner.start)
-        try:
-            libraries()
-            starting.result()
-            yield
-        finally:
-            wait([starting])
-            runner.close()  # in this thread: Ray ends the process when its objects are let go while it stops
-
-
-def _stopped(error: BaseException) -> str:
-    """Why a run ended early, in one line."""
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped by Ctrl-C or a signal"
-    return " ".join((str(error) if isinstance(error, NasplugError) else f"{type(error).__name__}: {error}").split())

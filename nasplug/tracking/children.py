@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from nasplug.tasks import Task
 from nasplug.tracking.models import log_model
 from nasplug.tracking.records import Row, curves_of, datasets_of, now_ms, pack_of, scored_on, scores_of, spread
 from nasplug.tracking.registry import DIGEST
-from nasplug.tracking.runs import Runs
+from nasplug.tracking.runs import Runs, params_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Children"]
 
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
-METRICS = 1000  # MLflow's limit
+COMPLETE = "nasplug.complete"  # tag of a child run: whether all of it is there
 LINEAGE = "nasplug.lineage"  # tag: the digest of a network's lineage (`nasplug.lineage.digest`)
 MEAN = "/ensemble"  # where a network's run has its replica: a name that no replica has
 
@@ -104,19 +104,19 @@ class Children(Runs):
         complete: dict[str, Any] = {}
         for child in self._search(where):
             tags = child.data.tags
-            if tags.get("nasplug.complete") == "true":
+            if tags.get(COMPLETE) == "true":
                 name = tags.get("nasplug.replica") or tags["nasplug.pack"]
                 complete[name + (tags[DIGEST] if name == MEAN else "")] = child
                 continue
-            for output in child.outputs.model_outputs if child.outputs else ():
-                self._client.delete_logged_model(output.model_id)
+            for model in self._client.search_logged_models([self._experiment], f"source_run_id = '{child.info.run_id}'"):
+                self._client.delete_logged_model(model.model_id)
             self._client.delete_run(child.info.run_id)
         return complete
 
     def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
         """One child run per network of the front, and for ``each`` data set its own; earlier ones learn where they now stand.
 
-        At most ``mlflow.children`` of either, evenly over them.
+        At most ``mlflow.children`` of either, evenly over them. Only the chosen one has a model (`_exported`).
         """
         needed = best if self.settings.children or self.settings.register_ is not None else None
         of_front = spread(list(rows), self.settings.children, needed)
@@ -126,13 +126,21 @@ class Children(Runs):
                 now = {"nasplug.front": _word(name in rows), "nasplug.chosen": _word(name == best)}
                 if any(child.data.tags.get(key) != word for key, word in now.items()):
                     self._tag(child.info.run_id, now)
-        missing = [name for name in names if name not in children]
+        missing = [name for name in names if name not in children and name != best]
         curves = curves_of(self._folder, missing)
         for name in missing:
             row = rows[name] if name in rows else each[name]
-            children[name] = self._log_network(row, curves.get(name, {}), front=name in rows, chosen=name == best)
+            self._log(self._network(row, curves.get(name, {}), front=name in rows, chosen=False))
+        if best in names:
+            children[best] = self._one(rows[best], children, front=True, chosen=True)
 
-    def _log_network(self, row: Row, curves: Mapping[str, Sequence[float]], *, front: bool, chosen: bool) -> Any:
+    def _one(self, row: Row, children: Mapping[str, Any], *, front: bool, chosen: bool) -> Any:
+        """The child run of a network with its model, of which what is missing is made."""
+        child = children.get(name := str(row["replica"]))
+        curves = curves_of(self._folder, [name])[name] if child is None else {}
+        return self._exported(self._network(row, curves, front=front, chosen=chosen), child)
+
+    def _network(self, row: Row, curves: Mapping[str, Sequence[float]], *, front: bool, chosen: bool) -> Logged:
         """One network of the table."""
         name = str(row["replica"])
         task, digest = self._task(name)
@@ -150,53 +158,78 @@ class Children(Runs):
         tags, scores = self._lineage(row, task, digest) | {LINEAGE: lineage.digest(record)}, scores_of(row)
         states = {"nasplug.front": _word(front), "nasplug.chosen": _word(chosen)}
         params = {key: value for key, value in row.items() if "." in key or key in ("seed", "configuration")}
-        return self._log(Logged(name, network, task, digest, tags, scores, write, beside, states, params, curves))
+        return Logged(name, network, task, digest, tags, scores, write, beside, states, params, curves)
 
     def _log_ensemble(self, children: dict[str, Any], row: Row) -> Any:
         """The mean of several networks, where that of the folder has no run yet; ``row`` is the chosen network's."""
         folder = self._folder / "ensemble"
         network = ensemble.load(folder, self.plugins.functions)
-        if (key := MEAN + digest_of(network)) not in children:
-            task, digest = self._task(str(row["replica"]))
-            members = [str(member["name"]) for member in network.record["members"]]
-            tags = self._lineage(row, task, digest) | {
-                "nasplug.replica": MEAN,
-                "nasplug.pack": ", ".join(dict.fromkeys(map(pack_of, members))),
-                "nasplug.members": ", ".join(members),
-            }
-            told = files.read_json(folder / "scores.json")
-            scores = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
-            write = partial(shutil.copytree, folder, dirs_exist_ok=True)
-            children[key] = self._log(Logged("ensemble", network, task, digest, tags, scores, write))
+        key = MEAN + digest_of(network)
+        task, digest = self._task(str(row["replica"]))
+        members = [str(member["name"]) for member in network.record["members"]]
+        tags = self._lineage(row, task, digest) | {
+            "nasplug.replica": MEAN,
+            "nasplug.pack": ", ".join(dict.fromkeys(map(pack_of, members))),
+            "nasplug.members": ", ".join(members),
+        }
+        told = files.read_json(folder / "scores.json")
+        scores = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+        write = partial(shutil.copytree, folder, dirs_exist_ok=True)
+        children[key] = self._exported(Logged("ensemble", network, task, digest, tags, scores, write), children.get(key))
         return children[key]
 
-    def _log(self, made: Logged) -> Any:
-        """A child run: parameters, scores, curves, data, files and model."""
-        from mlflow.entities import Metric
-
-        lineage = {**made.lineage, DIGEST: digest_of(made.network)}
-        run = self._create_run(made.name, {**lineage, **made.states}, child=True)
-        self._params(run, made.params)
+    def _log(self, made: Logged, *, model: bool = False) -> str:
+        """A child run: parameters, scores, curves, data and files, and with ``model`` its model; returns its id."""
+        began = now_ms()
+        run = self._create_run(
+            made.name, {**made.lineage, DIGEST: digest_of(made.network), **made.states}, child=True, began=began
+        )
         self._client.log_inputs(run, datasets=datasets_of(made.task, made.digest))
         with tempfile.TemporaryDirectory() as there:
             made.write(Path(there))
             self._client.log_artifacts(run, there, "network")
-        model = log_model(self._client, self._experiment, run, made.network, made.task, made.name, lineage, made.beside)
-        now = now_ms()
+        self._client.log_batch(
+            run, self._points(made, run, began, self._model(made, run) if model else None), params_of(made.params)
+        )
+        self._client.set_terminated(run, "FINISHED")
+        self._client.set_tag(run, COMPLETE, "true")  # last: a child without it is made anew
+        return run
+
+    def _exported(self, made: Logged, child: Any | None) -> Any:
+        """The child run of a network with its model, which it gets where it has none; made where there is no run.
+
+        Tracing a network takes as long as ten child runs: those that are neither served nor asked for have none.
+        """
+        if child is not None and child.outputs and child.outputs.model_outputs:
+            return child
+        if child is None:
+            run = self._log(made, model=True)
+        else:
+            run = str(child.info.run_id)
+            self._client.set_tag(run, COMPLETE, "false")  # until the model is whole
+            points = self._points(replace(made, curves={}), run, child.info.start_time, self._model(made, run))
+            self._client.log_batch(run, points)
+            self._client.set_tag(run, COMPLETE, "true")
+        return self._client.get_run(run)
+
+    def _model(self, made: Logged, run: str) -> str:
+        tags = {**made.lineage, DIGEST: digest_of(made.network)}
+        return log_model(self._client, self._experiment, run, made.network, made.task, made.name, tags, made.beside)
+
+    def _points(self, made: Logged, run: str, at: int, model: str | None) -> list[Any]:
+        """Scores, of the run and of its ``model``, and curves; dated ``at`` the run's start, so that none is there twice."""
+        from mlflow.entities import Metric
+
         points = [
-            Metric(key, value, now, 0, model, *scored_on(key, made.task, made.digest), run)
+            Metric(key, value, at, 0, model, *scored_on(key, made.task, made.digest), run)
             for key, value in made.scores.items()
             if math.isfinite(value)
         ]
         steps = made.curves.get("step", ())
         for key, values in made.curves.items():
             pairs = zip(steps, values if key != "step" else (), strict=False)
-            points += [Metric(f"history/{key}", float(v), now, int(step)) for step, v in pairs if math.isfinite(v)]
-        for at in range(0, len(points), METRICS):
-            self._client.log_batch(run, metrics=points[at : at + METRICS])
-        self._client.set_terminated(run, "FINISHED")
-        self._client.set_tag(run, "nasplug.complete", "true")  # last: a child without it is made anew
-        return self._client.get_run(run)
+            points += [Metric(f"history/{key}", float(v), at, int(step)) for step, v in pairs if math.isfinite(v)]
+        return points
 
     def _lineage(self, row: Row, task: Task, digest: str) -> dict[str, str]:
         """Where a network came from: the tags of its run, its model and its registered version."""
@@ -231,7 +264,7 @@ class Children(Runs):
             self._tag(run, {"nasplug.error": error, "mlflow.note.content": error})
             self._metrics(run, {"networks": len(rows)})
             self._client.set_terminated(run, "FAILED")
-            self._client.set_tag(run, "nasplug.complete", "true")
+            self._client.set_tag(run, COMPLETE, "true")
 
 
 def _listed(owners: Mapping[str, str], kind: str) -> str:

@@ -20,11 +20,11 @@ from nasplug.tracking.places import artifact_root, database_of, default_uri, tal
 from nasplug.tracking.records import flatten, now_ms
 from nasplug.tracking.schema import state_of
 
-__all__ = ["STATE_FILE", "Runs", "end_killed"]
+__all__ = ["STATE_FILE", "Runs", "end_killed", "params_of"]
 
 STATE_FILE = "mlflow.json"
 FOLDER = "nasplug.folder"  # tag: which folder's study a parent run is of
-KEY, PARAM, TAG, BATCH = 250, 6000, 8000, 100  # MLflow's limits
+KEY, PARAM, TAG = 250, 6000, 8000  # MLflow's limits
 PAGE = 1000
 
 
@@ -112,14 +112,17 @@ class Runs:
     def _begin(self, news: str) -> str:
         """A new parent run with what never changes."""
         run = self._create_run(self.config.study, {FOLDER: self._mark, **({"nasplug.continues": news} if news else {})})
-        self._params(run, flatten(decisive(self.config)))  # what may change cannot be a parameter: those are written once
+        self._client.log_batch(
+            run, params=params_of(flatten(decisive(self.config)))
+        )  # what may change cannot be a parameter: those are written once
         return run
 
-    def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False) -> str:
-        """A run with the tags that MLflow's own fluent functions would set; returns its id."""
+    def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False, began: int | None = None) -> str:
+        """A run with the tags that MLflow's own fluent functions would set; returns its id. ``began``: `now_ms`."""
         standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
         parent = {"mlflow.parentRunId": self.run} if child else {}
-        made = self._client.create_run(self._experiment, run_name=name, tags={**standard, **parent, **tags})
+        every = {**standard, **parent, **tags}
+        made = self._client.create_run(self._experiment, start_time=began or now_ms(), run_name=name, tags=every)
         return str(made.info.run_id)
 
     def _remember(self, *, running: bool, **found: str) -> None:
@@ -133,19 +136,10 @@ class Runs:
         self._folder.mkdir(parents=True, exist_ok=True)
         files.write_json(path, {**kept, **state})
 
-    def _params(self, run: str, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        every = [Param(_key(key), visible(str(scrub(str(value))))[:PARAM]) for key, value in params.items()]
-        for at in range(0, len(every), BATCH):
-            self._client.log_batch(run, params=every[at : at + BATCH])
-
     def _tag(self, run: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        every = [RunTag(_key(key), value[:TAG]) for key, value in tags.items()]
-        for at in range(0, len(every), BATCH):
-            self._client.log_batch(run, tags=every[at : at + BATCH])
+        self._client.log_batch(run, tags=[RunTag(_key(key), value[:TAG]) for key, value in tags.items()])
 
     def _metrics(self, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
@@ -161,6 +155,13 @@ class Runs:
             page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token or None)
             yield from page
             token = page.token or None
+
+
+def params_of(values: Mapping[str, Any]) -> list[Any]:
+    """Parameters of a run; the client writes as many at once as MLflow takes."""
+    from mlflow.entities import Param
+
+    return [Param(_key(key), visible(str(scrub(str(value))))[:PARAM]) for key, value in values.items()]
 
 
 def end_killed(folder: Path) -> bool:

@@ -14,12 +14,12 @@ import yaml
 
 from nasplug import files, machine, results
 from nasplug.config import StudyConfig
-from nasplug.errors import NasplugError, scrub
+from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import TABLE
 from nasplug.plan import axes, task_places
 from nasplug.plugins import Plugins
-from nasplug.tasks import Task
+from nasplug.tasks import Facts, Task
 from nasplug.tracking.children import Children
 from nasplug.tracking.places import default_uri, probe, talking
 from nasplug.tracking.records import Row, cleaned, datasets_of, scores_of
@@ -34,6 +34,7 @@ __all__ = ["Registered", "Tracker"]
 SERVED_SCORES = ("valid_error", "test_error", "valid_loss", "test_loss", "edges", "neurons", "inputs", "parameters")
 ARTIFACTS = (TABLE, "report.html", "front.csv", "choices.csv", "stability.csv", "linear.json")
 PICTURES = ("*.png", "*.svg")
+ENSEMBLE = "ensemble"  # what the mean of several networks is called where a replica is asked for
 MOST_TASKS = 64  # a study that sweeps over more data sets lists the first ones; each network still names its own
 
 _log = logging.getLogger(__name__)
@@ -122,13 +123,11 @@ class Tracker(Children):
         with talking(self.uri, retries=3, seconds=60, told=told):
             frame = results.read(self._folder)
             self._count()
-            rule = self.config.choose
-            best = str(results.choose(frame, lambda name: self._task(name)[0].facts, rule)["replica"])
-            rows = _rows(results.standing(frame, lambda name: self._task(name)[0].facts, rule))
+            best, rows = self._front(frame)
             children = self._children()
             self._summarize(frame, rows, best)
             places = task_places(axes(self.config))
-            each = _rows(results.choices(frame, places, lambda name: self._task(name)[0].facts, rule)) if places else {}
+            each = _rows(results.choices(frame, places, self._facts, self.config.choose)) if places else {}
             self._log_front(rows, each, best, children)
             self._log_failures(frame, children)
             if self.settings.register_ is not None:
@@ -230,7 +229,54 @@ class Tracker(Children):
         )
         self._tag(self.run, {"mlflow.note.content": note, "nasplug.chosen": best})
 
+    def _front(self, frame: pd.DataFrame) -> tuple[str, dict[str, Row]]:
+        """The chosen network, and the rows of the front."""
+        best = str(results.choose(frame, self._facts, self.config.choose)["replica"])
+        return best, _rows(results.standing(frame, self._facts, self.config.choose))
+
+    def _facts(self, replica: str) -> Facts:
+        return results.facts_of(self._folder, replica)
+
     # -- the registry --------------------------------------------------------------------------------------------------
+
+    def register(self, replica: str, name: str | None) -> Registered:
+        """Any network of a study that has run, or its mean (``ensemble``), as a version of a registered model.
+
+        It gets a child run and a model where it has none. A study that was not tracked is tracked first.
+
+        Args:
+            replica: its name.
+            name: of the registered model; None: that of the config, or else the study's; of a mean with ``-ensemble``.
+
+        Raises:
+            ConfigError: for a network that is not there or did not finish.
+            NasplugError: when MLflow fails.
+        """
+        told = f"The study's results are safe in {self._folder}; run the same command again"
+        frame = results.read(self._folder)
+        chosen = frame[frame["replica"] == (replica if replica != ENSEMBLE else self._front(frame)[0])]
+        if chosen.empty or chosen.iloc[0]["status"] != "finished":
+            status = "is not one of its table" if chosen.empty else f"is {chosen.iloc[0]['status']}"
+            raise ConfigError(f"{replica!r} {status}; only networks of {self._folder} that finished can be registered")
+        if replica == ENSEMBLE and self.config.ensemble is None:
+            raise ConfigError("this study has no ensemble; write ensemble: 8, say, and run it again: nothing is retrained")
+        with talking(self.uri, retries=1, seconds=30, told=told):
+            probe(self.uri)
+            with alone(self.uri):
+                self._client = self._connect()
+                self._client.search_registered_models(max_results=1)  # the registry makes its own connection
+                self._experiment = self._find_experiment()
+            self.run, _ = self._remembered()
+        if not self.run:
+            self.study_finished(self.config.plain(), self._folder)
+        with talking(self.uri, retries=3, seconds=60, told=told):
+            children = self._children()
+            (row,) = _rows(chosen).values()
+            name = name or self.settings.register_ or self.config.study
+            if replica == ENSEMBLE:
+                return self._register_mean(f"{name}-ensemble", self._log_ensemble(children, row))
+            best, rows = self._front(frame)
+            return self._register(name, self._one(row, children, front=replica in rows, chosen=replica == best), row)
 
     def _register(self, name: str, child: Any, row: Row) -> Registered:
         """The chosen network."""
@@ -241,7 +287,7 @@ class Tracker(Children):
         )
         return register(self._client, self.uri, name, child, scores, words)
 
-    def _register_mean(self, name: str, child: Any) -> None:
+    def _register_mean(self, name: str, child: Any) -> Registered:
         """The ensemble, as a model of its own."""
         found = {key: value for key, value in child.data.metrics.items() if key in SERVED_SCORES}
         words = f"the mean of {child.data.tags['nasplug.members']} of study {self.config.study}"
@@ -250,6 +296,7 @@ class Tracker(Children):
         scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in found.items()}
         mean = register(self._client, self.uri, name, child, scores, words)
         self._tag(self.run, {"nasplug.ensemble": mean.name, "nasplug.ensemble_version": mean.version})
+        return mean
 
 
 def _rows(frame: pd.DataFrame) -> dict[str, Row]:
