@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from nasplug import additive, files, notebook
 from nasplug.activations import FUNCTIONS, Function, non_decreasing
 from nasplug.console import visible
-from nasplug.data.encoder import Encoder
 from nasplug.data.transforms import Transform, undone
 from nasplug.errors import ConfigError
 from nasplug.monotone import certified
 from nasplug.networks import Networks, alive, harden, sizes, take
-from nasplug.records import FORMAT, answers, check_record
+from nasplug.records import FORMAT, answers, check_record, reading
 from nasplug.stems import Stem
 from nasplug.tasks import FURTHEST, Facts, Task
 
@@ -132,13 +131,7 @@ class CompactNetwork(nn.Module):
         Raises:
             ConfigError: as `predict`.
         """
-        if self.stem is None and self.record.get("encoder"):
-            encoder = Encoder.from_plain(self.record["encoder"])
-            groups = encoder.groups  # made anew each time it is asked for
-            read = {groups[feature] for feature in self.record["kept_inputs"]}
-        else:
-            encoder = Encoder.of_numbers(self.record["features"])
-            read = set(range(self.record["inputs"]) if self.stem else self.record["kept_inputs"])
+        encoder, read = reading(self.record)
         return encoder.features(table, read=read)
 
     def _first(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from nasplug.tasks import Link
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "Record", "answers", "check_record", "output_names"]
+__all__ = ["FORMAT", "Record", "answers", "check_record", "output_names", "reading"]
 
 FORMAT = "nasplug.network/1"
 MOST_NUMBERS = 2**27  # of all weights together: 512 MB
@@ -125,3 +125,13 @@ def output_names(record: Mapping[str, Any]) -> list[str]:
 def answers(record: Mapping[str, Any], outputs: rows.Array, index: pd.Index[Any] | None = None) -> pd.DataFrame:
     """A network's outputs ``(N, O)`` by name; see `nasplug.compact.CompactNetwork.predict`."""
     return rows.answers([str(t) for t in record["targets"]], str(record["link"]), outputs, index)
+
+
+def reading(record: Mapping[str, Any]) -> tuple[Encoder, frozenset[int]]:
+    """How a network reads rows of the user's table: the encoder of all inputs, and the places of the columns that matter."""
+    if record.get("stem") is None and record.get("encoder"):
+        encoder = Encoder.from_plain(record["encoder"])
+        groups = encoder.groups  # made anew each time it is asked for
+        return encoder, frozenset(groups[feature] for feature in record["kept_inputs"])
+    read = range(record["inputs"]) if record.get("stem") else record["kept_inputs"]
+    return Encoder.of_numbers(record["features"]), frozenset(read)

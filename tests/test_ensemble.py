@@ -97,14 +97,11 @@ def test_a_single_network_has_the_scores_of_the_table(done: Study) -> None:
 
 def test_it_is_registered_as_one_model(done: Study) -> None:
     import mlflow
-    import numpy as np
 
     mlflow.set_tracking_uri(f"sqlite:///{done.folder.parent}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/served-ensemble@champion")
-    x = np.array([[5.1, 3.5, 1.4, 0.2]], dtype=np.float64)
-    with torch.no_grad():
-        wanted = done.network("ensemble")(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(model.predict(x), wanted, atol=1e-5)
+    table = pd.DataFrame([[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3]], columns=pd.Index(done.task.features))
+    pd.testing.assert_frame_equal(model.predict(table[table.columns[::-1]]), done.network("ensemble").predict(table))
 
 
 def test_it_is_registered_by_the_rules_of_networks(done: Study) -> None:

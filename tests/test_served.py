@@ -41,7 +41,9 @@ def people(kind: str) -> pd.DataFrame:
     return frame.assign(y={"regression": 1e6 + score, "binary": score > 2, "classes": labels}[kind])
 
 
-def trained(folder: Path, frame: pd.DataFrame, **task: Any) -> Study:
+def trained(
+    folder: Path, frame: pd.DataFrame, mlflow: dict[str, Any] | None = None, loss: str | None = None, **task: Any
+) -> Study:
     frame.to_csv(folder / "people.csv", index=False)
     raw = {
         "study": "served",
@@ -52,8 +54,8 @@ def trained(folder: Path, frame: pd.DataFrame, **task: Any) -> Study:
         "discretizers": [{"use": "threshold", "tolerance": 0.05}],
         "train": {"steps": 100, "lr": 0.02},
         "seeds": 2,
-        "mlflow": None,
-    }
+        "mlflow": mlflow,
+    } | ({"loss": {"use": loss}} if loss else {})
     return Study(parse(raw)).run("serial")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import socket
@@ -14,13 +13,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +29,6 @@ from nasplug.errors import scrub
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tracking import Registered, Tracker, default_uri, end_killed, flatten, spread
-from nasplug.tracking.places import SAFE
 
 PASSWORD = "hunter2"
 
@@ -88,16 +83,6 @@ def study(store: Path, *, fails: bool = False, **changes: Any) -> Study:
         "mlflow": {"register": "served"},
     }
     return Study(parse(raw | changes), plugins())
-
-
-class Evil:
-    """What a tampered model may hold: code that runs when it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (self.path,)
 
 
 def client_of(store: Path) -> Any:
@@ -272,44 +257,6 @@ def test_the_chosen_network_is_registered_with_its_lineage(tracked: Tracked) -> 
     state = json.loads((done.folder / "mlflow.json").read_text())
     assert (state["model"], state["version"], state["alias"]) == ("served", str(version.version), "champion")
     assert state["run_id"] == parent.info.run_id
-
-
-LOAD = """
-import json, sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0].startswith("nasplug"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
-import mlflow, numpy as np, torch
-mlflow.set_tracking_uri(sys.argv[1])
-given = np.load(sys.argv[2])
-uri = "models:/served@champion"
-plain, wrapped = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
-for rows in (1, 2, 7):
-    x = given["x"][:rows]
-    for got in (plain(torch.from_numpy(x)).detach().numpy(), wrapped.predict(x)):
-        assert got.shape == given["y"][:rows].shape, got.shape
-        assert np.abs(got - given["y"][:rows]).max() < 1e-5
-assert "nasplug" not in sys.modules
-record = wrapped.metadata.metadata["nasplug"]
-print(json.dumps([record["format"], wrapped.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"]]))
-"""
-
-
-@pytest.mark.slow
-def test_the_registered_model_loads_without_nasplug(tracked: Tracked, tmp_path: Path) -> None:
-    network = tracked.study.network()
-    generator = np.random.default_rng(0)
-    task = tracked.study.task
-    x = (generator.normal(size=(7, task.inputs)) * task.input_scale.numpy() + task.input_shift.numpy()).astype(np.float64)
-    with torch.no_grad():
-        np.savez(tmp_path / "given.npz", x=x, y=network(torch.from_numpy(x)).numpy())
-    uri = default_uri(Path(tracked.study.config.store))
-    command = [sys.executable, "-c", LOAD, uri, str(tmp_path / "given.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == ["nasplug.network/1", [-1, task.inputs]]
 
 
 def _count(where: Tracked) -> tuple[set[str], list[str], int]:
@@ -499,29 +446,6 @@ def test_the_same_network_is_not_registered_twice_and_takes_no_alias_back(store:
     assert len(client.search_model_versions("name = 'served'")) == 2
     assert str(client.get_model_version_by_alias("served", "champion").version) == "2"
     assert json.loads((again.folder / "mlflow.json").read_text())["version"] == "1"
-
-
-@pytest.mark.slow
-def test_a_model_with_a_pickle_in_it_is_refused_where_none_is_allowed(
-    tracked: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlflow.pyfunc
-    from mlflow.exceptions import MlflowException
-
-    for name, value in SAFE.items():
-        monkeypatch.setenv(name, value)
-    now = look(tracked.study)
-    model = next(iter(now.children[str(tracked.study.best()["replica"])].outputs.model_outputs)).model_id
-    root = Path(unquote(urlsplit(now.client.get_logged_model(model).artifact_location).path))
-    assert mlflow.pyfunc.load_model(str(root)).predict(np.zeros((2, tracked.study.task.inputs))).shape == (2, 1)
-    tampered = tmp_path / "tampered"
-    shutil.copytree(root, tampered)
-    (archive,) = tampered.rglob("*.pt2")
-    with zipfile.ZipFile(archive, "a") as file:
-        file.writestr(f"{file.namelist()[0].split('/')[0]}/extra.pkl", pickle.dumps(Evil(str(tmp_path / "ran"))))
-    with pytest.raises(MlflowException, match="pickle is disallowed"):
-        mlflow.pyfunc.load_model(str(tampered))
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

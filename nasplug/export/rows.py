@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nasplug.tasks import Split, Task
 
-__all__ = ["coded", "made_up", "rows_of"]
+__all__ = ["coded", "decoded", "made_up", "raw", "rows_of"]
 
 STRANGE = "some other word"
 
@@ -30,12 +30,21 @@ def rows_of(program: Program, task: Task, split: Split) -> pd.DataFrame:
     its fill, and a rare word is one that training did not see.
     """
     record = program.record
-    x = split.x.double() * task.input_scale.double().unsqueeze(1) + task.input_shift.double().unsqueeze(1)
-    features = x.numpy()
     encoder = Encoder.from_plain(record["encoder"]) if record.get("encoder") else Encoder.of_numbers(record["features"])
+    return decoded(encoder, program.columns, raw(task, split))
+
+
+def raw(task: Task, split: Split) -> Array:
+    """The features of a split before they were scaled, ``(I, N)``."""
+    x = split.x.double() * task.input_scale.double().unsqueeze(1) + task.input_shift.double().unsqueeze(1)
+    return x.numpy()
+
+
+def decoded(encoder: Encoder, columns: Sequence[Column], features: Array) -> pd.DataFrame:
+    """Columns of the user's table from features ``(I, N)``; see `rows_of`."""
     groups = encoder.groups
     blocks = {column.name: features[[g == at for g in groups]] for at, column in enumerate(encoder.columns)}
-    return _frame({column.name: _decoded(column, blocks[column.name]) for column in program.columns}, split.samples)
+    return _frame({column.name: _decoded(column, blocks[column.name]) for column in columns}, features.shape[1])
 
 
 def _frame(columns: dict[str, Any], rows: int) -> pd.DataFrame:

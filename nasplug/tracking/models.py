@@ -1,4 +1,4 @@
-"""A small network as a logged model that loads without nasplug, and as a version of a registered model."""
+"""A small network as a logged model, and as a version of a registered model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from typing import Any
 from nasplug.compact import CompactNetwork, digest_of
 from nasplug.ensemble import Ensemble
 from nasplug.errors import NasplugError
-from nasplug.machine import version_of
 from nasplug.tasks import Task
+from nasplug.tracking.packaging import package
 from nasplug.tracking.places import artifact_root, as_global, probe, talking
-from nasplug.tracking.records import example_of
 from nasplug.tracking.schema import alone
 
 __all__ = ["Entry", "ensure_registered", "log_model", "new_version", "publish", "publish_files", "reach"]
 
 SEE_TAGS = "see the tags of each version for where it came from"
-SERVING = ("torch", "mlflow", "numpy")  # what a logged model needs to be loaded; named, as inferring it takes 10 s per model
 
 
 def log_model(
@@ -35,26 +33,17 @@ def log_model(
     tags: Mapping[str, str],
     beside: Callable[[Path], None] = lambda folder: None,
 ) -> str:
-    """The network as a graph (``pt2``) that loads without nasplug; returns the logged model's id.
+    """The network as a model that answers rows without nasplug (`nasplug.tracking.packaging`); the logged model's id.
 
-    What `mlflow.pytorch.log_model` does, with a client that knows its URI instead of MLflow's global state, and without
-    loading the model back to try it. ``beside`` may write more files into the model's folder.
+    What `mlflow.pyfunc.log_model` does, with a client that knows its URI instead of MLflow's global state, and without loading
+    the model back to try it. ``beside`` may write more files into the model's folder.
 
     Raises:
         NasplugError: for a network that cannot be exported.
     """
-    import mlflow.pytorch
-    import numpy as np
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.models import Model
 
-    example = example_of(task)
-    real = np.dtype("float64")
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(real, (-1, example.shape[1]))]),  # unnamed: a named tensor wants a dict of arrays
-        outputs=Schema([TensorSpec(real, (-1, task.outputs))]),
-    )
     model = client.create_logged_model(experiment, name.replace("/", "-"), run, tags=dict(tags), model_type="nasplug.network")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
     record = Model(
@@ -65,25 +54,16 @@ def log_model(
         metadata={"nasplug": network.record},
     )
     with tempfile.TemporaryDirectory() as temporary:
-        folder = str(Path(temporary) / "model")
+        folder = Path(temporary) / "model"
         try:
-            mlflow.pytorch.save_model(
-                network,
-                folder,
-                mlflow_model=record,
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in SERVING],
-                metadata=record.metadata,
-                serialization_format="pt2",
-            )
+            package(network, task, folder, record)
         except RuntimeError as error:  # what torch.export raises
             raise NasplugError(
                 f"network {name} cannot be exported for MLflow: {type(error).__name__}: {str(error)[:500]}. Its functions "
                 "must be traceable by torch.export; the results are safe on disk, and mlflow=null does not track"
             ) from error
-        beside(Path(folder))
-        client.log_model_artifacts(model.model_id, folder)
+        beside(folder)
+        client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
 

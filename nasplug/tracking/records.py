@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from nasplug import files
 from nasplug.config import SWEEPS
@@ -25,7 +24,6 @@ __all__ = [
     "cleaned",
     "curves_of",
     "datasets_of",
-    "example_of",
     "flatten",
     "now_ms",
     "pack_of",
@@ -37,7 +35,6 @@ __all__ = [
 Row = Mapping[str, Any]  # of the table of replicas
 
 DIGEST = 36  # MLflow's limit
-EXAMPLE_ROWS = 3  # with one row torch.export takes the batch for a constant
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
 COLUMNS = 256  # features listed by name in a data set's schema
 LABELS = ("seed", "configuration", "fold", "picked")  # numbers of a row that are neither score nor size
@@ -108,14 +105,6 @@ def curves_of(folder: Path, names: Sequence[str]) -> dict[str, dict[str, list[fl
             replica = row.pop("replica")
             found[replica] = {column.removeprefix("history_"): values for column, values in row.items()}
     return found
-
-
-def example_of(task: Task) -> Any:
-    """A few raw rows of the training split, float64 ``(3, I)``: what is large beside its spread keeps its digits."""
-    split = task.train
-    x = split.x[:, torch.arange(EXAMPLE_ROWS) % split.samples]
-    raw = x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
-    return raw.T.double().contiguous().cpu().numpy()
 
 
 def datasets_of(task: Task, digest: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""A registered model back as a network: the files of the run that it is a version of."""
+"""A registered model back as a network: its own files, which stay when the runs that made it are deleted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nasplug import compact, ensemble
 from nasplug.activations import FUNCTIONS, Function
@@ -13,6 +14,7 @@ from nasplug.compact import CompactNetwork, digest_of
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.tracking.models import probed
+from nasplug.tracking.packaging import NETWORK
 from nasplug.tracking.places import talking, variables
 from nasplug.tracking.registry import DIGEST
 
@@ -45,13 +47,28 @@ def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) 
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
-        folder = Path(client.download_artifacts(str(version.run_id), "network", there))
+        folder = _network_files(client, uri, version, there)
         if (folder / compact.RECORD).exists():
             network: CompactNetwork | Ensemble = compact.load(folder, functions)
         else:
             network = ensemble.load(folder, functions)
     if digest_of(network) != version.tags.get(DIGEST, ""):
         raise NasplugError(
-            f"{model}: the files of its run are not those that were registered; run the study again, which tells MLflow anew"
+            f"{model}: its files are not those that were registered; run the study again, which tells MLflow anew"
         )
     return network
+
+
+def _network_files(client: Any, uri: str, version: Any, there: str) -> Path:
+    """The network's own files, fetched from the logged model that a version is of; those of older versions are with its run."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    home = client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+    try:
+        return Path(download_artifacts(artifact_uri=f"{home}/{NETWORK}", dst_path=there, tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        try:
+            return Path(client.download_artifacts(str(version.run_id), NETWORK, there))
+        except (MlflowException, OSError):
+            raise error from None

@@ -22,6 +22,7 @@ from nasplug.errors import ConfigError, NasplugError
 from nasplug.files import LOCK
 from nasplug.networks import Networks
 from nasplug.plugins import load_plugins
+from nasplug.tracking import served
 from nasplug_swat.autoencoder import SIZES, Sampling, Space, draw, fresh, load, read, save
 from nasplug_swat.compression import Compression, compress, planned
 
@@ -98,7 +99,6 @@ def test_a_deep_network_becomes_a_shallower_one(raw: dict[str, Any], begin: str)
 
 
 def test_the_result_is_registered_with_its_lineage(raw: dict[str, Any], tmp_path: Path) -> None:
-    import mlflow.pytorch
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -112,13 +112,10 @@ def test_the_result_is_registered_with_its_lineage(raw: dict[str, Any], tmp_path
     run = client.get_run(version.run_id)
     assert run.data.metrics["r2"] == pytest.approx(done.record["polished"]["r2"])
     assert {file.path for file in client.list_artifacts(version.run_id)} == {"compression.json", "compression.png"}
-    mlflow.set_tracking_uri(uri)
-    try:
-        served = mlflow.pytorch.load_model("models:/smaller-nets/1")
-    finally:
-        mlflow.set_tracking_uri(None)
     x = torch.rand(5, 2, dtype=torch.float64) * 20.0 - 10.0
-    torch.testing.assert_close(outputs(served, x), outputs(done.network, x))
+    found = served(uri, "models:/smaller-nets/1")
+    assert isinstance(found, CompactNetwork)
+    torch.testing.assert_close(outputs(found, x), outputs(done.network, x))
     assert compress(job, runner="serial").record["registered"] == "models:/smaller-nets/1"  # the same network once
 
 
