@@ -181,6 +181,21 @@ int main(void) {
 
 
 @pytest.mark.skipif(CC is None, reason="no C compiler")
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sin"])
+def test_what_no_answer_reads_in_whole_numbers_is_left_out(activation: str, tmp_path: Path) -> None:
+    """A neuron whose weights are all rounded to 0, and what it alone reads: a compiler refuses what nothing uses."""
+    nets = example_networks(0, 1, (3, 2, 1, 2), ("biases", "gates"))
+    blocks = {edge: w.float() for edge, w in nets.blocks.items()}
+    blocks[2, 1] = torch.full_like(blocks[2, 1], 0.5)
+    blocks[3, 2] = torch.full_like(blocks[3, 2], 1e-7)
+    nets = replace(nets.map(torch.Tensor.float), blocks=blocks, choices={}, candidates=(activation,))
+    text = fixed.written(program(compact(harden(nets), 0), "net"))["net_fixed.h"]
+    assert "h2_0" not in text
+    form = told(compact(harden(nets), 0), tmp_path, forms="fixed")["fixed"]
+    assert not form.refused, form.refused
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
 def test_no_reading_makes_whole_numbers_overflow(tmp_path: Path) -> None:
     for file, text in fixed.written(program(compact(every_activation(), 0), "net")).items():
         (tmp_path / file).write_text(text)

@@ -80,8 +80,21 @@ def scaled_weights(neuron: Neuron) -> tuple[int, int, list[int]]:
     raise ConfigError("fixed: weights of a neuron sum to more than 2^16; take c, which has floating point")
 
 
-def _functions(header: Header) -> Iterator[str]:
-    names, own = header.made.activations, header.name
+def _read(made: Program) -> set[tuple[int, int]]:
+    """Which features (layer 0) and neurons the answers read, as ``(layer, place)``: some weights are 0 in whole numbers."""
+    last = len(made.layers)
+    read = {(last, place) for place in range(len(made.layers[-1]))}
+    for layer, neurons in reversed(list(enumerate(made.layers, start=1))):
+        for place, neuron in enumerate(neurons):
+            if (layer, place) in read:
+                read |= {(at, source) for w, (at, source, _) in zip(scaled_weights(neuron)[2], neuron.terms, strict=True) if w}
+    return read
+
+
+def _functions(header: Header, read: set[tuple[int, int]]) -> Iterator[str]:
+    hidden = [(at, neurons) for at, neurons in enumerate(header.made.layers[:-1], start=1)]
+    names = sorted({neuron.activation for at, neurons in hidden for n, neuron in enumerate(neurons) if (at, n) in read})
+    own = header.name
     if set(names) - BOUNDED:
         yield f"static inline int32_t {own}_limit(int32_t z) {{ return z > 32767 ? 32767 : z < -32768 ? -32768 : z; }}"
     tables = [name for name in names if CURVES[name].function is not None]
@@ -137,23 +150,19 @@ def _body(header: Header) -> Iterator[str]:
     upper, inputs, outputs = name.upper(), len(made.features), len(made.outputs)
     yield from header.types()
     yield ""
-    yield from _functions(header)
+    read = _read(made)
+    yield from _functions(header, read)
     yield ""
     yield f"/* The network: x and z are whole numbers of 2^-{BITS}. z: {_sums(made)}. */"
     yield f"{upper}_API void {name}(const int16_t x[{max(inputs, 1)}], int32_t z[{outputs}]) {{"
-    used = {
-        term[1]
-        for neurons in made.layers
-        for neuron in neurons
-        for term, w in zip(neuron.terms, scaled_weights(neuron)[2], strict=True)
-        if w and term[0] == 0
-    }
+    used = sorted(place for layer, place in read if layer == 0)
     yield from [] if used else ["  (void)x;"]
-    yield from (f"  const int32_t x{at} = x[{at}]; /* {comment(made.features[at].name)} */" for at in sorted(used))
+    yield from (f"  const int32_t x{at} = x[{at}]; /* {comment(made.features[at].name)} */" for at in used)
     for layer, neurons in enumerate(made.layers, start=1):
         last = layer == len(made.layers)
         for place, neuron in enumerate(neurons):
-            yield from _neuron(header, f"z{place}" if last else f"h{layer}_{place}", neuron)
+            if (layer, place) in read:
+                yield from _neuron(header, f"z{place}" if last else f"h{layer}_{place}", neuron)
     yield "}"
     yield from _label(header)
     yield ""
