@@ -129,6 +129,11 @@ class Stem(BaseModel):
         _ = self.shapes
 
     @property
+    def places(self) -> list[int]:
+        """At how many places of what comes in each layer puts its kernels."""
+        return [math.prod(layer.before_pool(size[1:])) for layer, size in zip(self.layers, self.shapes, strict=False)]
+
+    @property
     def features(self) -> int:
         """F: width of layer 0 of the head."""
         return math.prod(self.shapes[-1])

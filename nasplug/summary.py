@@ -284,7 +284,8 @@ def print_within(study: Study, row: pd.Series[Any]) -> None:
     out.print(network_picture(network, columns=out.width), highlight=False)
     out.print(
         f"{row['replica']}: validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}, "
-        f"{row['edges']:.0f} edges, {row['parameters']:.0f} parameters, {results.latency(network):.1f} us per sample here. "
+        f"{row['edges']:.0f} edges, {row['parameters']:.0f} parameters, {results.latency(network):.1f} us per sample here"
+        f"{f', {row[results.FLASH]:.0f} bytes of flash in C' if results.FLASH in row else ''}. "
         f"In Python: Study.open({str(study.folder)!r}).network({row['replica']!r})",
         highlight=False,
         soft_wrap=True,

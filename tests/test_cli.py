@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nasplug.cli import main
+from nasplug.compact import digest_of
 from nasplug.config import from_yaml, to_yaml
 from nasplug.study import Study
 
@@ -252,6 +254,27 @@ def test_front_within_limits(ran: Path) -> None:
     for limit, reason in (("edges", "needed: COLUMN=NUMBER"), ("edges=-1", "Raise a limit"), ("egdes=3", "Did you mean")):
         refused = CliRunner().invoke(main, ["front", folder, "--limit", limit])
         assert (refused.exit_code, reason in refused.stderr) == (2, True)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("size") is None, reason="no compiler")
+def test_limits_of_a_chip(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash is measured once: what the folder keeps, no compiler measures again."""
+    folder = str(ran / "runs" / "small")
+    found = told("front", folder, "--limit", "flash_bytes=2048", "--limit", "macs=100")
+    assert 0 < found["flash_bytes"] <= 2048
+    assert found["macs"] <= 100
+    assert f"{found['flash_bytes']:.0f} bytes of flash" in ask("front", folder, "--limit", "flash_bytes=2048").stdout
+    (kept,) = {path.stem for path in (ran / "runs" / "small" / "flash").iterdir()}
+    assert kept == digest_of(Study.open(folder).network(found["replica"]))
+    out = tmp_path / "chip"
+    left = told("export", folder, "--to", "c,fixed", "--out", str(out), "--limit", "flash_bytes=2048", "--limit", "macs=100")
+    assert left["digest"] == kept
+    assert min(form["figures"]["flash_bytes"] for form in left["forms"] if not form["refused"]) == found["flash_bytes"]
+    both = ["export", folder, "--out", str(out), "--limit", "macs=9", "--replica", "p0000/0000"]
+    assert "take one of them" in CliRunner().invoke(main, both).stderr
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bare = CliRunner().invoke(main, ["front", folder, "--limit", "flash_bytes=2048"])
+    assert (bare.exit_code, "no gcc or cc" in bare.stderr) == (2, True)
 
 
 def test_front(ran: Path) -> None:

@@ -302,6 +302,7 @@ def test_sizes_count_what_is_on_a_path(nets: Networks) -> None:
             "layers": len({layer for layer, _ in left.hidden}),
             "inputs": len(left.inputs),
             "parameters": len(left.edges) + sum(b != 0 for b in left.biases.values()),
+            "macs": len(left.edges),
         }
 
 
@@ -376,6 +377,7 @@ def test_a_neuron_with_only_a_bias_becomes_a_bias() -> None:
         "layers": 0,
         "inputs": 1,
         "parameters": 2,
+        "macs": 1,
     }
 
 
@@ -401,6 +403,7 @@ def test_a_path_of_skips_alone() -> None:
         "layers": 0,
         "inputs": 1,
         "parameters": 1,
+        "macs": 1,
     }
 
 
@@ -589,7 +592,7 @@ def test_what_was_made_of_one_column_counts_once() -> None:
     )
     nets.check()
     one_by_one = {name: int(value) for name, value in sizes(replace(nets, groups=())).items()}
-    assert one_by_one == {"edges": 7, "neurons": 2, "layers": 1, "inputs": 4, "parameters": 8}
+    assert one_by_one == {"edges": 7, "neurons": 2, "layers": 1, "inputs": 4, "parameters": 8, "macs": 7}
     assert {name: int(value) for name, value in sizes(nets).items()} == one_by_one | {"edges": 6, "inputs": 2}
     assert alive(nets).groups == harden(take(nets, torch.tensor([0, 0]))).groups == nets.groups
     with pytest.raises(ContractError, match="with groups"):

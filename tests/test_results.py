@@ -135,16 +135,37 @@ def test_the_best_within_limits_needs_no_training() -> None:
         asked.append(name)
         return 100.0 if name in ("p0000/0003", "p0000/0001") else 10.0
 
-    assert within(frame, {}, slow)["edges"] == 4
-    assert within(frame, {"edges": 2}, slow)["edges"] == 2
+    assert within(frame, {}, {"latency_us": slow})["edges"] == 4
+    assert within(frame, {"edges": 2}, {"latency_us": slow})["edges"] == 2
     assert not asked
-    assert within(frame, {"latency_us": 50}, slow)["edges"] == 3
+    assert within(frame, {"latency_us": 50}, {"latency_us": slow})["edges"] == 3
     assert asked == ["p0000/0003", "p0000/0002"]  # from the best one on, until one keeps it
-    assert within(frame, {"edges": 2, "latency_us": 50}, slow)["edges"] == 1
+    assert within(frame, {"edges": 2, "latency_us": 50}, {"latency_us": slow})["edges"] == 1
     with pytest.raises(ConfigError, match=r"no finished network keeps edges <= 0; the smallest: edges 1\. Raise a limit"):
-        within(frame, {"edges": 0}, slow)
+        within(frame, {"edges": 0}, {"latency_us": slow})
     with pytest.raises(ConfigError, match=r"limit 'edgse': is not a column with numbers; .*Did you mean 'edges'"):
-        within(frame, {"edgse": 2}, slow)
+        within(frame, {"edgse": 2}, {"latency_us": slow})
+
+
+def test_flash_is_measured_of_the_front_that_may_fit() -> None:
+    """From the best one on; not of dominated networks, nor of those with more weights than fit."""
+    sizes = {"p0/0": (9, 0.1), "p0/1": (8, 0.3), "p0/2": (5, 0.2), "p0/3": (2, 0.4), "p0/4": (5, 0.25)}
+    frame = table([{"edges": n, "valid_error": e, "valid_loss": 0.1, "status": "finished"} for n, e in sizes.values()])
+    frame = frame.assign(replica=list(sizes), parameters=frame["edges"], macs=frame["edges"])
+    asked = []
+
+    def flash(name: str) -> float:
+        asked.append(name)
+        return 10.0 * sizes[name][0]
+
+    measures = {"latency_us": lambda name: 7.0, "flash_bytes": flash}
+    found = within(frame, {"flash_bytes": 51, "latency_us": 8}, measures)
+    assert (found["replica"], found["flash_bytes"], found["latency_us"]) == ("p0/2", 50.0, 7.0)
+    assert asked == ["p0/0", "p0/2"]
+    asked.clear()
+    with pytest.raises(ConfigError, match=r"keeps flash_bytes <= 17; the smallest: flash_bytes 20\. Raise"):
+        within(frame, {"flash_bytes": 17}, measures)
+    assert asked == ["p0/2", "p0/3"]  # 9 weights do not fit into 17 bytes
 
 
 def test_test_scores_are_never_read() -> None:

@@ -111,10 +111,12 @@ def test_a_stem_is_what_torchs_layers_make(stem: Stem, shared: bool) -> None:
 def test_shapes_are_those_of_the_layers(stem: Stem) -> None:
     nets = networks(stem)
     a = images(stem).T.reshape(5, *stem.image)
-    taken = 0
+    taken, places = 0, []
     for module in as_module(nets, 0)[:-1]:
         a = module(a)
         taken += a[0].numel() * isinstance(module, nn.Conv2d)
+        places += [a[0, 0].numel()] if isinstance(module, nn.Conv2d) else []
+    assert stem.places == places
     assert tuple(a.shape[1:]) == stem.shapes[-1]
     assert nets.activations == taken + 6
     assert len(stem.names) == stem.features == nets.widths[0]
@@ -157,6 +159,8 @@ def test_channels_that_no_feature_needs_are_dropped() -> None:
         assert all(torch.equal(one[n], other[n]) for n in (1, 2))
     # edges, head's biases, two kernels of 2 x 3 x 3 with biases, one of 2 x 2 x 1 with its bias
     assert sizes(nets)["parameters"].tolist() == (sizes(nets)["edges"] + 6 + 2 * 19 + 5).tolist()
+    first, second = PLAIN.places
+    assert sizes(nets)["macs"].tolist() == (sizes(nets)["edges"] + 2 * 18 * first + 4 * second).tolist()
     assert sizes(nets)["inputs"].tolist() == [60] * 3
 
 

@@ -18,7 +18,7 @@ import click
 from nasplug.console import alone, say, speak
 from nasplug.errors import ConfigError, NasplugError, PluginError, cause, scrub
 
-__all__ = ["config_argument", "fast_option", "json_option", "main", "ours", "overrides_argument"]
+__all__ = ["config_argument", "fast_option", "json_option", "limits_of", "limits_option", "main", "ours", "overrides_argument"]
 
 OFFER = "nasplug.offer"  # in a context: whose command runs
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -28,6 +28,12 @@ R = TypeVar("R")
 config_argument = click.argument("config", type=Path)
 overrides_argument = click.argument("overrides", nargs=-1)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+limits_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    help="COLUMN=NUMBER: the largest value allowed. latency_us and flash_bytes are measured.",
+)
 fast_option = click.option("--fast", is_flag=True, help="Skip trials of method, penalties and discretizers on two networks.")
 
 
@@ -49,6 +55,22 @@ def _refusing(command: Callable[P, R]) -> Callable[P, R]:
             sys.exit(130)
 
     return run
+
+
+def limits_of(given: Sequence[str]) -> dict[str, float]:
+    """``COLUMN=NUMBER``, several times, as a mapping.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    found = {}
+    for text in given:
+        name, _, most = text.partition("=")
+        try:
+            found[name] = float(most)
+        except ValueError:
+            raise ConfigError(f"--limit {text}; needed: COLUMN=NUMBER, for example parameters=30") from None
+    return found
 
 
 def ours(command: Callable[P, R]) -> Callable[P, R]:

@@ -8,10 +8,19 @@ from typing import Any
 
 import click
 
-from nasplug.cli.group import config_argument, fast_option, json_option, main, ours, overrides_argument
+from nasplug.cli.group import (
+    config_argument,
+    fast_option,
+    json_option,
+    limits_of,
+    limits_option,
+    main,
+    ours,
+    overrides_argument,
+)
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import NasplugError
 
 __all__ = ["config", "front", "plan", "run"]
 
@@ -94,20 +103,9 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) ->
         print_plan(study, packs)
 
 
-def _limits(given: tuple[str, ...]) -> dict[str, float]:
-    found = {}
-    for text in given:
-        name, _, most = text.partition("=")
-        try:
-            found[name] = float(most)
-        except ValueError:
-            raise ConfigError(f"--limit {text}; needed: COLUMN=NUMBER, for example parameters=30") from None
-    return found
-
-
 @main.command()
 @click.argument("folder", type=Path)
-@click.option("--limit", "limits", multiple=True, help="COLUMN=NUMBER: the largest value allowed. latency_us is measured.")
+@limits_option
 @click.option("--stable", type=float, help="A share: only networks whose inputs were all kept in so many half samples.")
 @json_option
 @ours
@@ -123,7 +121,7 @@ def front(folder: Path, limits: tuple[str, ...], stable: float | None, as_json: 
     study = Study.open(folder)
     end_killed(study.folder)
     if limits:
-        row = study.within(stable, **_limits(limits))
+        row = study.within(stable, **limits_of(limits))
         if as_json:
             print_json(rows_of(row.to_frame().T)[0])
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, limits_of, limits_option, main, ours
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import data, say
 from nasplug.errors import ConfigError
@@ -127,24 +127,40 @@ def explain(folder: Path, table: str | None, replica: str | None, out: Path | No
 @click.option("--to", default="python", show_default=True, help="Forms, with commas between; see docs/export.md.")
 @click.option("--out", type=Path, required=True, help="The folder that they are written into.")
 @click.option("--replica", help="Of a study another network than the chosen one, p0001/0017 say, or ensemble.")
+@limits_option
 @click.option("--name", help="What files and functions are called. Default: as the study, the folder or the model.")
 @click.option(
     "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
 )
 @json_option
 @ours
-def export(network: str, to: str, out: Path, replica: str | None, name: str | None, store: str, as_json: bool) -> None:
+def export(
+    network: str,
+    to: str,
+    out: Path,
+    replica: str | None,
+    limits: tuple[str, ...],
+    name: str | None,
+    store: str,
+    as_json: bool,
+) -> None:
     """Write a network in forms that need no nasplug. Each answers the test split first, and is refused where it differs.
 
-    NETWORK is the folder of a study (its chosen network) or of a network, or models:/NAME@ALIAS. The status is 1 if a form is
-    refused; the others are written.
+    NETWORK is the folder of a study (its chosen network, or with --limit the best within limits) or of a network, or
+    models:/NAME@ALIAS. The status is 1 if a form is refused; the others are written.
     """
     from nasplug.export import asked
     from nasplug.export import export as leave
     from nasplug.predicting import called, judge, source
+    from nasplug.study import Study
     from nasplug.summary import print_exported
 
     forms = asked(to)
+    if limits:
+        if replica is not None:
+            raise ConfigError(f"--limit chooses a network, and --replica {replica} names one; take one of them")
+        replica = str(Study.open(network).within(**limits_of(limits))["replica"])
+        say(f"Within the limits: {replica}", error=True)
     found = source(network, store, replica)
     task, why = judge(network, replica)
     if task is None:

@@ -21,7 +21,7 @@ from nasplug.records import answers
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["compiled", "compiler"]
+__all__ = ["called", "compiled", "compiler", "figures"]
 
 SECONDS = 120  # of a compilation or run
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
@@ -71,7 +71,12 @@ def compiler() -> str:
     return found
 
 
-def _called(words: list[str], folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def called(words: list[str], folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A program that ran to its end in a folder.
+
+    Raises:
+        ConfigError: where it cannot be started, fails, or takes too long.
+    """
     name, pipe = Path(words[0]).name, subprocess.PIPE
     try:  # in a session of its own: a compiler is several processes, and all of them must end with it
         process = subprocess.Popen(words, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
@@ -106,26 +111,31 @@ def compiled(folder: Path, made: Program, name: str, call: str, given: str, rows
         there = Path(temporary)
         driver = DRIVER.format(name=name, columns=rows.shape[1], outputs=outputs, call=call, label=label, calls=CALLS)
         (there / "driver.c").write_text(driver, encoding="utf-8")
-        (there / "alone.c").write_text(f'#define {name.upper()}_API\n#include "{name}.h"\n', encoding="utf-8")
         here = str(folder.absolute())
-        _called([cc, *STRICT, "-O2", "-I", here, "driver.c", "-o", "driver", "-lm"], there)
-        _called([cc, *STRICT, "-O2", f"{here}/{name}_test.c", "-o", "vectors", "-lm"], there)
-        _called([str(there / "vectors")], there)
-        done = _called([str(there / "driver"), str(len(rows))], there, np.ascontiguousarray(rows, dtype=np.float64).tobytes())
-        _called([cc, "-std=c99", *SMALL, "-fstack-usage", "-I", here, "-c", "alone.c", "-o", "alone.o"], there)
-        figures = _figures(there)
+        called([cc, *STRICT, "-O2", "-I", here, "driver.c", "-o", "driver", "-lm"], there)
+        called([cc, *STRICT, "-O2", f"{here}/{name}_test.c", "-o", "vectors", "-lm"], there)
+        called([str(there / "vectors")], there)
+        done = called([str(there / "driver"), str(len(rows))], there, np.ascontiguousarray(rows, dtype=np.float64).tobytes())
+        told_of = figures(folder, name, there)
     found = np.frombuffer(done.stdout, dtype=np.float64).reshape(len(rows), outputs + 1).copy()
     told = answers(made.record, found[:, :-1], index)
     if made.labels and (told["label"].to_numpy() != np.array(made.labels, dtype=object)[found[:, -1].astype(int)]).any():
         raise ConfigError(f"{name}_label says another label than the answers")
-    return Ran(told, float(done.stderr or b"nan"), figures)
+    return Ran(told, float(done.stderr or b"nan"), told_of)
 
 
-def _figures(there: Path) -> dict[str, int]:
-    """What ``size`` and the compiler say of ``alone.o``; nothing where there is no ``size``."""
+def figures(folder: Path, name: str, there: Path) -> dict[str, int]:
+    """What ``size`` and the compiler say of the header ``NAME.h`` in a folder, compiled in ``there``; nothing without ``size``.
+
+    Raises:
+        ConfigError: without a compiler, and where it refuses the header.
+    """
+    (there / "alone.c").write_text(f'#define {name.upper()}_API\n#include "{name}.h"\n', encoding="utf-8")
+    options = ["-std=c99", *SMALL, "-fstack-usage", "-I", str(folder.absolute()), "-c", "alone.c", "-o", "alone.o"]
+    called([compiler(), *options], there)
     if shutil.which("size") is None:
         return {}
-    lines = _called(["size", "alone.o"], there).stdout.decode().splitlines()
+    lines = called(["size", "alone.o"], there).stdout.decode().splitlines()
     text, data, bss = map(int, lines[1].split()[:3])
     usage = there / "alone.su"
     stacks = [int(n) for n in re.findall(r"\t(\d+)\t", usage.read_text(encoding="utf-8"))] if usage.exists() else []

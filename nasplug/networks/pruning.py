@@ -15,7 +15,7 @@ from nasplug.networks.record import Edge, Networks
 
 __all__ = ["SIZES", "alive", "harden", "sizes"]
 
-SIZES = ("edges", "neurons", "layers", "inputs", "parameters")
+SIZES = ("edges", "neurons", "layers", "inputs", "parameters", "macs")
 """Columns of `sizes`."""
 
 
@@ -104,12 +104,13 @@ def harden(nets: Networks) -> Networks:
 
 
 def sizes(nets: Networks) -> dict[str, Tensor]:
-    """What is on paths from input to output, long ``(K,)``: ``edges``, ``neurons``, ``layers``, ``inputs``, ``parameters``.
+    """What is on paths from input to output, long ``(K,)``, by the names in `SIZES`.
 
     ``inputs`` are columns of the user's table, and what goes from one of them to a neuron is one edge, also where the column
     became several numbers: words or ramps (`Networks.groups`). ``neurons`` and ``layers`` are hidden ones, with a neuron.
     ``parameters`` counts numbers: weights, the non-zero biases of kept neurons and of outputs, and the non-zero kernels and
-    biases of a stem's used channels. With a stem ``inputs`` is the whole image, unless no feature is used.
+    biases of a stem's used channels. ``macs`` counts multiplications by a number that is not 0, per sample: each weight once,
+    each number of a kernel at every place of its layer. With a stem ``inputs`` is the whole image, unless no feature is used.
     """
     hard = alive(nets)
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
@@ -131,4 +132,7 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     parameters = weights + biases
     for tensor in (*hard.kernels.values(), *hard.kernel_biases.values()):
         parameters = parameters + (tensor != 0).flatten(1).sum(1)
-    return dict(zip(SIZES, (edges, neurons, layers, reads, parameters), strict=True))
+    macs = weights.clone()
+    for number, kernels in hard.kernels.items():
+        macs += (kernels != 0).flatten(1).sum(1) * (nets.stem.places[number - 1] if nets.stem else 1)
+    return dict(zip(SIZES, (edges, neurons, layers, reads, parameters, macs), strict=True))

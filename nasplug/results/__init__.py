@@ -10,19 +10,21 @@ from nasplug.results.choosing import (
     choose,
     front,
     judged,
-    latency,
     members,
     slack,
     standing,
     to_refit,
-    within,
 )
+from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measures, within
 from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 
 __all__ = [
     "FAILURES",
+    "FLASH",
+    "LATENCY",
     "METHOD",
+    "Flash",
     "allowed",
     "as_good",
     "cause",
@@ -31,9 +33,11 @@ __all__ = [
     "choose",
     "facts_of",
     "finished_packs",
+    "flash",
     "front",
     "judged",
     "latency",
+    "measures",
     "members",
     "merge",
     "network",

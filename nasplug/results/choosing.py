@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from nasplug.compact import CompactNetwork
 from nasplug.config import Choose
-from nasplug.errors import ConfigError, did_you_mean
+from nasplug.errors import ConfigError
 from nasplug.folds import FITTED, FOLD, candidates, independent, means, on_folds, paired, spread
 from nasplug.plan import REFIT
 from nasplug.tasks import Facts
@@ -28,18 +23,15 @@ __all__ = [
     "choose",
     "front",
     "judged",
-    "latency",
     "members",
     "slack",
     "standing",
     "to_refit",
-    "within",
 ]
 
 METHOD = "method.use"  # a column: the method of a row
 MOST_REFITTED = 64  # configurations of one data set: a front has some tens
 RANK = "rank"  # a column that is made where more of a metric is better
-LATENCY = "latency_us"  # a limit that is measured and is no column: it belongs to a machine
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
 
 
@@ -197,54 +189,3 @@ def to_refit(frame: pd.DataFrame, places: Sequence[str], error: str = "valid_err
     groups += [part[part[METHOD] == "linear"] for part in groups if METHOD in part]
     fronts = [[int(c) for c in front(part, error, size)["configuration"]] for part in groups]
     return sorted({c for one in fronts for c in spread(one, MOST_REFITTED)})
-
-
-def within(
-    frame: pd.DataFrame, limits: Mapping[str, float], latency_of: Callable[[str], float], error: str = "valid_error"
-) -> pd.Series[Any]:
-    """The finished network with the smallest validation error that keeps every limit; nothing is trained.
-
-    Args:
-        frame: one row per replica.
-        limits: column -> the most it may be (``edges``, ``parameters``, ``neurons``, ...); ``latency_us`` is measured.
-        latency_of: microseconds of a replica, asked from the best one on until one keeps the limit.
-        error: the column to rank by.
-
-    Raises:
-        ConfigError: for a column that is not there or holds no numbers, or limits that no network keeps.
-    """
-    asked = {name: most for name, most in limits.items() if name != LATENCY}
-    numbers = sorted(name for name in frame.columns if frame[name].dtype.kind in "iuf" and "." not in name)
-    for name in asked:
-        if name not in numbers:
-            raise ConfigError(
-                f"limit {name!r}: is not a column with numbers; there are: {LATENCY}, {', '.join(numbers)}."
-                + did_you_mean(name, [LATENCY, *numbers])
-            )
-    frame = candidates(frame)
-    found = frame[(frame["status"] == "finished") & frame[error].notna()]
-    for name, most in asked.items():
-        found = found[found[name] <= most]
-    for _, row in found.sort_values([error, "valid_loss"], kind="stable").iterrows():
-        if LATENCY not in limits or latency_of(str(row["replica"])) <= limits[LATENCY]:
-            return row
-    kept = ", ".join(f"{name} <= {most:g}" for name, most in limits.items())
-    least = ", ".join(f"{name} {frame.loc[frame['status'] == 'finished', name].min():g}" for name in asked)
-    raise ConfigError(f"no finished network keeps {kept}{f'; the smallest: {least}' if least else ''}. Raise a limit")
-
-
-def latency(network: CompactNetwork, samples: int = 1) -> float:
-    """Microseconds that a call with ``samples`` rows takes on one thread of this CPU: the median of 30 after warming up."""
-    x = torch.zeros(samples, network.record["inputs"], dtype=torch.float64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            times = []
-            for _ in range(40):
-                began = time.perf_counter()
-                network(x)
-                times.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
-    return 1e6 * statistics.median(times[10:])

@@ -9,7 +9,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nasplug import ensemble, lineage, results, stability
+from nasplug import ensemble, identity, lineage, results, stability
 from nasplug.compact import CompactNetwork, save
 from nasplug.config import StudyConfig, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
@@ -293,14 +293,16 @@ class Study:
     def within(self, stable: float | None = None, /, **limits: float) -> pd.Series[Any]:
         """The row with the smallest validation error within limits, for example ``within(parameters=30, latency_us=50)``.
 
-        A limit is the largest value allowed in a column; ``latency_us`` is measured on this CPU, one sample per call. Nothing
-        is trained. ``stable`` as in `front`.
+        A limit is the largest value allowed in a column, or in what is measured on this machine: ``latency_us`` of one sample
+        per call, ``flash_bytes`` of its C (`nasplug.results.flash`). Nothing is trained. ``stable`` as in `front`.
 
         Raises:
-            ConfigError: for a limit that is no column, or that no network keeps.
+            ConfigError: for a limit that is no column, or that no network keeps; for ``flash_bytes`` without a C compiler.
         """
         frame, error = results.judged(self._some(stable), self.facts_of, self.config.choose)
-        return results.within(frame, limits, lambda name: results.latency(self.network(name)), error)
+        makers = identity.makers(self.config, self.plugins)
+        measures = results.measures(self.folder, self.network, self.task_of, makers["nasplug"])
+        return results.within(frame, limits, measures, error)
 
     def choices(self) -> pd.DataFrame:
         """The chosen network of each data set and loss that the study has, one row for each, as `best` is one."""
