@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nasplug.data.survey import ColumnFacts
     from nasplug.export import Export
+    from nasplug.lineage.again import Reproduction
     from nasplug.looking import Look
     from nasplug.plan import Pack
     from nasplug.report import Explained
@@ -314,6 +315,34 @@ def print_exported(told: Export, out: Path) -> None:
             there.print(f"Refused: {one_line(one.refused)}", highlight=False, soft_wrap=True)
     if any(not one.refused for one in told.forms):
         there.print(f"Written into {out}; difference is in units of the output's scale.", highlight=False, soft_wrap=True)
+
+
+def print_reproduction(told: Reproduction) -> None:
+    """Whether a network that was trained again is the same, what is not, and what may be the cause."""
+    out = console()
+
+    def tell(words: str) -> None:
+        out.print(one_line(words), highlight=False, soft_wrap=True)
+
+    verdict = "reproduced" if told.reproduced else "not reproduced"
+    tell(f"{told.replica}: {verdict} (one row among {told.rows}, {told.seconds:.1f} s)")
+    tell(f"architecture: {'equal' if told.architecture else 'different'}")
+    if told.equal:
+        tell("weights: equal, bit by bit")
+    elif told.largest is None:
+        why = "their files are gone, and their digest is another" if told.architecture else "those of another architecture"
+        tell(f"weights: not compared: {why}")
+    else:
+        tell(f"weights: the largest difference is {told.largest:.3g}; {told.tolerance:g} is allowed")
+    if told.scores_equal:
+        tell(f"scores: all {len(told.scores)} equal, bit by bit")
+    for name, (then, now) in told.scores.items():
+        if then != now:
+            tell(f"score {name}: {then!r}, now {now!r}")
+    for one in told.differences:
+        tell(f"different: {one.cause}, {one.what}: {one.then}; now {one.now}")
+    if not told.differences:
+        tell("data, code and machine: as they were")
 
 
 def print_explained(found: Explained) -> None:

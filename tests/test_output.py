@@ -137,7 +137,7 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     ]
     commands += [["plan", file], ["run", file, "--runner", "serial", "--quiet"], ["front", folder]]
     commands += [["look", table], ["predict", folder, table], ["explain", folder]]
-    commands += [["export", folder, "--to", "python", "--out", str(tmp_path)]]
+    commands += [["export", folder, "--to", "python", "--out", str(tmp_path)], ["lineage", folder], ["reproduce", folder]]
     assert {command[0] for command in commands} >= set(main.commands) - {"ui"}
     for command in commands:
         full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  (closing it fails, too)

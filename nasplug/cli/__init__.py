@@ -5,6 +5,7 @@ from __future__ import annotations
 from nasplug.cli.around import plugins, ui
 from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
+from nasplug.cli.models import lineage, reproduce
 from nasplug.cli.registry import register
 from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
@@ -15,12 +16,14 @@ __all__ = [
     "explain",
     "export",
     "front",
+    "lineage",
     "look",
     "main",
     "plan",
     "plugins",
     "predict",
     "register",
+    "reproduce",
     "run",
     "status",
     "stop",

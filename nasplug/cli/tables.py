@@ -11,7 +11,7 @@ import click
 from nasplug.cli.group import json_option, limits_of, limits_option, main, ours
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import data, say
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, NasplugError
 
 __all__ = ["explain", "export", "look", "predict"]
 
@@ -151,9 +151,13 @@ def export(
     """
     from nasplug.export import asked
     from nasplug.export import export as leave
+    from nasplug.files import read_json
+    from nasplug.lineage import FILE
     from nasplug.predicting import called, judge, source
     from nasplug.study import Study
     from nasplug.summary import print_exported
+    from nasplug.tracing import find
+    from nasplug.tracing import leave as trace
 
     forms = asked(to)
     if limits:
@@ -166,6 +170,12 @@ def export(
     if task is None:
         say(f"Without a test split: {why}. Rows are made up, and no score can be told", error=True)
     told = leave(found.network, name or called(network), forms, out, task)
+    try:
+        traced = find(network, store, replica)
+    except NasplugError as error:
+        say(f"Without {FILE}: {error}", error=True)
+    else:
+        trace(traced, out, read_json(out / "export.json")["forms"])
     if as_json:
         print_json(told.plain())
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nasplug.lineage.page import page
 from nasplug.lineage.record import FILE, FORMAT, check, digest, lineage_of, read, write
+from nasplug.lineage.telling import Stage, mermaid, stages, text
 
-__all__ = ["FILE", "FORMAT", "check", "digest", "lineage_of", "read", "write"]
+__all__ = ["FILE", "FORMAT", "Stage", "check", "digest", "lineage_of", "mermaid", "page", "read", "stages", "text", "write"]

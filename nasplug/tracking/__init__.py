@@ -7,6 +7,7 @@ Only the driver writes, and always through a client that is told its URI: the ca
 
 from __future__ import annotations
 
+from nasplug.tracking.lineages import traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
 from nasplug.tracking.page import serve
 from nasplug.tracking.places import database_of, default_uri, store_of
@@ -34,4 +35,5 @@ __all__ = [
     "spread",
     "state_of",
     "store_of",
+    "traced",
 ]

@@ -1,0 +1,76 @@
+"""The commands of networks that have left: lineage, reproduce."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.printing import print_json
+from nasplug.console import data as write_out
+from nasplug.console import say
+from nasplug.errors import ConfigError, NasplugError
+
+__all__ = ["lineage", "reproduce"]
+
+store_option = click.option(
+    "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
+)
+replica_option = click.option("--replica", help="Of a study another network than the chosen one, p0001/0017 say.")
+
+
+@main.command()
+@click.argument("network", type=str)
+@click.option("--format", "form", type=click.Choice(["text", "json", "mermaid", "html"]), default="text", show_default=True)
+@replica_option
+@store_option
+@ours
+def lineage(network: str, form: str, replica: str | None, store: str) -> None:
+    """Show where a network came from: data, encoder, study, pack, replica, scores, version.
+
+    NETWORK is the folder of a study (its chosen network), of a network or of an export, or models:/NAME@ALIAS, models:/NAME/3.
+    """
+    from nasplug.lineage import mermaid, page, text
+    from nasplug.tracing import find
+
+    found = find(network, store, replica)
+    if form == "json":
+        print_json(found.record)
+    elif form == "html":
+        write_out(page(found.stages, found.record))
+    else:
+        write_out((mermaid if form == "mermaid" else text)(found.stages))
+
+
+@main.command()
+@click.argument("network", type=str)
+@replica_option
+@store_option
+@click.option("--data", help="Where the file of its table lies now.")
+@click.option("--out", type=Path, help="A folder for the new network.")
+@json_option
+@ours
+def reproduce(network: str, replica: str | None, store: str, data: str | None, out: Path | None, as_json: bool) -> None:
+    """Train a network again, alone, from its lineage, and say what is equal.
+
+    NETWORK as in `nasplug lineage`. The status is 0 if it is the same network, 1 if not, 2 if it cannot be trained again.
+    """
+    from nasplug.summary import print_reproduction
+    from nasplug.tracing import find
+    from nasplug.tracing import reproduce as train
+
+    try:
+        found = find(network, store, replica)
+        told = train(found, data, out)
+    except NasplugError as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from None
+    if as_json:
+        print_json(told.plain())
+    else:
+        print_reproduction(told)
+    if out is not None:
+        say(f"Written: {out}", error=True)
+    if not told.reproduced:
+        sys.exit(1)

@@ -1,0 +1,66 @@
+"""The lineage of a registered model, from the files of its version."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nasplug import lineage
+from nasplug.errors import ConfigError, NasplugError
+from nasplug.tracking.children import LINEAGE
+from nasplug.tracking.models import probed
+from nasplug.tracking.places import talking, variables
+from nasplug.tracking.serving import MODEL
+
+__all__ = ["Version", "traced"]
+
+
+class Version(NamedTuple):
+    """A version of a registered model, and where it came from.
+
+    Attributes:
+        name, number: of the version.
+        aliases: that it bears now.
+        lineage: its record (`nasplug.lineage.lineage_of`).
+    """
+
+    name: str
+    number: str
+    aliases: tuple[str, ...]
+    lineage: dict[str, Any]
+
+
+def traced(uri: str, model: str) -> Version:
+    """The lineage of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; neither its run nor its study's folder need be there.
+
+    Raises:
+        ConfigError: for another name of a model, or a version without lineage.
+        DamageError: for a lineage that was changed.
+        NasplugError: where MLflow does not answer, has no such model, or holds another lineage than was registered.
+    """
+    asked = MODEL.fullmatch(model)
+    if asked is None:
+        raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = asked.groups()
+    told = "Give a model that is there, and its store (--store)"
+    silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
+    with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent, tempfile.TemporaryDirectory() as there:
+        from mlflow import MlflowClient
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        try:
+            home = client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+            file = download_artifacts(artifact_uri=f"{home}/{lineage.FILE}", dst_path=there, tracking_uri=uri)
+            record = lineage.read(Path(file))
+        except (MlflowException, OSError):
+            raise ConfigError(
+                f"{model} is version {version.version} without {lineage.FILE}: this nasplug did not register it. Its tags say "
+                "what is known of it; run its study again, and register that"
+            ) from None
+    if (tag := version.tags.get(LINEAGE)) is not None and tag != lineage.digest(record):
+        raise NasplugError(f"{model}: its {lineage.FILE} is not the one that was registered; trust neither, register it again")
+    return Version(name, str(version.version), tuple(sorted(map(str, version.aliases))), record)
