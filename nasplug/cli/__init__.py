@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nasplug.cli.around import plugins, ui
+from nasplug.cli.comparing import compare
 from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.models import lineage, reproduce
@@ -11,6 +12,7 @@ from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
 __all__ = [
+    "compare",
     "config",
     "doctor",
     "explain",

@@ -14,6 +14,7 @@ from nasplug.drawing.graphs import draw_network
 from nasplug.drawing.judging import draw_labels, draw_numbers
 from nasplug.drawing.paths import draw_path, path_of
 from nasplug.drawing.reading import Strength, strengths
+from nasplug.drawing.several import draw_fronts, fronts_picture
 from nasplug.drawing.steadiness import draw_frequencies
 from nasplug.drawing.style import INK as INK
 from nasplug.drawing.style import save_png, svg
@@ -27,11 +28,13 @@ __all__ = [
     "draw_effects",
     "draw_frequencies",
     "draw_front",
+    "draw_fronts",
     "draw_labels",
     "draw_network",
     "draw_numbers",
     "draw_path",
     "front_picture",
+    "fronts_picture",
     "network_picture",
     "path_of",
     "save_png",

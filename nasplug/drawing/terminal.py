@@ -19,7 +19,7 @@ from nasplug.records import output_names
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["front_picture", "network_picture"]
+__all__ = ["COLUMNS", "edge_ticks", "front_picture", "network_picture"]
 
 COLUMNS, LINES = 72, 18  # cells, at most
 BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a cell of 4 x 2 dots
@@ -77,12 +77,13 @@ def front_picture(frame: pd.DataFrame, chosen: str = "", columns: int = COLUMNS,
         label = f"{value:.3g}" if number % 4 == 0 or number == tall - 1 else ""
         lines.append(f"{label:>{margin - 1}} │" + "".join(row).rstrip())
     lines.append(" " * margin + "└" + "─" * wide)
-    lines.append(" " * margin + _edge_ticks(float(x.min()), float(x.max()), log, wide + 1))
+    lines.append(" " * margin + edge_ticks(float(x.min()), float(x.max()), log, wide + 1))
     lines.append(" " * margin + " edges · " + ("◆ chosen  " if chosen else "") + "○ front  ⠿ other networks")
     return "\n".join(lines)
 
 
-def _edge_ticks(low: float, high: float, log: bool, wide: int) -> str:
+def edge_ticks(low: float, high: float, log: bool, wide: int) -> str:
+    """Numbers below an axis of ``wide`` cells."""
     line = [" "] * wide
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         if log:
