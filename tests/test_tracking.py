@@ -23,12 +23,12 @@ from torch import Tensor
 
 from nasplug import ConfigError, NasplugError, Networks, files, hookimpl
 from nasplug.compact import digest_of
-from nasplug.config import parse
+from nasplug.config import flatten, parse
 from nasplug.contracts import Regularizer
 from nasplug.errors import scrub
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tracking import Registered, Tracker, default_uri, end_killed, flatten, spread
+from nasplug.tracking import Registered, Tracker, default_uri, end_killed, spread
 
 PASSWORD = "hunter2"
 

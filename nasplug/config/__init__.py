@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nasplug.config.checking import SWEEPS, check
+from nasplug.config.flat import flatten
 from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
 from nasplug.config.models import Choose, MLflow, Sampler, Stability, StudyConfig, Use, parse
 from nasplug.config.reading import read_mapping, read_yaml, refusing
@@ -25,6 +26,7 @@ __all__ = [
     "Use",
     "as_sweep",
     "check",
+    "flatten",
     "from_yaml",
     "json_schema",
     "leaves",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from nasplug import results
+from nasplug.config import flatten
 from nasplug.errors import ConfigError
 from nasplug.identity import decisive
 from nasplug.plan import task_places
@@ -210,8 +211,6 @@ def _rows(facts: Sequence[Facts], part: str) -> Rows:
 
 
 def _differences(studies: Sequence[Finished]) -> dict[str, list[str]]:
-    from nasplug.tracking.records import flatten
-
     plain = [flatten(decisive(study.config)) for study in studies]
     places = sorted(set().union(*plain))
     found = {place: [one.get(place, "") for one in plain] for place in places}

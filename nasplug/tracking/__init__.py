@@ -11,7 +11,7 @@ from nasplug.tracking.lineages import traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
 from nasplug.tracking.page import serve
 from nasplug.tracking.places import database_of, default_uri, store_of
-from nasplug.tracking.records import flatten, spread
+from nasplug.tracking.records import spread
 from nasplug.tracking.runs import STATE_FILE, end_killed
 from nasplug.tracking.schema import state_of
 from nasplug.tracking.serving import MODELS, served
@@ -26,7 +26,6 @@ __all__ = [
     "database_of",
     "default_uri",
     "end_killed",
-    "flatten",
     "publish",
     "publish_files",
     "reach",

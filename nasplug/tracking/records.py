@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nasplug import files
-from nasplug.config import SWEEPS
 from nasplug.errors import scrub
 from nasplug.packs import TABLE
 from nasplug.plan import row_of
@@ -24,7 +23,6 @@ __all__ = [
     "cleaned",
     "curves_of",
     "datasets_of",
-    "flatten",
     "now_ms",
     "pack_of",
     "scored_on",
@@ -38,21 +36,6 @@ DIGEST = 36  # MLflow's limit
 SPLITS = {"train": "training", "valid": "validation", "test": "testing"}  # ours -> MLflow's contexts
 COLUMNS = 256  # features listed by name in a data set's schema
 LABELS = ("seed", "configuration", "fold", "picked")  # numbers of a row that are neither score nor size
-
-
-def flatten(value: Any, path: str = "") -> dict[str, str]:
-    """Nested plain data as ``a.b.0.c -> text``; sweeps and lists of plain values stay in one piece, as JSON."""
-    found: dict[str, str] = {}
-    items: list[tuple[str, Any]] = []
-    if isinstance(value, Mapping) and value and not set(value) <= {*SWEEPS, "points"}:
-        items = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
-        items = [(str(position), inner) for position, inner in enumerate(value)]
-    elif value is not None and path:
-        found[path] = value if isinstance(value, str) else json.dumps(value)
-    for key, inner in items:
-        found |= flatten(inner, f"{path}.{key}" if path else key)
-    return found
 
 
 def spread(names: Sequence[str], most: int, needed: str | None) -> list[str]:

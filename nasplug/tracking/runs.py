@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nasplug import files
-from nasplug.config import MLflow, StudyConfig
+from nasplug.config import MLflow, StudyConfig, flatten
 from nasplug.console import visible
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.identity import decisive
 from nasplug.tracking.places import artifact_root, database_of, default_uri, talking
-from nasplug.tracking.records import flatten, now_ms
+from nasplug.tracking.records import now_ms
 from nasplug.tracking.schema import state_of
 
 __all__ = ["STATE_FILE", "Runs", "end_killed", "params_of"]
