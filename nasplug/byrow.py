@@ -31,6 +31,10 @@ class ByRow:
     each: tuple[Discretizer, ...]
     rows: tuple[int, ...]
 
+    def take(self, index: Tensor) -> ByRow:
+        """For the rows at ``index`` alone."""
+        return replace(self, rows=tuple(self.rows[at] for at in index.tolist()))
+
     def parts(self) -> list[tuple[Discretizer, Tensor]]:
         """Each discretizer and its rows, long."""
         found: list[list[int]] = [[] for _ in self.each]

@@ -25,12 +25,14 @@ Certificates = Sequence[Mapping[str, Any]]
 
 
 @torch.no_grad()
-def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer | ByRow]) -> tuple[Networks, Certificates]:
+def discretize(
+    task: Task, nets: Networks, discretizers: Sequence[Discretizer | ByRow], *, certify: bool = True
+) -> tuple[Networks, Certificates]:
     """``nets`` in direct space -> hard networks with nothing off their input-output paths, and their certificates.
 
     Discretizers run in the order of the config, each scored on the validation split; what they leave soft is rounded; then
     dead weights and neurons are removed exactly (`nasplug.networks.alive`). The first discretizer that certifies is asked,
-    about the networks that it is given. Where its options differ between rows, each gets its own.
+    about the networks that it is given, unless ``certify`` is false. Where its options differ between rows, each gets its own.
 
     Raises:
         ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself, or
@@ -39,7 +41,7 @@ def discretize(task: Task, nets: Networks, discretizers: Sequence[Discretizer | 
     score = ValidationLoss(task)
     certificates: Certificates = ()
     for discretizer in discretizers:
-        nets, found = _harder(discretizer, nets, score, certify=not certificates)
+        nets, found = _harder(discretizer, nets, score, certify=certify and not certificates)
         certificates = certificates or found
     return alive(harden(nets)), certificates
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasplug.config.checking import SWEEPS, check
 from nasplug.config.flat import flatten
 from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
-from nasplug.config.models import Choose, MLflow, Sampler, Stability, StudyConfig, Use, parse
+from nasplug.config.models import Choose, MLflow, Sampler, Stability, Stop, StudyConfig, Use, parse
 from nasplug.config.reading import read_mapping, read_yaml, refusing
 from nasplug.config.schema import json_schema
 from nasplug.config.sweeps import Sweep, as_sweep, leaves
@@ -21,6 +21,7 @@ __all__ = [
     "MLflow",
     "Sampler",
     "Stability",
+    "Stop",
     "StudyConfig",
     "Sweep",
     "Use",

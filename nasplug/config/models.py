@@ -19,6 +19,7 @@ from nasplug.config.limits import (
     MOST_OBJECTIVES,
     MOST_PARTS,
     MOST_REPORTS,
+    MOST_RUNGS,
     MOST_STEPS,
     MOST_SUBSAMPLES,
     MOST_TRIALS,
@@ -34,6 +35,7 @@ __all__ = [
     "Resources",
     "Sampler",
     "Stability",
+    "Stop",
     "StudyConfig",
     "Train",
     "Use",
@@ -161,6 +163,30 @@ class Sampler(Use):
         return self
 
 
+class Stop(BaseModel):
+    """Rows that others of their pack dominate are stopped early, so that the others' steps are what is paid for.
+
+    ``halving``: after the shares ``keep^rungs``, ..., ``keep^2``, ``keep`` of the steps the share ``keep`` of the rows goes on.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_loss, edges]}"
+
+    use: Literal["halving"]
+    rungs: int = Field(2, ge=1, le=MOST_RUNGS)
+    keep: float = Field(1 / 3, gt=0, lt=1)
+    by: list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]] = Field(
+        ["valid_loss", "edges"], min_length=1
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _once(cls, by: list[str]) -> list[str]:
+        if len(set(by)) < len(by):
+            raise ValueError(f"{', '.join(by)}; needed: each once")
+        return by
+
+
 class Resources(BaseModel):
     """What a pack (one Ray Tune trial) takes, and how many networks it holds."""
 
@@ -263,6 +289,7 @@ class StudyConfig(BaseModel):
         "([0, 7, 42])",
     )
     sampler: Sampler = Sampler()
+    stop: Stop | None = Field(None, description="a mapping of use (halving), rungs, keep (> 0 and < 1) and by, or null")
     choose: Choose = Choose()
     linear: bool | Literal["auto"] = Field(
         "auto", description="true, false or auto (networks without hidden layers too, where the data are a table)"

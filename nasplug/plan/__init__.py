@@ -14,6 +14,7 @@ from nasplug.plan.meaning import unambiguous
 from nasplug.plan.packing import chunk
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import check_halves, halves, most_halves, refits
+from nasplug.plan.stopping import candidates, going_on, rows_after, rungs, share_of_steps
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
     LOSS,
@@ -49,6 +50,7 @@ __all__ = [
     "axes",
     "beyond",
     "build_task",
+    "candidates",
     "cells",
     "check_halves",
     "check_laws",
@@ -58,6 +60,7 @@ __all__ = [
     "corners",
     "data_key",
     "forget_tasks",
+    "going_on",
     "grid",
     "halved",
     "halves",
@@ -70,7 +73,10 @@ __all__ = [
     "refits",
     "replica_name",
     "row_of",
+    "rows_after",
+    "rungs",
     "settle",
+    "share_of_steps",
     "shown_values",
     "study_of",
     "task_facts",

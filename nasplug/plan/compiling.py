@@ -18,11 +18,19 @@ COMPILE_SECONDS = 40.0  # of eager steps in one process, from which a program pa
 
 
 def worth_compiling(
-    parts: Components, search: Search, params: Mapping[str, Tensor], activations: int, *, alike: int = 1, room: int = 0
+    parts: Components,
+    search: Search,
+    params: Mapping[str, Tensor],
+    activations: int,
+    *,
+    steps: int,
+    alike: int = 1,
+    room: int = 0,
 ) -> bool:
     """Whether steps take long enough to pay for a compilation, in all packs of a shape that a worker trains.
 
-    From sizes alone, hence reproducible. ``alike`` and ``room``: see `nasplug.plan.Pack`.
+    From sizes alone, hence reproducible. ``steps``: those that these rows train, up to the next rung. ``alike`` and ``room``:
+    see `nasplug.plan.Pack`.
     """
     if not parts.method.traits.capturable:
         return False
@@ -31,6 +39,6 @@ def worth_compiling(
         return choice
     batch = parts.batch or parts.task.train.samples
     numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * activations
-    seconds = EAGER_SECONDS_PER_FLOAT * numbers * max(room, len(search.seeds)) * search.steps * alike
+    seconds = EAGER_SECONDS_PER_FLOAT * numbers * max(room, len(search.seeds)) * steps * alike
     compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
     return seconds > COMPILE_SECONDS and compiler

@@ -58,6 +58,7 @@ def linear_study(study: StudyConfig) -> StudyConfig:
             "train": kept | {"steps": {"grid": [1, STEPS]}, "lr": ANY, "batch": "full", "optimizer": {"use": "sgd"}},
             "seeds": study.seed_list[:1],
             "sampler": {"use": "grid"},
+            "stop": None,
             "resources": raw["resources"] | {"pack": "auto"},
             "linear": False,
         }

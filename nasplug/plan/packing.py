@@ -19,6 +19,7 @@ from nasplug.monotone import directions
 from nasplug.networks import Networks
 from nasplug.plan.building import Components, assemble, build_task, components, discretizers, settle, task_facts
 from nasplug.plan.laws import check_laws
+from nasplug.plan.stopping import rungs
 from nasplug.plan.trying import fit, try_out
 from nasplug.plan.varying import LOSS, REFIT, TASK, Pack, axes, data_key
 from nasplug.plugins import Plugins
@@ -224,7 +225,13 @@ def chunk(
         count = -(-whole.rows // units)
         if parts.study.resources.pack == "auto" and count > 1:
             count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
-        divided = _divided(whole, -(-whole.rows // count), _even(folds, size), letter, first_pack + len(packs), data)
+        lists = _even(folds, size)
+        if not refit and rungs(study, whole, parts.steps) and len(lists) > 1:
+            raise ConfigError(
+                f"stop: all {len(folds)} folds of a configuration are stopped together, but a pack has room for {size} rows; "
+                f"write resources.pack: {len(folds)} or more, fewer folds, or stop: null"
+            )
+        divided = _divided(whole, -(-whole.rows // count), lists, letter, first_pack + len(packs), data)
         packs += _alike(list(divided), places(study))
     return packs
 

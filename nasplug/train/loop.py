@@ -18,7 +18,13 @@ __all__ = ["train"]
 
 
 def train(
-    search: Search, state: State | None = None, *, every: int = 100, compiled: bool = False, room: int = 0
+    search: Search,
+    state: State | None = None,
+    *,
+    every: int = 100,
+    compiled: bool = False,
+    room: int = 0,
+    until: int | None = None,
 ) -> Iterator[Report]:
     """Train all rows from ``state`` (or from their seeds) and yield a `Report` after every ``every`` steps and at the end.
 
@@ -29,6 +35,8 @@ def train(
         compiled: run each step as one compiled program (`torch.compile`); worth it when many steps are left.
         room: rows to train at once, where they are more than K: the first row is repeated, so that one compiled program serves
             packs of several sizes. Reports are of the K rows.
+        until: the step to stop at, a multiple of ``every``, so that it changes no report; schedules run over all steps. None:
+            the last.
 
     Yields:
         Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks.
@@ -54,7 +62,7 @@ def train(
     advance = compile_step(once) if compiled else once
     freezing = _freezing(search)
     portions = kept(search.task.valid, len(search.seeds))
-    for t in range(state.step, search.steps):
+    for t in range(state.step, search.steps if until is None else until):
         batch = batches.at(t).batch
         given = batch if held is None else (batch, held.at(t).batch)
         noise = seeds_of(search.seeds, f"step {t}") if search.traits.stochastic else None

@@ -1,0 +1,31 @@
+"""One pack from its plan to its results, with checkpoints: the work of one trial, whoever runs it."""
+
+from __future__ import annotations
+
+from nasplug.packs.running import run_pack
+from nasplug.packs.stored import (
+    AGAIN,
+    CERTIFICATE,
+    HISTORIES,
+    NETWORKS,
+    PACK,
+    TABLE,
+    examine,
+    identity_of,
+    load_networks,
+    save_networks,
+)
+
+__all__ = [
+    "AGAIN",
+    "CERTIFICATE",
+    "HISTORIES",
+    "NETWORKS",
+    "PACK",
+    "TABLE",
+    "examine",
+    "identity_of",
+    "load_networks",
+    "run_pack",
+    "save_networks",
+]

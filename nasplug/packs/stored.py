@@ -1,0 +1,214 @@
+"""What a pack's folder holds: its files, whose they are, what can still be read, where its training stands.
+
+While it trains ``checkpoint.safetensors`` (parameters, optimizer, step, histories, which rows were stopped); when it is done,
+``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
+``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasplug import files
+from nasplug.activations import FUNCTIONS, Function
+from nasplug.config import StudyConfig
+from nasplug.errors import scrub
+from nasplug.identity import decisive, digest_of, makers
+from nasplug.networks import Edge, Networks
+from nasplug.plan import Pack, settle, study_of
+from nasplug.plugins import Plugins
+from nasplug.stems import Stem
+from nasplug.train import State
+
+__all__ = [
+    "AGAIN",
+    "CERTIFICATE",
+    "CHECKPOINT",
+    "FITTED",
+    "HISTORIES",
+    "NETWORKS",
+    "PACK",
+    "SPLITS",
+    "TABLE",
+    "Standing",
+    "examine",
+    "identity_of",
+    "load_checkpoint",
+    "load_networks",
+    "save_checkpoint",
+    "save_networks",
+]
+
+TABLE = "replicas.parquet"
+NETWORKS = "networks.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+PACK = "pack.json"
+SPLITS = ("train", "valid", "test")
+FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks that are scored on what they have seen
+CERTIFICATE = "certificate"
+OF_INPUTS = ("monotone", "groups", "terms")  # what networks say of their inputs, whole numbers
+LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
+HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
+
+TOLD = ("step", *HISTORIES)
+AGAIN = "run the study again (nasplug run with its own YAML file), which makes this pack again"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a pack's training stands.
+
+    Attributes:
+        state: of the rows that still train.
+        rows: which of the pack's K rows these are, ascending.
+        history: of each report, ``step`` and `HISTORIES`, ``(K,)`` each; of rows that were stopped before it 0 and NaN.
+        passed: rungs that are behind it.
+        stopped: columns of the rows that were stopped, ``(K,)`` each: at which ``step`` (0: not) and what they had there.
+    """
+
+    state: State
+    rows: np.ndarray
+    history: dict[str, list[np.ndarray]]
+    passed: int = 0
+    stopped: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
+    """What a pack's files must have been made for, to be gone on with."""
+    settled = settle(study_of(study, pack), pack.values)
+    return digest_of({"study": decisive(settled), "pack": scrub(pack.plain()), "made by": makers(settled, plugins)})
+
+
+def save_checkpoint(folder: Path, identity: str, now: Standing) -> None:
+    """Write where training stands."""
+    tensors = {f"params/{name}": t for name, t in now.state.params.items()}
+    tensors |= {f"moments/{name}": t for name, t in now.state.moments.items()}
+    tensors |= {f"best/{name}": t for name, t in now.state.best.items()}
+    tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in now.history.items() if rows}
+    tensors |= {f"stopped/{name}": torch.from_numpy(values) for name, values in now.stopped.items()}
+    tensors["rows/rows"] = torch.from_numpy(now.rows)
+    told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed)}
+    files.write_tensors(folder / CHECKPOINT, tensors, told)
+
+
+def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[str]) -> Standing | None:
+    """Where to go on from; None where there is none, it belongs to another plan, or it was damaged: then it is set aside.
+
+    Leaves come in ``order``, as they were made: norms over all leaves are sums, and the order of a sum shows in its last bit.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = files.read_tensors(path, device)
+    except files.DamageError:
+        files.set_aside(path)  # it costs its steps, never the pack
+        return None
+    if metadata["identity"] != identity:
+        return None
+    groups: dict[str, dict[str, Tensor]] = {part: {} for part in ("params", "moments", "best", "history", "stopped", "rows")}
+    for key, tensor in tensors.items():
+        group, name = key.split("/", 1)
+        groups[group][name] = tensor
+    history = {name: list(groups["history"][name].cpu().numpy()) if name in groups["history"] else [] for name in TOLD}
+    leaves = groups["params"]
+    params = {name: leaves[name] for name in [*(n for n in order if n in leaves), *(n for n in leaves if n not in order)]}
+    return Standing(
+        State(params, groups["moments"], int(metadata["step"]), groups["best"]),
+        groups["rows"]["rows"].cpu().numpy(),
+        history,
+        int(metadata["passed"]),
+        {name: values.cpu().numpy() for name, values in groups["stopped"].items()},
+    )
+
+
+def examine(folder: Path, identity: str) -> list[str]:
+    """Look at what an earlier run left of a pack. What is damaged is set aside, and the pack, or its steps, are made again.
+
+    Returns:
+        What was set aside, in words.
+    """
+    told = []
+    finished = (folder / TABLE).exists()
+    for name, made_for in ((CHECKPOINT, None), (NETWORKS, _of_tensors), (PACK, _of_json), (TABLE, _of_table)):
+        path = folder / name
+        try:
+            if path.exists() or (finished and made_for is not None):
+                files.verify(path)
+                if finished and made_for is not None and made_for(path) != identity:
+                    raise files.DamageError(path, "it belongs to another pack")
+        except files.DamageError as error:
+            aside = f"set aside as {files.set_aside(path).name}; " if path.exists() else ""
+            told.append(f"{error}; {aside}{'the pack runs again' if finished else 'its steps are done again'}")
+    if finished and told:
+        for name in (TABLE, PACK, NETWORKS):  # what is left of it: the table first, which says that a pack is finished
+            (folder / name).unlink(missing_ok=True)
+    return told
+
+
+def _of_tensors(path: Path) -> str | None:
+    return files.read_tensors(path)[1].get("identity")
+
+
+def _of_json(path: Path) -> str | None:
+    return files.read_json(path).get("identity")
+
+
+def _of_table(path: Path) -> str | None:
+    told = (files.read_table(path, ["replica"]).schema.metadata or {}).get(b"identity")
+    return None if told is None else told.decode()
+
+
+def save_networks(folder: Path, nets: Networks, identity: str) -> None:
+    """Hard networks of the whole pack; edge gates are where a weight is not zero, so they need no room."""
+    tensors = {f"blocks/{to}/{source}": w for (to, source), w in nets.blocks.items()}
+    for part in LAYERS:
+        tensors |= {f"{part}/{layer}": t for layer, t in getattr(nets, part).items()}
+    metadata = {"identity": identity, "widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
+    if nets.stem is not None:
+        metadata["stem"] = nets.stem.model_dump_json()
+    metadata |= {name: json.dumps(getattr(nets, name)) for name in OF_INPUTS if getattr(nets, name)}
+    files.write_tensors(folder / NETWORKS, tensors, metadata)
+
+
+def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -> Networks:
+    """The hard networks of a finished pack, ``(K, ...)``; ``functions``: what their activations mean.
+
+    Raises:
+        ConfigError: when the pack has not finished, or its file cannot be read.
+    """
+    path = folder / NETWORKS
+    blocks: dict[Edge, Tensor] = {}
+    parts: dict[str, Any] = {part: {} for part in LAYERS}
+    try:
+        tensors, metadata = files.read_tensors(path)
+        widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
+        stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
+        more: dict[str, Any] = {name: tuple(json.loads(metadata.get(name, "[]"))) for name in OF_INPUTS}
+        for key, tensor in tensors.items():
+            part, *where = key.split("/")
+            if part == "blocks":
+                blocks[int(where[0]), int(where[1])] = tensor
+            else:
+                parts[part][int(where[0])] = tensor
+    except (files.DamageError, LookupError, ValueError) as error:
+        reason = error.reason if isinstance(error, files.DamageError) else f"{type(error).__name__}: {error}"
+        raise files.DamageError(path, reason, AGAIN) from error
+    return Networks(
+        widths=widths,
+        blocks=blocks,
+        edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
+        candidates=candidates,
+        functions=functions,
+        stem=stem,
+        **more,
+        **parts,
+    )
