@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from nasplug.config import StudyConfig
     from nasplug.data.survey import ColumnFacts
     from nasplug.export import Export
     from nasplug.lineage.again import Reproduction
@@ -155,6 +156,19 @@ def about(task: Task) -> list[str]:
     return [*source, *_about(task), *_notes(task.notes)]
 
 
+def _stopping(config: StudyConfig, packs: Sequence[Pack]) -> str:
+    """When how many networks are stopped, and what is left to train."""
+    from nasplug.plan import share_of_steps, steps_of
+
+    found = [(pack, *share_of_steps(config, pack, steps_of(config, pack))) for pack in packs]
+    first, marks, _ = found[0]
+    rungs = ", ".join(f"after {mark:,} steps {rows:,} of {first.rows:,}" for mark, rows in marks)
+    share = sum(pack.rows * share for pack, _, share in found) / sum(pack.rows for pack in packs)
+    alike = "" if len({(tuple(marks), pack.rows) for pack, marks, _ in found}) == 1 else f" (pack {first.id})"
+    by = " and ".join(config.stop.by) if config.stop else ""
+    return f"Halving by {by}, inside each pack: {rungs} go on{alike}. {100 * share:.0f} % of all steps are trained."
+
+
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
     from nasplug.monotone import told
@@ -195,6 +209,8 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         out.print(line, highlight=False, soft_wrap=True)
     if len(sizes) > 1:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
+    if study.config.stop is not None:
+        out.print(_stopping(study.config, own), highlight=False, soft_wrap=True)
     if beyond(study.config, 1):
         out.print(f"Stronger levels follow while no network has at most {study.config.reach} parameters.")
     if study.config.monotone:

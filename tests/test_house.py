@@ -199,4 +199,4 @@ def inside():
         "nasplug.hookspecs",
     }
     names = ("nasplug.errors.ConfigError", "nasplug.packs", "nasplug.testing.laws.Laws", "nasplug.Networks", "os")
-    assert [ours(n) for n in names] == ["errors.py", "packs.py", "testing/", None, None]
+    assert [ours(n) for n in names] == ["errors.py", "packs/", "testing/", None, None]

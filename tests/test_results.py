@@ -22,7 +22,7 @@ from nasplug.discretize import discretize
 from nasplug.errors import ConfigError
 from nasplug.files import write_table, write_tensors
 from nasplug.networks import PARTS, forward, take
-from nasplug.packs import NETWORKS, TABLE, _save_networks, load_networks
+from nasplug.packs import NETWORKS, TABLE, load_networks, save_networks
 from nasplug.results import FAILURES, choose, front, merge, network, read, slack, within, write_failures
 from nasplug.tasks import Facts, Kind, Task
 from nasplug.testing import example_networks, example_task
@@ -284,7 +284,7 @@ def test_a_replica_from_its_pack(tmp_path: Path) -> None:
     nets = discretize(task, example_networks(k=3, widths=(3, 4, 3, 1), dtype=torch.float32), [])[0]
     folder = tmp_path / "packs" / "p0000"
     folder.mkdir(parents=True)
-    _save_networks(folder, nets, "mine")
+    save_networks(folder, nets, "mine")
     again = load_networks(folder)
     again.check()
     for part in PARTS:
@@ -317,7 +317,7 @@ def test_a_replica_from_its_pack(tmp_path: Path) -> None:
 def test_names_that_are_no_replicas_are_refused(name: str, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "packs" / "p0000"
     folder.mkdir(parents=True)
-    _save_networks(folder, example_networks(k=3, parts=("gates",)), "mine")
+    save_networks(folder, example_networks(k=3, parts=("gates",)), "mine")
     with pytest.raises(ConfigError, match=message):
         network(tmp_path, name)
 
@@ -325,7 +325,7 @@ def test_names_that_are_no_replicas_are_refused(name: str, message: str, tmp_pat
 @pytest.mark.parametrize("how", ["missing", "empty", "garbage", "half", "another file"])
 def test_a_pack_whose_networks_cannot_be_read_is_refused(how: str, tmp_path: Path) -> None:
     path = tmp_path / NETWORKS
-    _save_networks(tmp_path, replace(example_networks(k=3), eigenvalues={}), "mine")
+    save_networks(tmp_path, replace(example_networks(k=3), eigenvalues={}), "mine")
     if how == "missing":
         path.unlink()
     elif how == "another file":

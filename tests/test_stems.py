@@ -21,7 +21,7 @@ from nasplug.drawing import draw_network, network_picture, strengths
 from nasplug.errors import ConfigError, ContractError
 from nasplug.finetune import Fresh, Frozen, finetune
 from nasplug.networks import Networks, alive, features, forward, harden, sizes, take
-from nasplug.packs import _save_networks, load_networks
+from nasplug.packs import load_networks, save_networks
 from nasplug.plan import assemble, chunk, components
 from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
@@ -220,7 +220,7 @@ def test_a_broken_stem_in_a_saved_network_is_refused(tmp_path: Path) -> None:
 
 def test_packs_keep_their_stems(tmp_path: Path) -> None:
     nets = alive(harden(networks(PLAIN)))
-    _save_networks(tmp_path, nets, "mine")
+    save_networks(tmp_path, nets, "mine")
     again = load_networks(tmp_path)
     again.check()
     assert again.stem == PLAIN

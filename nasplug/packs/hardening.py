@@ -115,4 +115,4 @@ def of_rows(nets: Networks, columns: Mapping[str, Any], now: Standing, count: in
             found[name] = each if name == "status" else pa.array(each, mask=gone)
     loss = found["relaxed_valid_loss"]
     found["status"] = np.where(gone, np.where(np.isfinite(loss), "stopped", "diverged"), found["status"])
-    return nets.map(tall), found | now.stopped | {"step": last}
+    return nets.map(tall), found | {"step": last} | {name: now.stopped[name] for name in sorted(now.stopped) if name != "step"}

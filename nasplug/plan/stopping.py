@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from nasplug.config import Stop, StudyConfig
 from nasplug.errors import ConfigError
+from nasplug.plan.building import settle
 from nasplug.plan.varying import Pack
 
-__all__ = ["Candidates", "candidates", "going_on", "rows_after", "rungs", "share_of_steps"]
+__all__ = ["Candidates", "candidates", "going_on", "rows_after", "rungs", "share_of_steps", "steps_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ def rows_after(stop: Stop, pack: Pack, passed: int) -> int:
     found = candidates(pack)
     folds = len(found.rows[0])  # a pack has all folds of each
     return folds * sum(going_on(stop, len(group), passed) for group in found.groups)
+
+
+def steps_of(study: StudyConfig, pack: Pack) -> int:
+    """T of a pack."""
+    steps = settle(study, pack.values).train.steps
+    assert isinstance(steps, int)  # it does not vary inside a pack
+    return steps
 
 
 def share_of_steps(study: StudyConfig, pack: Pack, steps: int) -> tuple[list[tuple[int, int]], float]:

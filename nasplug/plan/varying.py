@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from nasplug.config import MOST_NETWORKS, StudyConfig, Sweep, as_sweep, leaves
@@ -116,7 +116,7 @@ class Pack:
 
     def plain(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def replicas(self) -> list[str]:

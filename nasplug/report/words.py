@@ -52,6 +52,7 @@ def facts_words(
         ),
         ("networks", f"{len(frame):,} in {_count(packs.nunique(), 'pack')}"),
         ("finished", f"{int(counts.get('finished', 0)):,}"),
+        *([] if config.stop is None else [("stopped at a rung", f"{int(counts.get('stopped', 0)):,}")]),
         ("diverged", f"{int(counts.get('diverged', 0)):,}"),
         ("failed", f"{int(counts.get('failed', 0)):,}"),
     ]

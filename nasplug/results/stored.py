@@ -118,4 +118,14 @@ def network(
     nets = load_networks(folder / "packs" / pack, functions)
     if row >= nets.replicas:
         raise ConfigError(f"{replica!r}: pack {pack} has {nets.replicas} networks, 0000 to {nets.replicas - 1:04d}")
+    if bool(next(iter(nets.blocks.values()))[row].isnan().all()) and _stopped(folder / "packs" / pack, replica):
+        raise ConfigError(
+            f"{replica!r} was stopped at a rung (column 'step' of the table) and has no hard network; take one whose status is "
+            "finished, or train it to the end: the same study with stop: null, under another name"
+        )
     return compact(nets, row, task)
+
+
+def _stopped(folder: Path, replica: str) -> bool:
+    rows = files.read_table(folder / TABLE, ["status"], [("replica", "=", replica)])
+    return [str(status) for status in rows["status"].to_pylist()] == ["stopped"]

@@ -49,7 +49,8 @@ __all__ = ["Course", "nothing_finished", "started", "stopped"]
 
 _log = logging.getLogger(__name__)
 
-MERGE_SECONDS = 10.0
+MERGE_SECONDS = 10.0  # between two tables of what is there so far, at least
+MERGE_SHARE = 0.02  # of the time they may take: one of many packs takes seconds
 
 
 class Course:
@@ -190,17 +191,19 @@ class Course:
         return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 
     def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
-        merged = time.monotonic()
+        merged, took = time.monotonic(), 0.0
 
         def on_report(pack: str, progress: Progress) -> None:
             told.tell(PackReported(pack, progress))
 
         def on_end(pack: str) -> None:
-            nonlocal merged
+            nonlocal merged, took
             told.tell(PackFinished(pack, self.folder / "packs" / pack))
-            if time.monotonic() - merged > MERGE_SECONDS:
+            began = time.monotonic()
+            if began - merged > max(MERGE_SECONDS, took / MERGE_SHARE):
                 results.merge(self.folder)
                 merged = time.monotonic()
+                took = merged - began
 
         def on_failure(pack: str, reason: str) -> None:
             failed[pack] = reason

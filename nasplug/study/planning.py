@@ -49,6 +49,11 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
                 f"sampler: {sampler!r} would look for the easiest {kind_words(drawn)[0]} ({', '.join(drawn)}); write "
                 "{grid: [...]} there, so that each configuration is judged by all of them, or take sampler random or grid"
             )
+        if generations.guided and study.stop is not None:
+            raise ConfigError(
+                f"stop: sampler {sampler!r} learns from finished networks, and those that are stopped have no score to tell; "
+                "write stop: null, or take sampler random or grid"
+            )
         # What a later generation may draw is refused now.
         chunk(study, corners(found), plugins, fast=fast)
     check_halves(study, plugins)

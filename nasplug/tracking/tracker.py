@@ -209,7 +209,7 @@ class Tracker(Children):
         chosen = rows[best]
         metrics = {
             "networks": len(frame),
-            **{f"networks_{word}": int(status.get(word, 0)) for word in ("finished", "diverged", "failed")},
+            **{f"networks_{word}": int(status.get(word, 0)) for word in ("finished", "stopped", "diverged", "failed")},
             "front_size": len(rows),
             "seconds": time.monotonic() - self._began,
             "pack_seconds": sum(_pack_seconds(self._folder / "packs" / pack) for pack in self._counted),

@@ -1,0 +1,216 @@
+"""Halving: who is stopped, that the others are as if nobody had been, and that nobody is lost from the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from nasplug import results
+from nasplug.config import Stop, parse
+from nasplug.errors import ConfigError
+from nasplug.packs import TABLE, run_pack, running
+from nasplug.plan import Pack, going_on, rungs, share_of_steps
+from nasplug.ranking import fittest
+from nasplug.study import Study
+
+HALVING: dict[str, Any] = {"use": "halving", "rungs": 2, "keep": 0.33, "by": ["valid_loss", "edges"]}
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "task": {"use": "xor", "samples": 20},
+    "method": {"use": "edges", "mode": "gated", "hidden": [3]},
+    "penalties": [{"use": "l1", "level": {"choice": [0.0, 0.001, 0.1]}, "ramp": {"use": "linear", "until": 0.3}}],
+    "temperature": {"use": "geometric", "start": 1.0, "end": 0.1},
+    "discretizers": [{"use": "threshold", "tolerance": {"choice": [0.02, 0.1]}}],
+    "train": {"steps": 60, "lr": 0.05, "batch": 7, "keep": "best", "finetune": 3, "retrain": 3, "reports": 12, "clip": 1.0},
+    "seeds": 4,
+    "linear": False,
+    "reach": None,
+    "mlflow": None,
+}
+SMALL["temperature"]["until"] = 0.5
+
+
+def study(store: Path, **changes: Any) -> Study:
+    return Study.from_dict({**SMALL, "store": str(store), **changes})
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("full")).run("serial", report=False)
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("halved"), stop=HALVING).run("serial")
+
+
+def by_name(study: Study, **options: Any) -> pd.DataFrame:
+    return results.read(study.folder, **options).set_index("replica").sort_index()
+
+
+def test_those_that_go_on_are_as_if_nobody_had_been_stopped(full: Study, halved: Study) -> None:
+    """Schedules run over all steps, batches and noise are the same: bit for bit."""
+    all_of_them, mine = by_name(full), by_name(halved)
+    assert list(mine.index) == list(all_of_them.index)
+    kept = mine.index[mine["status"] == "finished"]
+    assert len(kept) == 4  # of two packs of twelve: ceil(12 * .33) = 4, ceil(12 * .1089) = 2
+    for name in all_of_them.columns.drop("owners"):
+        wanted, found = all_of_them.loc[kept, name], mine.loc[kept, name]
+        assert wanted.tolist() == found.tolist(), name
+    for replica in kept:
+        assert halved.network(replica).record == full.network(replica).record
+
+
+def test_every_network_keeps_its_place_with_what_it_had(full: Study, halved: Study) -> None:
+    frame = by_name(halved, histories=True)
+    assert frame["status"].value_counts().to_dict() == {"stopped": 20, "finished": 4}
+    assert frame.groupby("step").size().to_dict() == {5: 16, 20: 4, 60: 4}
+    gone = frame[frame["status"] == "stopped"]
+    assert gone[["valid_loss", "test_error", "edges"]].isna().all(axis=None)
+    assert gone[["relaxed_valid_loss", "relaxed_valid_error", "rung_edges"]].notna().all(axis=None)
+    curves = by_name(full, histories=True)
+    for replica, row in frame.iterrows():
+        assert row["history_step"][-1] == row["step"]
+        assert len(row["history_valid_loss"]) == len(row["history_step"]) == row["step"] / 5
+        for name in ("history_valid_loss", "history_penalty"):
+            assert row[name].tolist() == curves.loc[replica, name][: len(row[name])].tolist()
+    assert (gone["relaxed_valid_loss"].astype("float32") == [h[-1] for h in gone["history_valid_loss"]]).all()
+
+
+def test_at_a_rung_the_fittest_of_a_pack_go_on(halved: Study) -> None:
+    frame = by_name(halved, histories=True)
+    for _, pack in frame.groupby(frame.index.str[:5]):
+        # What was compared at the first rung: the loss of the report; edges are known of those that were stopped there.
+        loss = np.array([h[0] for h in pack["history_valid_loss"]], dtype=float)
+        first = (pack["step"] == 5).to_numpy()
+        kept, gone = loss[~first], pack[first]
+        assert len(kept) == going_on(Stop(**HALVING), len(pack), 1) == 4
+        assert loss.min() in kept  # the best loss is on the first front, at its end
+        assert gone["rung_edges"].min() >= pack["rung_edges"].min()
+        second = pack[~first]
+        values = np.stack([[h[3] for h in second["history_valid_loss"]], second["rung_edges"]], axis=1).astype(float)
+        assert (second["step"] == 60).to_numpy().nonzero()[0].tolist() == fittest(values, 2).tolist()
+
+
+def test_the_stopped_are_never_served(halved: Study) -> None:
+    frame = halved.frame
+    stopped = frame[frame["status"] == "stopped"]["replica"]
+    assert not set(halved.front()["replica"]) & set(stopped)
+    assert str(halved.best()["replica"]) not in set(stopped)
+    with pytest.raises(ConfigError, match=r"was stopped at a rung .* stop: null"):
+        halved.network(stopped.iloc[0])
+    assert "stopped at a rung" in (halved.folder / "report.html").read_text(encoding="utf-8")
+    record = json.loads((halved.folder / "packs/p0000/pack.json").read_text())
+    assert record["network_steps"] == 12 * 5 + 4 * 15 + 2 * 40
+
+
+@pytest.mark.parametrize("reports", [1, 2, 4, 5, 11])
+def test_a_killed_pack_goes_on_as_if_it_had_not_been(
+    reports: int, halved: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between a rung and its checkpoint."""
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
+    pack = Pack(**results.pack_record(halved.folder, "p0000")["pack"])
+    going = run_pack(halved.config, pack, halved.plugins, tmp_path)
+    for _ in range(reports):
+        next(going)
+    going.close()  # what a kill leaves: its checkpoint
+    last = [each.step for each in run_pack(halved.config, pack, halved.plugins, tmp_path)]
+    assert last == list(range(5 * (reports + 1), 61, 5))
+    wanted = pq.read_table(halved.folder / "packs/p0000" / TABLE).to_pandas()
+    pd.testing.assert_frame_equal(pq.read_table(tmp_path / TABLE).to_pandas(), wanted, check_exact=True)
+
+
+def test_folds_of_a_configuration_stop_together(tmp_path: Path) -> None:
+    done = study(
+        tmp_path,
+        task={"use": "breast_cancer", "validation": {"use": "folds", "folds": 3}},
+        discretizers=[{"use": "threshold", "tolerance": 0.02}],
+        train={"steps": 60, "lr": 0.05, "reports": 12},
+        seeds=2,
+        stop=HALVING,
+        resources={"pack": 18},
+    ).run("serial", report=False)
+    frame = done.frame
+    on_folds = frame[frame["fold"] >= 0]
+    steps = on_folds.groupby(["configuration", "seed"])["step"].agg(["nunique", "count"])
+    assert (steps["nunique"] == 1).all()
+    assert (steps["count"] == 3).all()
+    assert on_folds.groupby("step").size().to_dict() == {5: 12, 20: 3, 60: 3}
+    refitted = frame[frame["fold"] < 0]
+    assert (refitted["status"] == "finished").all()
+    assert len(refitted) >= 1
+    assert done.best()["fold"] == -1
+
+
+def test_what_diverged_is_called_so_and_goes_first(tmp_path: Path) -> None:
+    done = study(
+        tmp_path,
+        train={"steps": 60, "lr": {"choice": [0.05, 1e30]}, "reports": 12, "optimizer": {"use": "sgd"}},
+        discretizers=[{"use": "threshold", "tolerance": 0.02}],
+        stop={**HALVING, "keep": 0.5},
+        seeds=2,
+    ).run("serial", report=False)
+    frame = done.frame
+    wild = frame["train.lr"] > 1
+    assert set(frame.loc[wild, "status"]) == {"diverged"}
+    assert set(frame.loc[~wild, "status"]) == {"finished", "stopped"}
+    assert frame.loc[wild, "step"].max() <= 30
+    assert frame.loc[wild, "error"].notna().any()
+
+
+def test_each_data_set_of_a_pack_is_compared_by_itself(tmp_path: Path) -> None:
+    done = study(
+        tmp_path,
+        task={"use": "xor", "samples": 20, "noise": {"choice": [0.05, 0.5]}},
+        discretizers=[],
+        train={"steps": 60, "lr": 0.05, "reports": 12},
+        stop={"use": "halving", "rungs": 1, "keep": 0.34, "by": ["valid_error"]},
+        resources={"pack": 24},
+    ).run("serial", report=False)
+    finished = done.frame[done.frame["status"] == "finished"]
+    assert finished.groupby("task.noise").size().to_dict() == {0.05: 5, 0.5: 5}
+    assert "rung_edges" not in finished
+
+
+REFUSED = [
+    ({"stop": HALVING, "sampler": {"use": "tpe", "trials": 4, "generation": 2}}, "learns from finished networks"),
+    ({"stop": HALVING | {"rungs": 3}}, r"after the steps 5, 5, 20 of 60, .* \(train.reports: 12\), each at most once"),
+    ({"stop": HALVING, "train": {"steps": 1, "lr": 0.1}}, "Write fewer rungs, more steps, or more reports"),
+    ({"stop": HALVING | {"keep": 1}}, "stop.keep: 1; needed: a number > 0 and < 1"),
+    ({"stop": HALVING | {"by": []}}, "stop.by"),
+    ({"stop": HALVING | {"by": ["edges", "edges"]}}, "each once"),
+    ({"stop": HALVING | {"by": ["test_loss"]}}, "'test_loss'"),
+    ({"stop": HALVING | {"use": "hyperband"}}, "'hyperband'; needed: 'halving'"),
+    ({"stop": HALVING | {"refill": True}}, "refill: unknown key"),
+    (
+        {"stop": HALVING, "resources": {"pack": 2}, "task": {"use": "wine", "validation": {"use": "folds", "folds": 4}}},
+        "all 4 folds of a configuration are stopped together, but a pack has room for 2 rows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words[:30] for _, words in REFUSED])
+def test_what_cannot_be_is_refused_when_it_is_planned(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        study(tmp_path, **changes).plan()
+
+
+def test_a_plan_says_what_is_left_to_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from nasplug.summary import print_plan
+
+    mine = study(tmp_path, stop=HALVING)
+    packs = mine.plan()
+    print_plan(mine, packs)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Halving by valid_loss and edges, inside each pack: after 5 steps 4 of 12, after 20 steps 2 of 12 go on." in told
+    assert "28 % of all steps are trained" in told
+    assert share_of_steps(mine.config, packs[0], 60)[1] == pytest.approx((12 * 5 + 4 * 15 + 2 * 40) / (12 * 60))
+    config = parse({**SMALL, "stop": {"use": "halving"}})
+    assert rungs(config, packs[0], 60) == [5, 20]
