@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasplug import ranking
-from nasplug.ranking import crowding, fittest, fronts
+from nasplug.packs import ranking
+from nasplug.packs.ranking import crowding, fittest, fronts
 
 few_values = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0, math.nan, math.inf])
 tables = st.integers(1, 3).flatmap(

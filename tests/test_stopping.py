@@ -15,8 +15,8 @@ from nasplug import results
 from nasplug.config import Stop, parse
 from nasplug.errors import ConfigError
 from nasplug.packs import TABLE, run_pack, running
+from nasplug.packs.ranking import fittest
 from nasplug.plan import Pack, going_on, rungs, share_of_steps
-from nasplug.ranking import fittest
 from nasplug.study import Study
 
 HALVING: dict[str, Any] = {"use": "halving", "rungs": 2, "keep": 0.33, "by": ["valid_loss", "edges"]}

@@ -11,9 +11,9 @@ from nasplug.config import Stop
 from nasplug.discretize import discretize
 from nasplug.networks import sizes
 from nasplug.packs.hardening import places_of
+from nasplug.packs.ranking import fittest
 from nasplug.packs.stored import HISTORIES, Standing
 from nasplug.plan import Components, Pack, candidates, going_on
-from nasplug.ranking import fittest
 from nasplug.train import Search
 
 __all__ = ["after_rung", "measured"]
@@ -37,7 +37,7 @@ def measured(stop: Stop, parts: Components, search: Search, now: Standing) -> di
 def after_rung(stop: Stop, pack: Pack, parts: Components, search: Search, now: Standing) -> Standing:
     """Where training stands once a rung is passed: fewer rows.
 
-    Candidates are compared by means over their folds, each group among itself; `nasplug.ranking.fittest` go on.
+    Candidates are compared by means over their folds, each group among itself; `nasplug.packs.ranking.fittest` go on.
     """
     scores = measured(stop, parts, search, now)
     place = np.full(pack.rows, -1)
