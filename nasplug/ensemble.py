@@ -21,7 +21,7 @@ from nasplug.tasks import Split, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ensemble", "load", "remove", "save", "scores", "scores_of"]
+__all__ = ["Ensemble", "load", "outputs_of", "remove", "save", "scores", "scores_of"]
 
 FORMAT = "nasplug.ensemble/1"
 RECORD = "ensemble.json"
@@ -140,6 +140,12 @@ def scores(network: nn.Module, task: Task, split: Split) -> dict[str, float]:
 
 def scores_of(found: Tensor, task: Task, split: Split) -> dict[str, float]:
     """Metrics of what was served ``(N, O)``, float64, for the samples of a split."""
+    y = split.y if split.y.dtype == torch.long else split.y.double()
+    return {name: float(value[0]) for name, value in task.metrics(outputs_of(found, task), y, split.weights).items()}
+
+
+def outputs_of(found: Tensor, task: Task) -> Tensor:
+    """What was served ``(N, O)``, float64, as the outputs ``(1, O, N)`` that losses and metrics take."""
     if task.transform is not None:
         found = torch.from_numpy(Transform.from_plain(task.transform).forward(found.numpy()))
     found = found.T
@@ -149,5 +155,4 @@ def scores_of(found: Tensor, task: Task, split: Split) -> dict[str, float]:
         found = torch.logit(found, eps=LEAST)
     elif task.loss.link != "identity":
         found = found.clamp(min=LEAST).log()
-    y = split.y if split.y.dtype == torch.long else split.y.double()
-    return {name: float(value[0]) for name, value in task.metrics(found.unsqueeze(0), y, split.weights).items()}
+    return found.unsqueeze(0)

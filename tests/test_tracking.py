@@ -28,7 +28,7 @@ from nasplug.contracts import Regularizer
 from nasplug.errors import scrub
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tracking import Registered, Tracker, default_uri, end_killed, spread
+from nasplug.tracking import Registered, Tracker, default_uri, end_killed, promote, spread
 
 PASSWORD = "hunter2"
 
@@ -349,7 +349,8 @@ def test_another_chosen_network_gets_its_model_in_the_run_that_it_has(store: Pat
     now = look(second)
     assert models_of(now) == {best, other}
     assert now.children[other].info.run_id == children[other].info.run_id
-    assert client_of(store).get_model_version_by_alias("served", "champion").run_id == children[other].info.run_id
+    version = files.read_json(second.folder / "mlflow.json")["version"]
+    assert client_of(store).get_model_version("served", version).run_id == children[other].info.run_id
 
 
 def test_an_untracked_study_is_tracked_when_a_network_of_it_is_registered(store: Path) -> None:
@@ -441,6 +442,7 @@ def test_the_same_network_is_not_registered_twice_and_takes_no_alias_back(store:
     first = study(store).run("serial")
     client = client_of(store)
     study(store, study="second", seeds=[5, 6]).run("serial")
+    promote(default_uri(store), "served", "2", force=True, why="a test")
     client.delete_run(look(first).parent.info.run_id)
     again = study(store).run("serial")  # another parent run, the same content
     assert len(client.search_model_versions("name = 'served'")) == 2
@@ -477,6 +479,7 @@ def test_a_second_study_takes_the_alias_and_the_first_does_not_take_it_back(stor
     first = study(store).run("serial")
     client = client_of(store)
     study(store, study="second", seeds=[5, 6]).run("serial")
+    promote(default_uri(store), "served", "2", force=True, why="a test")
     now = client.get_model_version_by_alias("served", "champion")
     assert (str(now.version), now.tags["nasplug.study"], now.tags["nasplug.previous_champion"]) == ("2", "second", "1")
     assert str(client.get_model_version_by_alias("served", "challenger").version) == "1"

@@ -7,7 +7,7 @@ from nasplug.cli.comparing import compare
 from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.models import lineage, reproduce
-from nasplug.cli.registry import register
+from nasplug.cli.registry import history, promote, register, rollback
 from nasplug.cli.studies import config, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
@@ -18,14 +18,17 @@ __all__ = [
     "explain",
     "export",
     "front",
+    "history",
     "lineage",
     "look",
     "main",
     "plan",
     "plugins",
     "predict",
+    "promote",
     "register",
     "reproduce",
+    "rollback",
     "run",
     "status",
     "stop",

@@ -197,6 +197,7 @@ def _results(study: Any) -> dict[str, Any]:
     from nasplug.files import DamageError, read_json
     from nasplug.plan import task_places
     from nasplug.report import LINEAR
+    from nasplug.summary import registered
 
     best = study.best()
     found = {"folder": str(study.folder), "best": rows_of(best.to_frame().T)[0], "front": rows_of(study.front("all"))}
@@ -205,6 +206,8 @@ def _results(study: Any) -> dict[str, Any]:
         found["linear"] = read_json(study.folder / LINEAR)
     with suppress(DamageError):
         found |= {"stability": words} if (words := stability.words(study.folder)) else {}
+    if (told := registered(study)) is not None:
+        found["registered"] = told
     if study.config.monotone:
         found["monotone"] = study.config.monotone
     return found | ({"choices": rows_of(study.choices())} if task_places(study.axes) else {})

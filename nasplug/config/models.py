@@ -207,7 +207,11 @@ class Resources(BaseModel):
 
 
 class MLflow(BaseModel):
-    """Where the study is tracked, and under which name its chosen network is registered (null: not)."""
+    """Where the study is tracked, and under which name its chosen network is registered (null: not).
+
+    ``promote``: which alias it may get. ``if-better``: ``champion``, if it passes the gate (`nasplug.tracking.gate`), else
+    ``challenger``. ``challenger``: that alone. ``never``: none.
+    """
 
     model_config = Strict
 
@@ -216,6 +220,7 @@ class MLflow(BaseModel):
     register_: str | None = Field(
         None, alias="register", pattern=r"^[^/:]+$", description="a model's name without / and :, or null for no registering"
     )
+    promote: Literal["if-better", "challenger", "never"] = "if-better"
     children: int = Field(12, ge=0)
     wait: float = Field(60.0, ge=0, description="the seconds that the end of a study waits for MLflow (a number >= 0)")
 

@@ -7,31 +7,47 @@ Only the driver writes, and always through a client that is told its URI: the ca
 
 from __future__ import annotations
 
+from nasplug.tracking.gate import Condition
+from nasplug.tracking.history import Event, History
 from nasplug.tracking.lineages import traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
 from nasplug.tracking.page import serve
 from nasplug.tracking.places import database_of, default_uri, store_of
+from nasplug.tracking.policy import Policy, read_policy
+from nasplug.tracking.promoting import Outcome, history_of, promote, rollback
 from nasplug.tracking.records import spread
 from nasplug.tracking.runs import STATE_FILE, end_killed
 from nasplug.tracking.schema import state_of
 from nasplug.tracking.serving import MODELS, served
+from nasplug.tracking.standing import Standing, standing
 from nasplug.tracking.tracker import Registered, Tracker
 
 __all__ = [
     "MODELS",
     "STATE_FILE",
+    "Condition",
     "Entry",
+    "Event",
+    "History",
+    "Outcome",
+    "Policy",
     "Registered",
+    "Standing",
     "Tracker",
     "database_of",
     "default_uri",
     "end_killed",
+    "history_of",
+    "promote",
     "publish",
     "publish_files",
     "reach",
+    "read_policy",
+    "rollback",
     "serve",
     "served",
     "spread",
+    "standing",
     "state_of",
     "store_of",
     "traced",

@@ -21,6 +21,7 @@ from nasplug.errors import scrub
 from nasplug.plan import axes, build_task, row_of, settle
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
+from nasplug.tracking.evidence import write_evidence
 from nasplug.tracking.models import log_model
 from nasplug.tracking.records import Row, curves_of, datasets_of, now_ms, pack_of, scored_on, scores_of, spread
 from nasplug.tracking.registry import DIGEST
@@ -214,7 +215,12 @@ class Children(Runs):
 
     def _model(self, made: Logged, run: str) -> str:
         tags = {**made.lineage, DIGEST: digest_of(made.network)}
-        return log_model(self._client, self._experiment, run, made.network, made.task, made.name, tags, made.beside)
+
+        def beside(folder: Path) -> None:
+            made.beside(folder)
+            write_evidence(made.network, made.task, folder)
+
+        return log_model(self._client, self._experiment, run, made.network, made.task, made.name, tags, beside)
 
     def _points(self, made: Logged, run: str, at: int, model: str | None) -> list[Any]:
         """Scores, of the run and of its ``model``, and curves; dated ``at`` the run's start, so that none is there twice."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nasplug.compact import CompactNetwork, digest_of
 from nasplug.ensemble import Ensemble
 from nasplug.errors import NasplugError
 from nasplug.tasks import Task
+from nasplug.tracking.evidence import write_evidence
 from nasplug.tracking.packaging import package
 from nasplug.tracking.places import artifact_root, as_global, probe, talking
 from nasplug.tracking.schema import alone
@@ -138,7 +140,8 @@ def publish(entry: Entry, network: CompactNetwork, task: Task) -> str:
     def log(client: Any, experiment: str, run: str, told: Mapping[str, str]) -> str:
         for file in entry.files:
             client.log_artifact(run, str(file))
-        model = log_model(client, experiment, run, network, task, entry.run_name, told)
+        beside = partial(write_evidence, network, task)
+        model = log_model(client, experiment, run, network, task, entry.run_name, told, beside)
         return new_version(client, entry.uri, entry.name, model, run, told, f"{entry.run_name}; {SEE_TAGS}")
 
     return _published(entry, digest_of(network), log)

@@ -20,7 +20,7 @@ from nasplug.tracking.places import artifact_root, database_of, default_uri, tal
 from nasplug.tracking.records import now_ms
 from nasplug.tracking.schema import state_of
 
-__all__ = ["STATE_FILE", "Runs", "end_killed", "params_of"]
+__all__ = ["STATE_FILE", "Runs", "end_killed", "params_of", "user"]
 
 STATE_FILE = "mlflow.json"
 FOLDER = "nasplug.folder"  # tag: which folder's study a parent run is of
@@ -119,7 +119,7 @@ class Runs:
 
     def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False, began: int | None = None) -> str:
         """A run with the tags that MLflow's own fluent functions would set; returns its id. ``began``: `now_ms`."""
-        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": user()}
         parent = {"mlflow.parentRunId": self.run} if child else {}
         every = {**standard, **parent, **tags}
         made = self._client.create_run(self._experiment, start_time=began or now_ms(), run_name=name, tags=every)
@@ -197,7 +197,8 @@ def _key(text: str) -> str:
     return re.sub(r"[^\w.\-: /]", "_", text)[:KEY]
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this, as the machine calls him."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name

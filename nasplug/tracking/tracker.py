@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nasplug import files, machine, results
+from nasplug import ensemble, files, machine, results
 from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.hookspecs import hookimpl
@@ -21,9 +21,10 @@ from nasplug.plan import axes, task_places
 from nasplug.plugins import Plugins
 from nasplug.tasks import Facts, Task
 from nasplug.tracking.children import Children
+from nasplug.tracking.evidence import write_evidence
 from nasplug.tracking.places import default_uri, probe, talking
 from nasplug.tracking.records import Row, cleaned, datasets_of, scores_of
-from nasplug.tracking.registry import Registered, register
+from nasplug.tracking.registry import GATE, WHY, Registered, register
 from nasplug.tracking.schema import alone
 
 if TYPE_CHECKING:
@@ -133,10 +134,11 @@ class Tracker(Children):
             if self.settings.register_ is not None:
                 self.registered = self._register(self.settings.register_, children[best], rows[best])
                 self._tag(self.run, {"nasplug.model": self.registered.name, "nasplug.model_version": self.registered.version})
+                self._tell_gate(self.registered)
             if self.config.ensemble is not None:
                 mean = self._log_ensemble(children, rows[best])
                 if self.settings.register_ is not None:
-                    self._register_mean(f"{self.settings.register_}-ensemble", mean)
+                    self._register_mean(f"{self.settings.register_}-ensemble", mean, best)
             self._client.set_terminated(self.run, "FINISHED")
             found = {} if self.registered is None else dict(zip(("model", "version", "alias"), self.registered, strict=True))
             self._remember(running=False, **found)
@@ -274,7 +276,7 @@ class Tracker(Children):
             (row,) = _rows(chosen).values()
             name = name or self.settings.register_ or self.config.study
             if replica == ENSEMBLE:
-                return self._register_mean(f"{name}-ensemble", self._log_ensemble(children, row))
+                return self._register_mean(f"{name}-ensemble", self._log_ensemble(children, row), str(row["replica"]))
             best, rows = self._front(frame)
             return self._register(name, self._one(row, children, front=replica in rows, chosen=replica == best), row)
 
@@ -285,16 +287,35 @@ class Tracker(Children):
             f"{row['replica']} of study {self.config.study}: {int(row['edges'])} edges, "
             f"validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}"
         )
-        return register(self._client, self.uri, name, child, scores, words)
 
-    def _register_mean(self, name: str, child: Any) -> Registered:
-        """The ensemble, as a model of its own."""
+        def evidence(folder: Path) -> None:
+            replica = str(row["replica"])
+            task = self._task(replica)[0]
+            results.write_certificate(self._folder, replica, folder)
+            write_evidence(results.network(self._folder, replica, task, self.plugins.functions), task, folder)
+
+        return register(self._client, self.uri, name, child, scores, words, evidence, self.settings.promote)
+
+    def _tell_gate(self, made: Registered) -> None:
+        """What the gate said of the version, as tags and in the note of the run."""
+        told = self._client.get_model_version(made.name, made.version).tags
+        note = self._client.get_run(self.run).data.tags.get("mlflow.note.content", "")
+        words = f"{note}\n\nRegistered as version {made.version} of {made.name}: {told.get(WHY, '')}"
+        self._tag(self.run, {GATE: told.get(GATE, ""), WHY: told.get(WHY, ""), "mlflow.note.content": words})
+
+    def _register_mean(self, name: str, child: Any, replica: str) -> Registered:
+        """The ensemble, as a model of its own; ``replica``: the chosen network, whose task it has."""
         found = {key: value for key, value in child.data.metrics.items() if key in SERVED_SCORES}
         words = f"the mean of {child.data.tags['nasplug.members']} of study {self.config.study}"
         if "test_error" in found:
             words += f": {int(found['parameters'])} parameters, test error {found['test_error']:.4g}"
         scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in found.items()}
-        mean = register(self._client, self.uri, name, child, scores, words)
+
+        def evidence(folder: Path) -> None:
+            network = ensemble.load(self._folder / "ensemble", self.plugins.functions)
+            write_evidence(network, self._task(replica)[0], folder)
+
+        mean = register(self._client, self.uri, name, child, scores, words, evidence, self.settings.promote)
         self._tag(self.run, {"nasplug.ensemble": mean.name, "nasplug.ensemble_version": mean.version})
         return mean
 
