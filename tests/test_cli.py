@@ -297,7 +297,8 @@ def test_a_folder_may_be_moved(ran: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
     database = tmp_path / "mlflow.db"
     database.touch()
     with closing(socket.socket()) as free:
@@ -314,8 +315,8 @@ def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: 
         time.sleep(0.5)
     started = psutil.Process(page.pid).children(recursive=True)
     assert started
-    page.send_signal(signal.SIGTERM)
-    assert page.wait(30) == 128 + signal.SIGTERM
+    page.send_signal(number)
+    assert page.wait(30) == (128 + number if number == signal.SIGTERM else -number)
     _, left = psutil.wait_procs(started, timeout=15)
     assert not left
 

@@ -80,7 +80,11 @@ def test_an_older_file_is_migrated_as_a_copy_and_kept(
     (kept,) = tmp_path.glob("mlflow.db.before-*")
     assert state_of(kept) == "older"
     assert count(kept, "runs") == 3
-    assert str(kept) in capsys.readouterr().err
+    before, after = capsys.readouterr().err.splitlines()
+    assert "(3 runs) has the tables of another MLflow. A copy is migrated" in before
+    assert "was migrated" in after
+    assert str(kept) in before
+    assert str(kept) in after
 
 
 @pytest.mark.parametrize("runs", [0, 2])

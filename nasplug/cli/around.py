@@ -32,14 +32,23 @@ def plugins(as_json: bool) -> None:
 @click.argument("folder", type=Path, default=Path("runs"))
 @click.option("--port", default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--open", "browse", is_flag=True, help="Also open a browser on it.")
 @ours
-def ui(folder: Path, port: int, host: str) -> None:
-    """Open the page of MLflow for a store. FOLDER is a store or the folder of a study (default: runs)."""
-    from nasplug.tracking import serve, store_of
+def ui(folder: Path, port: int, host: str, browse: bool) -> None:
+    """Serve MLflow's page of runs, models and registry until you stop it.
+
+    FOLDER is a store, or the folder of a study, whose run is shown then (default: runs). Nothing that it starts outlives it.
+    """
+    import webbrowser
+
+    from nasplug.tracking import page_of, serve, store_of
 
     uri = store_of(folder)
     if uri.startswith(("http://", "https://")):
         say(f"This study was tracked on a server; its page is {uri}")
         return
-    say(f"MLflow on {uri}: http://{host}:{port} (stop with Ctrl-C)")
-    raise SystemExit(serve(uri, host, port))
+    page, study = page_of(folder.parent / folder.name / "no study", host, port), page_of(folder, host, port)
+    say(f"MLflow on {uri}: {page} (stop with Ctrl-C)")
+    if study != page:
+        say(f"The study's run: {study}")
+    raise SystemExit(serve(uri, host, port, (lambda: webbrowser.open(study)) if browse else (lambda: None)))

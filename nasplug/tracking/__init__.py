@@ -11,7 +11,7 @@ from nasplug.tracking.gate import Condition
 from nasplug.tracking.history import Event, History
 from nasplug.tracking.lineages import traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
-from nasplug.tracking.page import serve
+from nasplug.tracking.page import page_of, serve
 from nasplug.tracking.places import database_of, default_uri, store_of
 from nasplug.tracking.policy import Policy, read_policy
 from nasplug.tracking.promoting import Outcome, history_of, promote, rollback
@@ -38,6 +38,7 @@ __all__ = [
     "default_uri",
     "end_killed",
     "history_of",
+    "page_of",
     "promote",
     "publish",
     "publish_files",

@@ -103,10 +103,18 @@ def _migrate_copy(database: Path, beside: Path) -> None:
     from mlflow.version import VERSION
     from sqlalchemy.exc import SQLAlchemyError
 
+    kept = database.with_name(f"{database.name}.before-{VERSION}")
+    with closing(sqlite3.connect(database, timeout=30)) as old:
+        runs = _runs(old)
+    if runs:
+        words = f"{runs} run{'' if runs == 1 else 's'}"
+        _say(
+            f"The MLflow database {database} ({words}) has the tables of another MLflow. A copy is migrated to MLflow "
+            f"{VERSION} and then takes its place; as it is now, it is kept: {kept}"
+        )
     with closing(sqlite3.connect(database, timeout=30)) as old, closing(sqlite3.connect(beside)) as new:
         old.backup(new)
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        runs = _runs(old)
     if database.with_name(f"{database.name}-wal").exists():  # its log would be applied to the file that takes its place
         raise NasplugError(
             f"{database} has tables of another MLflow, and another process has it open; stop that (nasplug ui, mlflow server) "
@@ -125,11 +133,14 @@ def _migrate_copy(database: Path, beside: Path) -> None:
         database.replace(database.with_name(f"{database.name}.incomplete"))
         _migrate(beside)
         return
-    kept = database.with_name(f"{database.name}.before-{VERSION}")
     if not kept.exists():
         with closing(sqlite3.connect(database, timeout=30)) as old, closing(sqlite3.connect(kept)) as copy:
             old.backup(copy)
-    print(f"The MLflow database {database} was migrated to MLflow {VERSION}; it was before: {kept}", file=sys.stderr)
+    _say(f"The MLflow database {database} was migrated to MLflow {VERSION}; it was before: {kept}")
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _runs(connection: sqlite3.Connection) -> int:
