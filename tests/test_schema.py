@@ -80,7 +80,7 @@ def test_an_older_file_is_migrated_as_a_copy_and_kept(
     (kept,) = tmp_path.glob("mlflow.db.before-*")
     assert state_of(kept) == "older"
     assert count(kept, "runs") == 3
-    before, after = capsys.readouterr().err.splitlines()
+    before, after = [line for line in capsys.readouterr().err.splitlines() if line.startswith("The MLflow database")]
     assert "(3 runs) has the tables of another MLflow. A copy is migrated" in before
     assert "was migrated" in after
     assert str(kept) in before
