@@ -27,12 +27,13 @@ from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
-from nasplug.export import asked, c, compiling, export, fixed, program, sql
+from nasplug.export import asked, c, checking, compiling, export, fixed, program, sql
 from nasplug.export.fixed import scaled_weights
 from nasplug.export.forms import FORMS
 from nasplug.export.program import Neuron
 from nasplug.export.rows import made_up
 from nasplug.networks import Networks, harden
+from nasplug.records import output_names
 from nasplug.tasks import Task, scored
 from nasplug.tasks.losses import poisson
 from nasplug.testing import example_networks
@@ -159,6 +160,27 @@ def test_c_is_refused_without_a_compiler_and_where_its_test_vectors_fail(
         assert word in export(network, "n", [replace(honest, write=write)], tmp_path).forms[0].refused
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no gcc or cc" in told(network, tmp_path, forms="c")["c"].refused
+
+
+def test_forms_that_stand_beside_the_chosen_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is run before it is written; those of an earlier network go, and so does what cannot be written now."""
+    task = task_of("binary")
+    network, rows = network_of(task), table()[:9]
+    wanted = network.predict(rows)[output_names(network.record)[0]]
+    checking.alone(network, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"network.py", "network.onnx", "graph.pt2", "export.json"}
+    graph = torch.export.load(tmp_path / "graph.pt2").module()
+    with torch.no_grad():
+        np.testing.assert_allclose(graph(torch.from_numpy(network.features(rows)))[:, 0], wanted, atol=1e-6)
+    checked = {form["form"]: form for form in json.loads((tmp_path / "export.json").read_text())["forms"]}
+    assert set(checked) == {"python", "onnx", "pt2"}
+    assert all(form["difference"] < 1e-5 and not form["refused"] for form in checked.values())
+    monkeypatch.setattr(checking, "find_spec", lambda name: None)
+    monkeypatch.setattr(checking, "LARGE", 3)
+    checking.alone(network_of(task, 1), tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"graph.pt2", "export.json"}
+    checking.alone(network, tmp_path, graphs=False)
+    assert not list(tmp_path.iterdir())
 
 
 EXTREMES = """

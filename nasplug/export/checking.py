@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAR_OFF", "MOST", "SLACK", "Export", "Exported", "alone", "asked", "export"]
 
-ALONE = "network"  # what the file is called that stands beside a study's chosen network
+ALONE, GRAPH = "network", "graph"  # what the files are called that stand beside a study's chosen network
 LARGE = 20_000  # numbers of a network: Python is no form for more, nobody waits for it
 MOST = 1e-5  # units of the output's scale that an exact form may differ by
 SLACK = 0.02  # of the trivial network's error: how much worse the score of an inexact one may be
@@ -173,15 +174,22 @@ def _beside(out: Path, told: Export, before: Mapping[str, Any]) -> dict[str, Any
     return plain
 
 
-def alone(network: CompactNetwork, folder: Path) -> None:
-    """Write ``network.py`` into a folder, where the network has at most 20,000 numbers and Python can say it.
+def alone(network: CompactNetwork, folder: Path, *, graphs: bool = True) -> None:
+    """Write the forms beside a study's chosen network: ``network.py``, and as ``graphs`` ``graph.pt2`` and ``network.onnx``.
 
-    Rows are made up, so that no data are needed; what was there of another network goes.
+    Python and ONNX of at most 20,000 numbers, ONNX where its package is installed, and each if it can say the network. Rows are
+    made up, so that no data are needed; what was there of another network goes.
     """
-    for file in (f"{ALONE}.py", RECORD):
+    for file in (f"{ALONE}.py", f"{GRAPH}.pt2", f"{ALONE}.onnx", f"{ALONE}_numbers.onnx", RECORD):
         (folder / file).unlink(missing_ok=True)
-    if network.parameter_count <= LARGE:
-        export(network, ALONE, asked("python"), folder)
+    small = network.parameter_count <= LARGE
+    forms = ["python"] if small else []
+    if graphs and small and all(map(find_spec, ("onnx", "onnxruntime"))):
+        forms.append("onnx")
+    if forms:
+        export(network, ALONE, asked(",".join(forms)), folder)
+    if graphs:
+        export(network, GRAPH, asked("pt2"), folder)
 
 
 class _Judge:

@@ -184,7 +184,7 @@ class Study:
             accept_changes: if the data, a plugin or nasplug changed since the folder's packs were made, set these aside and
                 train all packs again. Without it such a folder is refused, so that one table never mixes both.
             progress: whether to show how far it is, on standard error; None: in notebooks, as one line.
-            report: whether to write the report and its pictures.
+            report: whether to write the report and its pictures, and the chosen network as graphs (``best/``).
 
         Raises:
             ConfigError: before any work, for what cannot be run; nothing is written then.
@@ -237,7 +237,7 @@ class Study:
         name, best = str(self.best()["replica"]), self.folder / "best"
         network = self.network(name)
         save(network, best)
-        alone(network, best)
+        alone(network, best, graphs=report)
         results.write_certificate(self.folder, name, best)
         lineage.write(self.lineage(name), best)
         write_ensemble(self, name)
