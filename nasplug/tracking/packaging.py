@@ -151,7 +151,7 @@ def _dated(at: pd.Timestamp, scale: float) -> str:
     day = at.round("D")
     if abs((at - day).total_seconds()) <= max(1.0, scale / 10**DIGITS):
         return day.strftime("%Y-%m-%d")
-    return at.round("s").strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.round("s").strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _write_environment(folder: Path) -> dict[str, str]:

@@ -60,11 +60,11 @@ def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) 
 
 
 def _network_files(client: Any, uri: str, version: Any, there: str) -> Path:
-    """The network's own files, fetched from the logged model that a version is of; those of older versions are with its run."""
+    """The network's own files, fetched from where MLflow itself loads a version; those of older versions are with its run."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    home = client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+    home = client.get_model_version_download_uri(version.name, str(version.version))
     try:
         return Path(download_artifacts(artifact_uri=f"{home}/{NETWORK}", dst_path=there, tracking_uri=uri))
     except (MlflowException, OSError) as error:
