@@ -83,6 +83,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert [" ".join(c) for c in COMMANDS] == [
+        "compare",
         "config schema",
         "config show",
         "config validate",
@@ -90,13 +91,16 @@ def test_the_commands_are_the_documented_ones() -> None:
         "explain",
         "export",
         "front",
+        "history",
         "lineage",
         "look",
         "plan",
         "plugins",
         "predict",
+        "promote",
         "register",
         "reproduce",
+        "rollback",
         "run",
         "status",
         "stop",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from cryptography.fernet import Fernet
 from scipy import stats
 
 from nasplug import ConfigError, NasplugError, Study, files
@@ -235,8 +243,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(whole: Path, tmp_path: Path) -> Path:
     """A copy that may be changed."""
+    from mlflow.tracking._tracking_service import utils
+
     there = tmp_path / "store"
     shutil.copytree(whole, there)
+    utils._artifact_repos_cache.clear()  # by id of a model, which all copies share
     with closing(sqlite3.connect(there / "mlflow.db")) as database:  # places are absolute
         for table, column in (
             ("experiments", "artifact_location"),
@@ -434,6 +445,17 @@ def test_a_champion_of_somebody_else_is_replaced_by_force_alone(store: Path) -> 
     assert rollback(uri, NAME).version == str(theirs.version)
 
 
+def test_a_version_of_an_older_nasplug_gets_its_file_when_its_study_runs_again(store: Path) -> None:
+    uri, client = default_uri(store), client_of(store)
+    model = client.get_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
+    there = Path(model.artifact_location.removeprefix("file://")) / TEST
+    there.unlink()
+    assert "version 1 has no test.parquet" in promote(uri, NAME, "2").why
+    study(store, "good")
+    assert there.exists()
+    assert "not as good: the champion has less error" in promote(uri, NAME, "2").why
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -513,6 +535,96 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(store: Path, t
     assert f"version {version} is champion now. Nothing was moved" in lost
     found = history_of(uri, NAME)
     assert (found.champion, len(found.events), found.trouble) == (version, 4, ())
+
+
+# -- a server ----------------------------------------------------------------------------------------------------------
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    def do_POST(self) -> None:
+        said = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.append((json.loads(said), dict(self.headers)))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *given: Any) -> None:
+        """Nothing is printed."""
+
+
+@contextmanager
+def hooked() -> Iterator[tuple[str, list[Any]]]:
+    """A place for webhooks on loopback, and what it was told."""
+    there = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    there.told = []  # type: ignore[attr-defined]
+    threading.Thread(target=there.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{there.server_port}/hook", there.told  # type: ignore[attr-defined]
+    finally:
+        there.shutdown()
+        there.server_close()
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[str]:
+    """``mlflow server`` on a store, which may send webhooks to loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", default_uri(store), "--artifacts-destination", str(store / "files")]
+    env = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+    }
+    with (store / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=store, env=env, start_new_session=True)
+    try:
+        for _ in range(400):
+            assert process.poll() is None, (store / "log.txt").read_text()[-2000:]
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                break
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def wait_for(told: list[Any], count: int) -> list[Any]:
+    for _ in range(100):
+        if len(told) >= count:
+            break
+        time.sleep(0.1)
+    return told
+
+
+@pytest.mark.slow
+def test_on_a_server_webhooks_tell_of_moves_and_of_two_at_once_one_wins(store: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    with serving(store) as uri, hooked() as (address, told):
+        MlflowClient(uri, uri).create_webhook("deploy", address, ["model_version_alias.created"], secret="s3cret")
+        assert promote(uri, NAME, "2", force=True, why="a test").promoted
+        assert standing(uri, NAME, "2").champion == "2"
+        found = {(one["data"]["alias"], one["data"]["version"]) for one, _ in wait_for(told, 2)}
+        assert found == {("champion", "2"), ("challenger", "1")}
+        assert {one["data"]["name"] for one, _ in told} == {NAME}
+        assert all(headers["X-MLflow-Signature"].startswith("v1,") for _, headers in told)
+        before = len(told)
+        rollback(default_uri(store), NAME, "around the server")  # to the database: nobody is told
+        assert standing(uri, NAME, "1").champion == "1"
+        time.sleep(1.0)
+        assert len(told) == before
+        promote(uri, NAME, "1", force=True, why="nothing")
+        lost, won = both(uri, str(tmp_path / "flag"))
+        assert lost.startswith("lost tumour: another promotion came first by ")
+        after = history_of(uri, NAME)
+        assert (after.champion, after.trouble) == (won.removeprefix("won "), ())
+        assert len([one for one in after.events if one.alias == "champion"]) == 4
+        assert not [key for key in MlflowClient(uri, uri).get_registered_model(NAME).tags if key.startswith(CLAIM)]
 
 
 # -- how it stands now -------------------------------------------------------------------------------------------------

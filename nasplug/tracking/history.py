@@ -107,6 +107,8 @@ class History:
                 continue
             if event.act == "rolled back" and event.version in found:
                 del found[found.index(event.version) + 1 :]
+            elif event.act == "renewed" and found:
+                found[-1] = event.version
             else:
                 found += [one for one in (event.before, event.version) if one and one != (found[-1] if found else "")]
         return found if not self.champion or found[-1:] == [self.champion] else [*found, self.champion]

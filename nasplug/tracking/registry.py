@@ -70,7 +70,7 @@ def register(
     """
     ensure_registered(client, name)
     digest = str(child.data.tags[DIGEST])
-    same = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(DIGEST) == digest]
+    same = client.search_model_versions(f"name = '{name}' AND tags.`{DIGEST}` = '{digest}'")
     ours = [v for v in same if _has_model(client, v)]
     if ours:
         version = str(ours[0].version)
