@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import runpy
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import torch
 from hypothesis import given, settings
 
 from nasplug.activations import FUNCTIONS
-from nasplug.compact import CompactNetwork, compact
+from nasplug.compact import CompactNetwork, compact, digest_of
 from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
@@ -34,6 +36,7 @@ from nasplug.export.program import Neuron
 from nasplug.export.rows import made_up
 from nasplug.networks import Networks, harden
 from nasplug.records import output_names
+from nasplug.study import Study
 from nasplug.tasks import Task, scored
 from nasplug.tasks.losses import poisson
 from nasplug.testing import example_networks
@@ -261,9 +264,42 @@ def test_onnx_has_names_and_fixed_shapes_and_a_message_where_it_is_missing(
         sizes = value.type.tensor_type.shape.dim
         assert [size.dim_param for size in sizes] == ["rows", ""], value.name
         assert sizes[1].dim_value > 0
-    assert {entry.key for entry in model.metadata_props} == {"nasplug.digest", "nasplug.columns", "nasplug.answers"}
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert set(about) == {"nasplug.digest", "nasplug.columns", "nasplug.answers"}
+    assert about["nasplug.digest"] == digest_of(network)
+    assert [column["name"] for column in json.loads(about["nasplug.columns"])] == list(table())
+    assert (model.producer_name, model.producer_version) == ("nasplug", metadata.version("nasplug"))
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "pip install 'nasplug[export]'" in told(network, tmp_path, forms="onnx")["onnx"].refused
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_another_compiler_makes_c_of_the_onnx_file(tmp_path: Path) -> None:
+    """That of the quick start, trained shortly: `emx-onnx-cgen` and gcc make a function of it that answers the same."""
+    pytest.importorskip("emx_onnx_cgen")
+    short = ["train.steps=60", "train.finetune=0", "seeds=1", "mlflow=null", f"store={tmp_path}"]
+    study = Study.from_yaml(Path(__file__).parents[1] / "configs" / "quickstart.yaml", short, fast=True)
+    name = str(study.run("serial", report=False).front()["replica"].iloc[-1])
+    network, task = study.network(name), study.task_of(name)
+    assert not export(network, "small", asked("onnx"), tmp_path, task).forms[0].refused
+    words = [sys.executable, "-m", "emx_onnx_cgen", "compile", "small_numbers.onnx", "small.c"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    words = [str(CC), "-std=c99", "-O2", "-shared", "-fPIC", "small.c", "-o", "small.so", "-lm"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    raw = task.test.x * task.input_scale.view(-1, 1) + task.input_shift.view(-1, 1)
+    rows = pd.DataFrame(raw.T.double().numpy(), columns=list(task.features))
+    wanted = network.predict(rows)
+    names = json.loads(
+        {entry.key: entry.value for entry in onnx.load(tmp_path / "small_numbers.onnx").metadata_props}["nasplug.answers"]
+    )
+    read = [value.name for value in onnx.load(tmp_path / "small_numbers.onnx").graph.input]
+    given = [np.ascontiguousarray(rows[column]) for column in read]
+    found = [np.empty(len(rows)) for _ in names]
+    real = ctypes.POINTER(ctypes.c_double)
+    ctypes.CDLL(str(tmp_path / "small.so")).model(len(rows), *(array.ctypes.data_as(real) for array in (*given, *found)))
+    for answer, column in zip(found, names, strict=True):
+        np.testing.assert_allclose(answer, wanted[column], rtol=0, atol=1e-5)
 
 
 def test_onnx_answers_nan_where_a_value_is_missing_that_never_was(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,14 @@ def _model(made: Program, *, text: bool) -> bytes:
     given = [helper.make_tensor_value_info(name, kind, [BATCH, 1]) for name, kind in zip(names, kinds, strict=True)]
     whole = helper.make_graph(graph.nodes, made.name, inputs, given, graph.constants, doc_string=made.title)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
-    model = helper.make_model(whole, producer_name="nasplug", opset_imports=opsets, ir_version=IR, doc_string=made.title)
+    model = helper.make_model(
+        whole,
+        producer_name="nasplug",
+        producer_version=metadata.version("nasplug"),
+        opset_imports=opsets,
+        ir_version=IR,
+        doc_string=made.title,
+    )
     about = {
         "nasplug.digest": made.digest,
         "nasplug.columns": json.dumps([column.model_dump(mode="json", exclude_defaults=True) for column in made.columns]),
