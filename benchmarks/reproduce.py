@@ -1,7 +1,8 @@
 """How near a row that is trained again comes to its pack: alone, as one of two, and among as many copies as `stand_in` says.
 
-``python benchmarks/reproduce.py [packs ...]``: rows of packs of these sizes, for four methods on small tasks, one thread. Each
-line: how many rows have equal weights, bit by bit, and the largest difference of a weight (relative to weights above 1).
+``python benchmarks/reproduce.py [--compiled] [packs ...]``: six rows of packs of these sizes, for four methods on small tasks,
+one thread; with ``--compiled`` two rows each, whose steps are compiled. Each line says how many rows have equal weights, bit by
+bit, and the largest difference of a weight (relative to weights above 1).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
         "discretizers": CUT,
     },
 }
-TRAIN = {"steps": 60, "batch": 64, "lr": 0.01, "finetune": 20, "compile": False}
+TRAIN = {"steps": 60, "batch": 64, "lr": 0.01, "finetune": 20}
 ROWS = 6  # of each pack
 
 
@@ -93,22 +94,30 @@ def difference(one: CompactNetwork, two: CompactNetwork) -> float:
     return max(apart(tensor, others[name]) for name, tensor in one.state_dict().items())
 
 
-def main(sizes: list[int]) -> None:
+def main(sizes: list[int], *, compiled: bool) -> None:
     """One line per method and size of a pack."""
     for name, case in CASES.items():
         for size in sizes:
             levels = {"penalties": [{**case["penalties"][0], "level": {**LEVEL, "points": -(-size // 8)}}]}
-            config = {"study": "again", "seeds": 8, "linear": False, "mlflow": None, "train": TRAIN, **case, **levels}
+            config = {
+                "study": "again",
+                "seeds": 8,
+                "linear": False,
+                "mlflow": None,
+                "train": TRAIN | {"compile": compiled},
+                **case,
+                **levels,
+            }
             study = Study.from_dict({**config, "resources": {"pack": size}})
             pack = study.plan()[0]
             nets, seconds = trained(study, pack)
-            rows = np.random.default_rng(0).choice(pack.rows, min(ROWS, pack.rows), replace=False)
+            rows = np.random.default_rng(0).choice(pack.rows, min(2 if compiled else ROWS, pack.rows), replace=False)
             told = []
             for words in ("alone", "two", "stand-in"):
                 apart_by, took = [], 0.0
                 for row in map(int, rows):
                     count, at = {"alone": (1, 0), "two": (2, 0), "stand-in": stand_in(pack.rows, row)}[words]
-                    again, more = trained(study, replace(pack.only(row, count), id=pack.id))
+                    again, more = trained(study, replace(pack.only(row, count), room=0))
                     took += more
                     apart_by.append(difference(compact(nets, row), compact(again, at)))
                 equal = sum(one == 0.0 for one in apart_by)
@@ -119,4 +128,5 @@ def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(text) for text in sys.argv[1:]] or [5, 40, 96])
+    given = sys.argv[1:]
+    main([int(text) for text in given if text.isdigit()] or [5, 40, 96], compiled="--compiled" in given)

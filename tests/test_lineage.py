@@ -217,6 +217,42 @@ def test_a_version_with_another_lineage_is_refused(study: Study) -> None:
     assert "is not the one that was registered" in told
 
 
+@pytest.mark.slow
+def test_a_study_that_starts_from_a_logged_model_has_it_as_an_input(tmp_path: Path) -> None:
+    """And it is reproduced; another start is told as the cause."""
+    from mlflow import MlflowClient
+
+    booth = {"use": "cornn", "function": "Booth", "train": 60, "test": 20}
+    mixture = {"use": "mixture", "hidden": [4], "candidates": ["tanh", "sigmoid"]}
+    first = {**SMALL, "task": booth, "store": str(tmp_path), "method": mixture, "penalties": [], "seeds": 1}
+    first |= {"discretizers": [{"use": "argmax"}], "mlflow": {"register": "first", "children": 1}}
+    begin = Study.from_dict(first).run("serial", report=False)
+    warm = {"use": "swat", "depth": 1, "start": str(begin.folder / "best")}
+    second = {**first, "study": "second", "method": warm, "discretizers": [], "mlflow": {"children": 1}}
+    study = Study.from_dict(second).run("serial", report=False)
+    record = study.lineage()
+    assert record["plugins"]["owners"]["method.start"] == digest_of(begin.network())
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("second")
+    (child,) = client.search_runs([experiment.experiment_id], "tags.`nasplug.chosen` = 'true'")
+    (model,) = client.get_run(child.info.run_id).inputs.model_inputs
+    assert client.get_logged_model(model.model_id).tags["nasplug.digest"] == digest_of(begin.network())
+    told = again(record, study.network(), study.plugins)[0]
+    assert told.equal
+    assert not told.differences
+    record["plugins"]["owners"]["method.start"] = "0" * 64
+    assert [one.what for one in again(record, study.network(), study.plugins)[0].differences] == ["start"]
+
+
+@pytest.mark.slow
+def test_a_network_that_went_on_while_others_were_stopped_is_reproduced(tmp_path: Path) -> None:
+    raw = {**SMALL, "task": {"use": "xor"}, "store": str(tmp_path), "seeds": 4, "train": {"steps": 60, "lr": 0.02}}
+    study = Study.from_dict({**raw, "stop": {"use": "halving", "rungs": 1, "keep": 0.5}}).run("serial", report=False)
+    assert (study.frame["status"] == "stopped").any()
+    assert anew(study).reproduced
+
+
 # -- trained again -----------------------------------------------------------------------------------------------------
 
 

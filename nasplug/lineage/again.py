@@ -146,7 +146,7 @@ def again(
 
 
 def _study(record: Mapping[str, Any]) -> StudyConfig:
-    """The study as it was, which compiles its steps if they were compiled then.
+    """The study as it was, which compiles its steps if they were compiled then, and stops no row.
 
     Raises:
         ConfigError: for a config that this nasplug does not take, or that held a secret.
@@ -154,7 +154,7 @@ def _study(record: Mapping[str, Any]) -> StudyConfig:
     plain = json.loads(json.dumps(record["study"]["config"]))
     if "***" in json.dumps([plain["task"], plain["method"]]):
         raise ConfigError("the study's config held a secret, which no file keeps: run the study with its own YAML file instead")
-    plain |= {"mlflow": None}
+    plain |= {"mlflow": None, "stop": None}  # it went on to the end: what others did to stop early is theirs
     plain["train"] |= {"compile": bool(record["training"]["compiled"])}
     return parse(plain)
 

@@ -35,6 +35,8 @@ __all__ = ["Children"]
 FAILED_PACKS = 20  # child runs for failed packs: enough to see what goes wrong, not a thousand times the same
 COMPLETE = "nasplug.complete"  # tag of a child run: whether all of it is there
 LINEAGE = "nasplug.lineage"  # tag: the digest of a network's lineage (`nasplug.lineage.digest`)
+MADE_FROM = "nasplug.method."  # how tags begin that say what a method was made from
+SHA256 = re.compile(r"[0-9a-f]{64}")
 MEAN = "/ensemble"  # where a network's run has its replica: a name that no replica has
 
 
@@ -76,6 +78,7 @@ class Children(Runs):
         super().__init__(config)
         self.plugins = plugins
         self._tasks: dict[str, tuple[Task, str]] = {}
+        self._models: dict[str, str] = {}  # digest of a network -> its logged model, or nothing
 
     @property
     def _config_digest(self) -> str:
@@ -185,7 +188,7 @@ class Children(Runs):
         run = self._create_run(
             made.name, {**made.lineage, DIGEST: digest_of(made.network), **made.states}, child=True, began=began
         )
-        self._client.log_inputs(run, datasets=datasets_of(made.task, made.digest))
+        self._client.log_inputs(run, datasets=datasets_of(made.task, made.digest), models=self._sources(made.lineage))
         with tempfile.TemporaryDirectory() as there:
             made.write(Path(there))
             self._client.log_artifacts(run, there, "network")
@@ -195,6 +198,20 @@ class Children(Runs):
         self._client.set_terminated(run, "FINISHED")
         self._client.set_tag(run, COMPLETE, "true")  # last: a child without it is made anew
         return run
+
+    def _sources(self, tags: Mapping[str, str]) -> list[Any]:
+        """What the method of a run was made from, as inputs of it: logged models of this store with such a digest."""
+        from mlflow.entities import LoggedModelInput
+
+        digests = {which for key, which in tags.items() if key.startswith(MADE_FROM) and SHA256.fullmatch(which)}
+        found = []
+        for digest in sorted(digests):
+            if digest not in self._models:
+                where = [each.experiment_id for each in self._client.search_experiments()]
+                models = self._client.search_logged_models(where, f"tags.`{DIGEST}` = '{digest}'", max_results=1)
+                self._models[digest] = models[0].model_id if models else ""
+            found += [LoggedModelInput(self._models[digest])] if self._models[digest] else []
+        return found
 
     def _exported(self, made: Logged, child: Any | None) -> Any:
         """The child run of a network with its model, which it gets where it has none; made where there is no run.

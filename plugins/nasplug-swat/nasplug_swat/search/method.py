@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nasplug.compact import digest_of
 from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
@@ -70,8 +71,9 @@ class Swat(SearchMethod):
 
     @property
     def traits(self) -> Traits:
-        """Its origin is the autoencoder: weights, space, size and sampling, which set the scale even of mode ``direct``."""
-        return Traits(origin={"autoencoder": self.autoencoder.digest})
+        """Its origin: the autoencoder, whose size and sampling set the scale even of mode ``direct``; and its start."""
+        start = {} if self.start is None else {"start": self.start.digest}
+        return Traits(origin={"autoencoder": self.autoencoder.digest, **start})
 
     @property
     def _matrix_shape(self) -> tuple[int, int]:
@@ -172,6 +174,7 @@ class _Start:
 
     nets: Networks
     raw: bool
+    digest: str
 
     def begin(self, method: Swat, task: Task) -> Tensor:
         """Its latent ``(T, d)``, or for mode ``direct`` its matrix ``(T, C)`` as numbers.
@@ -207,7 +210,7 @@ def _started(space: Space, folder: str, piece: tuple[int, int] | None, depth: in
     fitting = arrange(nets, space)
     if mode == "direct":
         deepen(fitting, depth, space)
-    return _Start(nets, piece is not None)
+    return _Start(nets, piece is not None, digest_of(module))
 
 
 def swat(
