@@ -29,6 +29,7 @@ from nasplug.errors import scrub
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tracking import Registered, Tracker, default_uri, end_killed, promote, spread
+from nasplug.tracking.notes import address, plain
 
 PASSWORD = "hunter2"
 
@@ -160,10 +161,27 @@ def test_parent_run_holds_the_whole_study(tracked: Tracked) -> None:
     assert data.metrics["chosen_edges"] == best["edges"]
     assert data.metrics["best_valid_error"] == frame["valid_error"].min()
     assert data.tags["nasplug.chosen"] == best["replica"]
+    note = data.tags["mlflow.note.content"]
+    assert note.startswith(f"**{best['replica']}** tells benign from malignant with {best['parameters']:,} parameters")
+    assert f"| validation error | {100 * best['valid_error']:.2f} % |" in note
+    assert f"({address(parent.info.experiment_id, parent.info.run_id)}/artifacts/report.html)" in note
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"study.yaml", "plugins.json", "environment.json", "replicas.parquet", "report.html", "front.csv"} <= files
     points = client.get_metric_history(parent.info.run_id, "networks_done")
     assert [(point.step, point.value) for point in points][-1] == (1, 20)
+
+
+def test_what_is_read_of_a_model_and_its_version(tracked: Tracked) -> None:
+    done, client, _, children = tracked
+    best = done.best()
+    model = client.get_registered_model("served")
+    assert "tells benign from malignant" in model.description
+    assert 'mlflow.pyfunc.load_model("models:/served@champion")' in model.description
+    words = client.get_model_version_by_alias("served", "champion").description
+    assert f"test error **{100 * best['test_error']:.2f} %**" in words
+    run = children[str(best["replica"])].info
+    assert address(run.experiment_id, run.run_id) in words
+    assert plain("a|b_*c*\n<x>") == r"a\|b\_\*c\*\\n\<x\>"
 
 
 def test_data_is_an_input_with_its_digest(tracked: Tracked) -> None:

@@ -15,8 +15,8 @@ from nasplug.errors import ConfigError
 from nasplug.identity import decisive
 from nasplug.plan import task_places
 from nasplug.report.finished import Finished
-from nasplug.report.lines import shown_error
 from nasplug.report.paper import Grid
+from nasplug.results import shown_error
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ from nasplug import files, results
 from nasplug.config import Choose
 from nasplug.plan import kind_words, task_places
 from nasplug.report.finished import Finished
+from nasplug.results import shown_error
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LINEAR", "Verdict", "against_lines", "lines_of", "shown_difference", "shown_error", "write_verdict"]
+__all__ = ["LINEAR", "Verdict", "against_lines", "lines_of", "write_verdict"]
 
 LINEAR = "linear.json"
 SHOWN = ("valid_error", "test_error", "inputs", "edges", "parameters")
@@ -81,16 +82,6 @@ def _told(facts: Facts, row: pd.Series[Any]) -> str:
         for part, words in (("valid", "validation"), ("test", "test"))
     )
     return f"{int(row['parameters'])} parameters, {errors}"
-
-
-def shown_error(facts: Facts, value: float) -> str:
-    """In words: a share of wrong labels in percent, a mean squared error as it is."""
-    return f"{value:.4g}" if facts.kind == "regression" else f"{100 * value:.2f} %"
-
-
-def shown_difference(facts: Facts, value: float) -> str:
-    """A difference of errors in words: of shares in percentage points, of mean squared errors as it is."""
-    return f"{value:.4g}" if facts.kind == "regression" else f"{100 * value:.2f} percentage points"
 
 
 def write_verdict(study: Finished, chosen: pd.Series[Any]) -> Verdict:

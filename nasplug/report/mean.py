@@ -9,7 +9,7 @@ from typing import Any
 
 from nasplug import ensemble, files, results
 from nasplug.report.finished import Finished
-from nasplug.report.lines import shown_error
+from nasplug.results import shown_error
 
 __all__ = ["ENSEMBLE", "ensemble_words", "write_ensemble"]
 

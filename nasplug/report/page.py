@@ -32,13 +32,14 @@ from nasplug.plan import Axis, kind_words, task_places
 from nasplug.report import seen
 from nasplug.report.explaining import MOST_ROWS, Explained, figures_of, spread_of, write_explanations
 from nasplug.report.finished import Finished
-from nasplug.report.lines import Verdict, lines_of, shown_error, write_verdict
+from nasplug.report.lines import Verdict, lines_of, write_verdict
 from nasplug.report.mean import ensemble_words
 from nasplug.report.paper import Grid, render
 from nasplug.report.parts import certified, cut_grid, made_grid, retrained, snippets, trouble_grids
 from nasplug.report.stable import steadiness
 from nasplug.report.tables import columns_of, grid_of, heading_of, thinned, trivial_words
 from nasplug.report.words import facts_words, network_verdict, rule_words
+from nasplug.results import shown_error
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from nasplug.activations import FUNCTIONS
 from nasplug.compact import CompactNetwork
 from nasplug.packs import PACK
 from nasplug.plan import Axis
-from nasplug.report.lines import shown_error
 from nasplug.report.paper import Grid
 from nasplug.report.tables import number_text
+from nasplug.results import shown_error
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:

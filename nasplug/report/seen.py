@@ -11,7 +11,7 @@ from nasplug.compact import CompactNetwork
 from nasplug.drawing import strengths
 from nasplug.explain import Effect
 from nasplug.records import output_names
-from nasplug.report.lines import shown_error
+from nasplug.results import shown_error
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from nasplug.monotone import told
 from nasplug.packs import TABLE
 from nasplug.plan import kind_words, row_of, task_places
 from nasplug.report.finished import Finished
-from nasplug.report.lines import shown_difference
 from nasplug.report.parts import packs_of
+from nasplug.results import shown_difference
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:

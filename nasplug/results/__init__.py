@@ -18,6 +18,7 @@ from nasplug.results.choosing import (
 from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measures, within
 from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
+from nasplug.results.telling import shown_difference, shown_error
 
 __all__ = [
     "FAILURES",
@@ -44,6 +45,8 @@ __all__ = [
     "pack_record",
     "plan_of",
     "read",
+    "shown_difference",
+    "shown_error",
     "slack",
     "standing",
     "to_refit",

@@ -70,12 +70,12 @@ def log_model(
     return str(model.model_id)
 
 
-def ensure_registered(client: Any, name: str) -> None:
-    """Make the registered model, unless it is there."""
+def ensure_registered(client: Any, name: str, about: str = f"Made by nasplug; {SEE_TAGS}.") -> None:
+    """Make the registered model, unless it is there; ``about`` describes a new one."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description=f"Made by nasplug; {SEE_TAGS}.")
+        client.create_registered_model(name, description=about)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

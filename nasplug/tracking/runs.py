@@ -26,6 +26,7 @@ STATE_FILE = "mlflow.json"
 FOLDER = "nasplug.folder"  # tag: which folder's study a parent run is of
 KEY, PARAM, TAG = 250, 6000, 8000  # MLflow's limits
 PAGE = 1000
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's page then shows runs, not traces
 
 
 class Runs:
@@ -58,7 +59,8 @@ class Runs:
         name = self.settings.experiment or self.config.study
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            return str(self._client.create_experiment(name, artifact_location=artifact_root(self.uri, self.config.store)))
+            root = artifact_root(self.uri, self.config.store)
+            return str(self._client.create_experiment(name, artifact_location=root, tags=KIND))
         if found.lifecycle_stage == "deleted":
             raise ConfigError(
                 f"mlflow.experiment: {name!r} was deleted at {scrub(self.uri)}; restore it "

@@ -22,6 +22,8 @@ from nasplug.plugins import Plugins
 from nasplug.tasks import Facts, Task
 from nasplug.tracking.children import Children
 from nasplug.tracking.evidence import write_evidence
+from nasplug.tracking.models import ensure_registered
+from nasplug.tracking.notes import address, model_note, study_note, version_note
 from nasplug.tracking.places import default_uri, probe, talking
 from nasplug.tracking.records import Row, cleaned, datasets_of, scores_of
 from nasplug.tracking.registry import GATE, WHY, Registered, register
@@ -225,10 +227,8 @@ class Tracker(Children):
             for path in [*(self._folder / name for name in ARTIFACTS), *pictures]:
                 if path.exists():
                     self._client.log_artifact(self.run, str(cleaned(path, Path(beside))))
-        note = (
-            f"{len(frame)} networks, {len(rows)} on the front. Chosen: **{best}**, {int(chosen['edges'])} edges, "
-            f"validation error {chosen['valid_error']:.4g}, test error {chosen['test_error']:.4g}."
-        )
+        counts = {str(word): int(n) for word, n in status.items()}
+        note = study_note(self._folder, self._facts(best), chosen, counts, len(rows), address(self._experiment, self.run))
         self._tag(self.run, {"mlflow.note.content": note, "nasplug.chosen": best})
 
     def _front(self, frame: pd.DataFrame) -> tuple[str, dict[str, Row]]:
@@ -283,10 +283,11 @@ class Tracker(Children):
     def _register(self, name: str, child: Any, row: Row) -> Registered:
         """The chosen network."""
         scores = {f"nasplug.{key}": f"{value:.6g}" for key, value in scores_of(row).items() if key in SERVED_SCORES}
-        words = (
-            f"{row['replica']} of study {self.config.study}: {int(row['edges'])} edges, "
-            f"validation error {row['valid_error']:.4g}, test error {row['test_error']:.4g}"
-        )
+        facts = self._facts(str(row["replica"]))
+        columns = results.network(self._folder, str(row["replica"]), facts, self.plugins.functions).columns
+        page = address(self._experiment, child.info.run_id)
+        words = version_note(self.config.study, facts, row, tuple(column for column, _ in columns), page)
+        ensure_registered(self._client, name, model_note(name, facts))
 
         def evidence(folder: Path) -> None:
             replica = str(row["replica"])
