@@ -162,7 +162,7 @@ def test_parent_run_holds_the_whole_study(tracked: Tracked) -> None:
     assert data.metrics["best_valid_error"] == frame["valid_error"].min()
     assert data.tags["nasplug.chosen"] == best["replica"]
     note = data.tags["mlflow.note.content"]
-    assert note.startswith(f"**{best['replica']}** tells benign from malignant with {best['parameters']:,} parameters")
+    assert note.startswith(f"**{best['replica']}** tells benign from malignant with {int(best['parameters'])} parameters")
     assert f"| validation error | {100 * best['valid_error']:.2f} % |" in note
     assert f"({address(parent.info.experiment_id, parent.info.run_id)}/artifacts/report.html)" in note
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
