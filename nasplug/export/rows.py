@@ -42,8 +42,8 @@ def raw(task: Task, split: Split) -> Array:
 
 def decoded(encoder: Encoder, columns: Sequence[Column], features: Array) -> pd.DataFrame:
     """Columns of the user's table from features ``(I, N)``; see `rows_of`."""
-    groups = encoder.groups
-    blocks = {column.name: features[[g == at for g in groups]] for at, column in enumerate(encoder.columns)}
+    groups, places = np.array(encoder.groups), {name: place for place, name in enumerate(encoder.sources)}
+    blocks = {column.name: features[groups == places[column.name]] for column in columns}
     return _frame({column.name: _decoded(column, blocks[column.name]) for column in columns}, features.shape[1])
 
 

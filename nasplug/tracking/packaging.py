@@ -88,8 +88,8 @@ def _signature(record: Mapping[str, Any], columns: Sequence[Column] | None) -> A
     from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
-    names = answers(record, np.empty((0, record["widths"][-1]))).columns
-    outputs = Schema([ColSpec("string" if name == "label" and len(names) > 1 else "double", name) for name in names])
+    answered = answers(record, np.empty((0, record["widths"][-1]))).dtypes
+    outputs = Schema([ColSpec("double" if dtype.kind == "f" else "string", str(name)) for name, dtype in answered.items()])
     if columns is None:
         return ModelSignature(inputs=Schema([TensorSpec(np.dtype("float64"), (-1, record["inputs"]))]), outputs=outputs)
     any_type = AnyType()  # type: ignore[no-untyped-call]
