@@ -647,6 +647,11 @@ def test_a_server_that_is_away_costs_a_line(tmp_path: Path) -> None:
     with pytest.raises(NasplugError, match="does not answer") as error:
         standing("http://me:secret@127.0.0.1:9", NAME, "1")
     assert "secret" not in str(error.value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(NasplugError, match=r"does not answer within 3 s"):
+            standing(f"http://127.0.0.1:{silent.getsockname()[1]}", NAME, "1")
+        assert time.monotonic() - began < 6.0
     with pytest.raises(NasplugError, match="was not asked; set MLFLOW_TRACKING_URI"):
         standing("postgresql://127.0.0.1/x", NAME, "1")
     (tmp_path / "mlflow.db").write_text("no database")

@@ -6,12 +6,14 @@ import base64
 import json
 import os
 import sqlite3
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def standing(uri: str, name: str, version: str) -> Standing:
     elif any(scrub(os.environ.get(key, "")).rstrip("/") == scrub(uri).rstrip("/") for key in NAMES):
         aliases, tags = _of_client(uri, name, version)
     elif uri.startswith(("http://", "https://")):
-        aliases, tags = _of_server(uri, name, version)
+        aliases, tags = _in_time(uri, partial(_of_server, uri, name, version))
     else:
         raise NasplugError(f"the registry at {scrub(uri)} was not asked; set MLFLOW_TRACKING_URI to it, and it will be")
     champion, mine = aliases.get(CHAMPION, ""), tags.get(version, {})
@@ -93,6 +95,33 @@ def standing(uri: str, name: str, version: str) -> Standing:
 
 
 Found = tuple[dict[str, str], dict[str, dict[str, str]]]  # alias -> version; version -> its tags
+
+
+def _in_time(uri: str, ask: Callable[[], Found]) -> Found:
+    """What ``ask`` finds, which is not waited for any longer than `SECONDS`: a name may not resolve, an answer may drip.
+
+    Raises:
+        NasplugError: what ``ask`` raises, or that it took too long.
+    """
+    found: list[Found] = []
+    failed: list[NasplugError] = []
+
+    def run() -> None:
+        try:
+            found.append(ask())
+        except NasplugError as error:
+            failed.append(error)
+        except (LookupError, TypeError, AttributeError):  # an answer in JSON that is none of MLflow's
+            failed.append(NasplugError(f"what answers at {scrub(uri)} is no MLflow: who is champion is not known"))
+
+    asking = threading.Thread(target=run, daemon=True)  # it may outlive this call, never the process
+    asking.start()
+    asking.join(SECONDS)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise NasplugError(f"the registry at {scrub(uri)} does not answer within {SECONDS:g} s: who is champion is not known")
+    return found[0]
 
 
 def _of_file(database: Path, name: str) -> Found:
