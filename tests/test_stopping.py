@@ -214,3 +214,14 @@ def test_a_plan_says_what_is_left_to_train(capsys: pytest.CaptureFixture[str], t
     assert share_of_steps(mine.config, packs[0], 60)[1] == pytest.approx((12 * 5 + 4 * 15 + 2 * 40) / (12 * 60))
     config = parse({**SMALL, "stop": {"use": "halving"}})
     assert rungs(config, packs[0], 60) == [5, 20]
+
+
+def test_a_smaller_pack_has_room_for_the_programs_of_the_others_after_each_rung(tmp_path: Path) -> None:
+    mine = study(tmp_path, seeds=41, resources={"pack": 50}, stop=HALVING)
+    packs = mine.plan()
+    assert [(pack.rows, pack.room) for pack in packs] == [(50, 0)] * 4 + [(46, 50)]
+    first, last = (share_of_steps(mine.config, packs[at], 60)[0] for at in (0, 4))
+    rooms = [running._room(mine.config, packs[4], passed) for passed in (1, 2)]
+    assert rooms == [rows for _, rows in first]
+    assert all(room >= rows for room, (_, rows) in zip(rooms, last, strict=True))
+    assert running._room(mine.config, packs[0], 1) == 0

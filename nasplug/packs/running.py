@@ -42,8 +42,9 @@ from nasplug.plan import (
     Pack,
     assemble,
     axes,
+    candidates,
     components,
-    rows_after,
+    going_on,
     rungs,
     settle,
     study_of,
@@ -190,9 +191,11 @@ def _trained(
 
 def _room(study: StudyConfig, pack: Pack, passed: int) -> int:
     """Rows of the program that a smaller pack shares with others after so many rungs; 0: it has its own."""
-    if not pack.room or study.stop is None:
+    found = candidates(pack)
+    folds = len(found.rows[0])
+    if not pack.room or study.stop is None or len(found.groups) > 1:  # how many data sets the others have is not known
         return 0
-    return -(-rows_after(study.stop, pack, passed) * pack.room // pack.rows)
+    return folds * going_on(study.stop, pack.room // folds, passed)
 
 
 def _carried(now: Standing) -> dict[str, list[np.ndarray]]:

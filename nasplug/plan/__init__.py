@@ -14,7 +14,7 @@ from nasplug.plan.meaning import unambiguous
 from nasplug.plan.packing import chunk
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import check_halves, halves, most_halves, refits
-from nasplug.plan.stopping import candidates, going_on, rows_after, rungs, share_of_steps, steps_of
+from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
     LOSS,
@@ -73,7 +73,6 @@ __all__ = [
     "refits",
     "replica_name",
     "row_of",
-    "rows_after",
     "rungs",
     "settle",
     "share_of_steps",

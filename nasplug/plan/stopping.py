@@ -12,7 +12,7 @@ from nasplug.errors import ConfigError
 from nasplug.plan.building import settle
 from nasplug.plan.varying import Pack
 
-__all__ = ["Candidates", "candidates", "going_on", "rows_after", "rungs", "share_of_steps", "steps_of"]
+__all__ = ["Candidates", "candidates", "going_on", "rungs", "share_of_steps", "steps_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def going_on(stop: Stop, count: int, passed: int) -> int:
     return max(1, math.ceil(count * stop.keep**passed - 1e-9))
 
 
-def rows_after(stop: Stop, pack: Pack, passed: int) -> int:
+def _rows_after(stop: Stop, pack: Pack, passed: int) -> int:
     """How many rows of a pack train on after ``passed`` rungs."""
     found = candidates(pack)
     folds = len(found.rows[0])  # a pack has all folds of each
@@ -95,6 +95,6 @@ def share_of_steps(study: StudyConfig, pack: Pack, steps: int) -> tuple[list[tup
         trained += rows * (mark - since)
         stop = study.stop
         assert stop is not None  # there are rungs
-        rows, since = rows_after(stop, pack, passed), mark
+        rows, since = _rows_after(stop, pack, passed), mark
         found.append((mark, rows))
     return found, (trained + rows * (steps - since)) / (pack.rows * steps)

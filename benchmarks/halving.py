@@ -1,0 +1,180 @@
+"""Does halving find the front of the full grid for less, and is it better than training fewer networks?
+
+    python benchmarks/halving.py [--quick] [--tables breast_cancer diabetes wine digits] [--spaces grid wide]
+        [--settings 1:0.25 2:0.33 3:0.33] [--seeds N] [--steps T]
+
+On each table 64 networks per seed are trained once in full and once for each setting `rungs:keep`: a `grid` of 16 levels x 2
+learning rates x 2 temperatures, in which most networks are good, and a `wide` random search, in which most are not; with
+`stop: {use: halving, by: [valid_loss, edges]}`, one pack each, in float32 without compiled steps. Compared:
+
+- `steps`: network-steps of the full grid through those of halving; `cpu`: the same of CPU seconds of the whole study, with
+  planning, discretizing and tables.
+- `volume`: the hypervolume that the front dominates, validation error up to a trivial network's and log(1 + edges) up to a
+  dense one's, as a share of the full grid's; `error`: the smallest validation error less the full grid's, as a share of a trivial
+  network's; `test`: the same of the chosen network's test error.
+- The control, a random part of the full grid's networks that takes as many network-steps as halving: the mean over 500 draws of
+  its volume and error (`fewer_volume`, `fewer_error`); and `worth`, how many times halving's network-steps a random part needs
+  to reach halving's volume on average.
+
+The last line is one JSON object: `compute_saved`, the geometric mean over tables of `steps`, for each setting; and all figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nasplug import results
+from nasplug.study import Study
+
+DRAWS = 500
+
+
+def grid(table: str, steps: int, seeds: int, store: str) -> dict[str, Any]:
+    """The study of a table."""
+    return {
+        "study": "full",
+        "store": store,
+        "task": {"use": table, "validation": "holdout"},
+        "method": {"use": "edges", "mode": "annealed", "hidden": [16]},
+        "penalties": [{"use": "l1", "level": {"log": [1e-4, 1e-1], "points": 16}, "ramp": {"use": "linear", "until": 0.3}}],
+        "temperature": {"use": "linear", "start": {"choice": [1.0, 3.0]}, "end": 0.0, "until": 0.5},
+        "discretizers": [{"use": "threshold", "tolerance": 0.02}],
+        "train": {"steps": steps, "batch": 64, "lr": {"choice": [0.003, 0.01]}, "compile": False},
+        "seeds": seeds,
+        "resources": {"pack": 64 * seeds},
+        "linear": False,
+        "reach": None,
+        "mlflow": None,
+    }
+
+
+def wide(table: str, steps: int, networks: int, store: str) -> dict[str, Any]:
+    """A random search over wide ranges, most of which is no good."""
+    config = grid(table, steps, 1, store)
+    ranges = {"start": {"uniform": [0.3, 5.0]}, "until": {"uniform": [0.1, 0.9]}}
+    return config | {
+        "penalties": [
+            {"use": "l1", "level": {"log": [1e-5, 1.0]}, "ramp": {"use": "linear", "until": {"uniform": [0.0, 0.9]}}}
+        ],
+        "temperature": config["temperature"] | ranges,
+        "train": config["train"] | {"lr": {"log": [1e-4, 0.3]}},
+        "sampler": {"use": "random", "trials": networks, "seed": 0},
+        "resources": {"pack": networks},
+    }
+
+
+def volume(frame: pd.DataFrame, trivial: float, dense: float) -> float:
+    """Of the front, in units of the square from (0, 0) to a trivial network's error and a dense network's edges."""
+    total, height = 0.0, 1.0
+    ordered = frame.sort_values(["edges", "valid_error"])
+    for edges, error in zip(ordered["edges"], ordered["valid_error"] / trivial, strict=True):
+        if error < height:
+            total += (height - error) * max(0.0, 1.0 - math.log1p(edges) / math.log1p(dense))
+            height = error
+    return total
+
+
+def trained(config: Mapping[str, Any]) -> tuple[Study, float, int]:
+    """The study, CPU seconds, network-steps."""
+    began = time.process_time()
+    study = Study.from_dict(config).run("serial", report=False)
+    cpu = time.process_time() - began
+    packs = [p.name for p in (study.folder / "packs").iterdir()]
+    return study, cpu, sum(results.pack_record(study.folder, pack)["network_steps"] for pack in packs)
+
+
+def part(frame: pd.DataFrame, count: int, trivial: float, dense: float) -> tuple[float, float]:
+    """Mean volume and smallest error of random parts."""
+    random = np.random.default_rng(0)
+    draws = [frame.iloc[random.permutation(len(frame))[:count]] for _ in range(DRAWS)]
+    volumes = [volume(draw, trivial, dense) for draw in draws]
+    return statistics.mean(volumes), statistics.mean(float(draw["valid_error"].min()) for draw in draws)
+
+
+def compared(table: str, space: str, steps: int, seeds: int, settings: list[tuple[int, float]]) -> list[dict[str, Any]]:
+    """Figures of a table, one for each setting."""
+    with tempfile.TemporaryDirectory() as store:
+        config = wide(table, steps, 64 * seeds, store) if space == "wide" else grid(table, steps, seeds, store)
+        full, cpu, work = trained(config)
+        everything = full.frame[full.frame["status"] == "finished"]
+        facts = full.facts_of(str(full.best()["replica"]))
+        trivial, dense = facts.trivial["valid_error"], 16.0 * (full.task.inputs + full.task.outputs)
+        whole, best = volume(everything, trivial, dense), float(everything["valid_error"].min())
+        found = []
+        for rungs, keep in settings:
+            stop = {"use": "halving", "rungs": rungs, "keep": keep}
+            half, cpu_half, work_half = trained({**config, "study": f"halving-{rungs}-{keep:g}", "stop": stop})
+            mine = half.frame[half.frame["status"] == "finished"]
+            reached = volume(mine, trivial, dense)
+            count = round(len(full.frame) * work_half / work)
+            fewer, error = part(everything, count, trivial, dense)
+            needed = next((n for n in range(count, len(everything), max(1, count // 4)) if
+                           part(everything, n, trivial, dense)[0] >= reached), len(everything))  # fmt: skip
+            found.append(
+                {
+                    "table": table,
+                    "space": space,
+                    "setting": f"{rungs}:{keep:g}",
+                    "networks": len(full.frame),
+                    "finished": len(mine),
+                    "steps": work / work_half,
+                    "cpu": cpu / cpu_half,
+                    "volume": reached / whole,
+                    "error": (float(mine["valid_error"].min()) - best) / trivial,
+                    "test": float(half.best()["test_error"] - full.best()["test_error"]) / trivial,
+                    "fewer_volume": fewer / whole,
+                    "fewer_error": (error - best) / trivial,
+                    "worth": needed / count,
+                }
+            )
+            show(found[-1])
+    return found
+
+
+def show(one: Mapping[str, Any]) -> None:
+    """A line."""
+    volume, fewer, error, fewer_error, test = (
+        100 * one[name] for name in ("volume", "fewer_volume", "error", "fewer_error", "test")
+    )
+    print(
+        f"{one['table']:14} {one['space']:5} {one['setting']:7} {one['finished']:4} of {one['networks']} to the end: "
+        f"{one['steps']:4.1f}x fewer network-steps, {one['cpu']:4.1f}x less CPU; volume {volume:5.1f} % (as many steps of a "
+        f"random part: {fewer:5.1f} %), best error {error:+.2f} % ({fewer_error:+.2f} %), chosen on test {test:+.2f} %; worth "
+        f"{one['worth']:.1f} times as many random steps",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one table, one setting, 128 networks, 600 steps")
+    parser.add_argument("--tables", nargs="+", default=["breast_cancer", "diabetes", "wine", "digits"])
+    parser.add_argument("--settings", nargs="+", default=["1:0.25", "2:0.33", "3:0.33"])
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--spaces", nargs="+", default=["grid", "wide"], choices=["grid", "wide"])
+    given = parser.parse_args()
+    tables, settings, seeds, steps = given.tables, given.settings, given.seeds, given.steps
+    if given.quick:
+        tables, settings, seeds, steps = tables[:1], ["2:0.33"], 2, 600
+    pairs = [(int(one.split(":")[0]), float(one.split(":")[1])) for one in settings]
+    found = [one for space in given.spaces for table in tables for one in compared(table, space, steps, seeds, pairs)]
+    saved = {
+        setting: statistics.geometric_mean(one["steps"] for one in found if one["setting"] == setting)
+        for setting in dict.fromkeys(one["setting"] for one in found)
+    }
+    print(json.dumps({"quick": given.quick, "compute_saved": saved, "figures": found}))
+
+
+if __name__ == "__main__":
+    main()
