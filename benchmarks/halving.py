@@ -1,17 +1,17 @@
 """Does halving find the front of the full grid for less, and is it better than training fewer networks?
 
     python benchmarks/halving.py [--quick] [--tables breast_cancer diabetes wine digits] [--spaces grid wide]
-        [--settings 1:0.25 2:0.33 3:0.33] [--seeds N] [--steps T]
+        [--settings 1:0.25 2:0.33 3:0.33] [--by valid_loss edges] [--seeds N] [--steps T]
 
 On each table 64 networks per seed are trained once in full and once for each setting `rungs:keep`: a `grid` of 16 levels x 2
 learning rates x 2 temperatures, in which most networks are good, and a `wide` random search, in which most are not; with
-`stop: {use: halving, by: [valid_loss, edges]}`, one pack each, in float32 without compiled steps. Compared:
+`stop: {use: halving, by: ...}`, one pack each, in float32 without compiled steps. Compared:
 
 - `steps`: network-steps of the full grid through those of halving; `cpu`: the same of CPU seconds of the whole study, with
   planning, discretizing and tables.
 - `volume`: the hypervolume that the front dominates, validation error up to a trivial network's and log(1 + edges) up to a
-  dense one's, as a share of the full grid's; `error`: the smallest validation error less the full grid's, as a share of a trivial
-  network's; `test`: the same of the chosen network's test error.
+  dense one's, as a share of the full grid's; `error`: the smallest validation error less the full grid's, as a share of a
+  trivial network's; `test`: the same of the chosen network's test error.
 - The control, a random part of the full grid's networks that takes as many network-steps as halving: the mean over 500 draws of
   its volume and error (`fewer_volume`, `fewer_error`); and `worth`, how many times halving's network-steps a random part needs
   to reach halving's volume on average.
@@ -101,7 +101,9 @@ def part(frame: pd.DataFrame, count: int, trivial: float, dense: float) -> tuple
     return statistics.mean(volumes), statistics.mean(float(draw["valid_error"].min()) for draw in draws)
 
 
-def compared(table: str, space: str, steps: int, seeds: int, settings: list[tuple[int, float]]) -> list[dict[str, Any]]:
+def compared(
+    table: str, space: str, steps: int, seeds: int, settings: list[tuple[int, float]], by: list[str]
+) -> list[dict[str, Any]]:
     """Figures of a table, one for each setting."""
     with tempfile.TemporaryDirectory() as store:
         config = wide(table, steps, 64 * seeds, store) if space == "wide" else grid(table, steps, seeds, store)
@@ -112,7 +114,7 @@ def compared(table: str, space: str, steps: int, seeds: int, settings: list[tupl
         whole, best = volume(everything, trivial, dense), float(everything["valid_error"].min())
         found = []
         for rungs, keep in settings:
-            stop = {"use": "halving", "rungs": rungs, "keep": keep}
+            stop = {"use": "halving", "rungs": rungs, "keep": keep, "by": by}
             half, cpu_half, work_half = trained({**config, "study": f"halving-{rungs}-{keep:g}", "stop": stop})
             mine = half.frame[half.frame["status"] == "finished"]
             reached = volume(mine, trivial, dense)
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one table, one setting, 128 networks, 600 steps")
     parser.add_argument("--tables", nargs="+", default=["breast_cancer", "diabetes", "wine", "digits"])
     parser.add_argument("--settings", nargs="+", default=["1:0.25", "2:0.33", "3:0.33"])
+    parser.add_argument("--by", nargs="+", default=["valid_loss", "edges"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--spaces", nargs="+", default=["grid", "wide"], choices=["grid", "wide"])
@@ -168,7 +171,7 @@ def main() -> None:
     if given.quick:
         tables, settings, seeds, steps = tables[:1], ["2:0.33"], 2, 600
     pairs = [(int(one.split(":")[0]), float(one.split(":")[1])) for one in settings]
-    found = [one for space in given.spaces for table in tables for one in compared(table, space, steps, seeds, pairs)]
+    found = [one for space in given.spaces for table in tables for one in compared(table, space, steps, seeds, pairs, given.by)]
     saved = {
         setting: statistics.geometric_mean(one["steps"] for one in found if one["setting"] == setting)
         for setting in dict.fromkeys(one["setting"] for one in found)
