@@ -92,13 +92,13 @@ def leave(found: Traced, out: Path, forms: Sequence[Mapping[str, Any]]) -> None:
 
 def _network(found: Traced, functions: Mapping[str, Any]) -> CompactNetwork | None:
     """The network as it left; None where its files are gone, or are none of nasplug's."""
-    folder, name = Path(found.where).expanduser(), str(found.record["replica"]["name"])
+    folder = Path(found.where).expanduser()
     try:
         if found.uri:
             network = served(found.uri, found.where, functions)
             return network if isinstance(network, CompactNetwork) else None
         if (folder / STUDY_FILE).exists():
-            return Study.open(folder).network(name)
+            return Study.open(folder).network(str(found.record["replica"]["name"]))
         return compact.load(folder, functions)
     except NasplugError:
         return None
@@ -116,7 +116,9 @@ def reproduce(found: Traced, data: str | None = None, out: Path | None = None) -
         ConfigError: where it cannot be trained: a plugin or the data are not there.
     """
     plugins = load_plugins()
-    told, network = again(found.record, _network(found, plugins.functions), plugins, data)
+    told, network = again(
+        found.record, None if "members" in found.record else _network(found, plugins.functions), plugins, data
+    )
     if out is not None:
         compact.save(network, out)
     return told

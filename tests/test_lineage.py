@@ -163,6 +163,22 @@ def test_an_export_has_it_with_what_was_exported(study: Study, tmp_path: Path) -
     assert "python: small.py" in ask("lineage", str(tmp_path / "out")).output
 
 
+@pytest.mark.slow
+def test_an_ensemble_has_the_lineage_of_its_members(frame: pd.DataFrame, tmp_path: Path) -> None:
+    task = {"use": "table", "path": written(frame, tmp_path / "t.csv"), "target": "y", "validation": "holdout"}
+    raw = {**SMALL, "task": task, "store": str(tmp_path / "runs"), "ensemble": 2}
+    study = Study.from_dict({**raw, "mlflow": {"register": "mean", "children": 1}}).run("serial", report=False)
+    where, store = str(study.folder / "ensemble"), str(tmp_path / "runs")
+    record = lineage.read(study.folder / "ensemble" / lineage.FILE)
+    names = [member["name"] for member in study.network("ensemble").record["members"]]
+    assert [member["replica"]["name"] for member in record["members"]] == names
+    assert record["scores"]["test_error"] == files.read_json(study.folder / "ensemble" / "scores.json")["test_error"]
+    assert "members: 2 networks" in ask("lineage", where).output
+    assert "the ensemble of 2 networks" in ask("lineage", where, "--format", "html").output
+    assert "reproduce its members" in ask("reproduce", where, status=2).output
+    assert "version: models:/mean-ensemble/1" in ask("lineage", "models:/mean-ensemble/1", "--store", store).output
+
+
 def test_another_replica(study: Study) -> None:
     other = next(name for name in study.frame["replica"] if name != study.best()["replica"])
     assert find(str(study.folder), replica=other).record["replica"]["name"] == other

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from nasplug.lineage.page import page
-from nasplug.lineage.record import FILE, FORMAT, check, digest, lineage_of, read, write
+from nasplug.lineage.record import FILE, FORMAT, check, digest, lineage_of, mean_of, read, write
 from nasplug.lineage.telling import Stage, mermaid, stages, text
 
-__all__ = ["FILE", "FORMAT", "Stage", "check", "digest", "lineage_of", "mermaid", "page", "read", "stages", "text", "write"]
+__all__ = [
+    "FILE",
+    "FORMAT",
+    "Stage",
+    "check",
+    "digest",
+    "lineage_of",
+    "mean_of",
+    "mermaid",
+    "page",
+    "read",
+    "stages",
+    "text",
+    "write",
+]

@@ -120,6 +120,9 @@ def again(
         ConfigError: for a plugin that is not installed, data that are not there, or a secret that no file keeps.
     """
     began = time.perf_counter()
+    if members := record.get("members"):
+        names = ", ".join(str(member["replica"]["name"]) for member in members)
+        raise ConfigError(f"it is an ensemble; reproduce its members, which are {names}")
     study, plan = _study(record), _plan(record, data)
     if data is not None:
         study = _moved(study, plan, data)

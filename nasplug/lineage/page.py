@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from nasplug.console import one_line, visible
-from nasplug.lineage.telling import Stage
+from nasplug.lineage.telling import Stage, name_of
 
 __all__ = ["page"]
 
@@ -30,7 +30,7 @@ summary:focus-visible { outline: 2px solid; }
 
 def page(found: Sequence[Stage], record: Mapping[str, Any]) -> str:
     """The page; nothing in it is loaded from elsewhere, and no script runs."""
-    name = _text(f"Lineage of {record['replica']['name']} of study {record['study']['name']}")
+    name = _text(f"Lineage of {name_of(record)}")
     items = "\n".join(_item(stage) for stage in found)
     whole = escape(visible(json.dumps(record, indent=1, ensure_ascii=False)))
     return f"""<!DOCTYPE html>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nasplug.identity import digest_of as digest_of_plain
 from nasplug.plan import REFIT, axes, row_of, shown_values, study_of
 from nasplug.tasks import Facts
 
-__all__ = ["FILE", "FORMAT", "check", "digest", "lineage_of", "read", "write"]
+__all__ = ["FILE", "FORMAT", "check", "digest", "lineage_of", "mean_of", "read", "write"]
 
 FILE = "lineage.json"
 FORMAT = 1
@@ -75,6 +75,11 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
         "scores": scores_of(row),
         "certificate": results.certificate(folder, name),
     }
+
+
+def mean_of(members: Sequence[Mapping[str, Any]], digest: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an ensemble: that of each member, and its own ``scores``."""
+    return {"format": FORMAT, "network": {"digest": digest}, "scores": dict(scores), "members": list(members)}
 
 
 def _network(network: CompactNetwork) -> dict[str, Any]:
@@ -157,6 +162,10 @@ def check(record: dict[str, Any], where: str) -> dict[str, Any]:
         ConfigError: for one of a later nasplug, or that is no lineage.
     """
     made = record.get("format")
+    if members := record.get("members"):
+        for member in members:
+            check(member, where)
+        return record
     if not isinstance(made, int) or not all(isinstance(record.get(part), dict) for part in PARTS):
         raise ConfigError(f"{where} is not the lineage of a network; needed: a {FILE} that nasplug wrote")
     if made > FORMAT:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nasplug.console import one_line
 
-__all__ = ["Stage", "mermaid", "stages", "text"]
+__all__ = ["Stage", "mermaid", "name_of", "stages", "text"]
 
 SHORT = 12  # characters of a digest that tell it from others
 
@@ -32,6 +32,8 @@ class Stage:
 
 def stages(record: Mapping[str, Any], registered: str = "") -> list[Stage]:
     """The stages of a lineage, in order; what the record does not have is left out. ``registered``: as which version."""
+    if members := record.get("members"):
+        return _of_mean(record, members, registered)
     found = [_data(record["data"]), *_encoder(record["data"]), _study(record), _pack(record), _replica(record)]
     found += _scored(record["scores"], record.get("certificate"))
     if network := record["network"]:
@@ -41,6 +43,27 @@ def stages(record: Mapping[str, Any], registered: str = "") -> list[Stage]:
         left = tuple(f"{export['form']}: {', '.join(export['files'])}" for export in exports)
         found.append(Stage("exports", f"{len(left)} forms" if len(left) > 1 else "1 form", left))
     return [*found, Stage("version", registered)] if registered else found
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """What a network, or an ensemble, is called."""
+    if members := record.get("members"):
+        return f"the ensemble of {len(members)} networks of study {members[0]['study']['name']}"
+    return f"{record['replica']['name']} of study {record['study']['name']}"
+
+
+def _of_mean(record: Mapping[str, Any], members: Sequence[Mapping[str, Any]], registered: str) -> list[Stage]:
+    """The stages of an ensemble: what its members share, and one line for each of them."""
+    first = members[0]
+    each = tuple(f"{one['replica']['name']}, seed {one['replica']['seed']}, digest {_digest(one)}" for one in members)
+    shown = [f"{name} {value:.6g}" for name, value in record["scores"].items() if name.endswith(("error", "loss"))]
+    found = [_data(first["data"]), *_encoder(first["data"]), _study(first), Stage("members", f"{len(members)} networks", each)]
+    found.append(Stage("ensemble", ", ".join(shown) or "their mean", (f"digest {_digest(record)}",)))
+    return [*found, Stage("version", registered)] if registered else found
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return str(record["network"]["digest"])[:SHORT]
 
 
 def _data(data: Mapping[str, Any]) -> Stage:

@@ -10,7 +10,7 @@ from nasplug.report.cells import html, narrow
 from nasplug.report.explaining import Explained, contributions_of, explained_of, formula_of
 from nasplug.report.finished import Finished
 from nasplug.report.lines import LINEAR, Verdict, against_lines
-from nasplug.report.mean import ENSEMBLE, ensemble_words, write_ensemble
+from nasplug.report.mean import ENSEMBLE, ensemble_scores, ensemble_words, write_ensemble
 from nasplug.report.page import import_libraries, write_report
 from nasplug.report.tables import choices_table, front_table
 
@@ -23,6 +23,7 @@ __all__ = [
     "against_lines",
     "choices_table",
     "contributions_of",
+    "ensemble_scores",
     "ensemble_words",
     "explained_of",
     "formula_of",

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nasplug import ensemble, files, results
+from nasplug import ensemble, files, lineage, results
 from nasplug.report.finished import Finished
 from nasplug.results import shown_error
 
-__all__ = ["ENSEMBLE", "ensemble_words", "write_ensemble"]
+__all__ = ["ENSEMBLE", "ensemble_scores", "ensemble_words", "write_ensemble"]
 
 ENSEMBLE = "ensemble"  # the folder of its files
 SCORES = "scores.json"
@@ -27,7 +27,8 @@ def write_ensemble(study: Finished, chosen: str) -> None:
     if study.config.ensemble is None:
         if folder.is_dir():
             ensemble.remove(folder)
-            (folder / SCORES).unlink(missing_ok=True)
+            for name in (SCORES, lineage.FILE):
+                (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # somebody's own file is in it
                 folder.rmdir()
         return
@@ -46,6 +47,12 @@ def write_ensemble(study: Finished, chosen: str) -> None:
     plain: dict[str, Any] = {"sentence": words, "members": names, "parameters": made.parameter_count}
     defined = {f"test_{name}": value for name, value in found.items() if math.isfinite(value)}  # no AUC of one label
     files.write_json(folder / SCORES, plain | defined)
+
+
+def ensemble_scores(folder: Path) -> dict[str, float]:
+    """The scores of the ensemble of a study's folder."""
+    told = files.read_json(folder / ENSEMBLE / SCORES)
+    return {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
 
 
 def ensemble_words(study: Finished) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nasplug import ensemble, identity, lineage, results, stability
-from nasplug.compact import CompactNetwork, save
+from nasplug.compact import CompactNetwork, digest_of, save
 from nasplug.config import StudyConfig, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError, scrub
@@ -28,6 +28,7 @@ from nasplug.progress import entered, watching
 from nasplug.report import (
     ENSEMBLE,
     contributions_of,
+    ensemble_scores,
     formula_of,
     html,
     import_libraries,
@@ -241,6 +242,8 @@ class Study:
         results.write_certificate(self.folder, name, best)
         lineage.write(self.lineage(name), best)
         write_ensemble(self, name)
+        if self.config.ensemble is not None:
+            lineage.write(self.lineage(ENSEMBLE), self.folder / ENSEMBLE)
         if report:
             write_report(self, seconds)
 
@@ -363,6 +366,10 @@ class Study:
         Raises:
             ConfigError: for a name that is not a replica, or a pack that has not finished.
         """
+        if replica == ENSEMBLE:
+            mean = self.network("ensemble")
+            members = [self.lineage(str(member["name"])) for member in mean.record["members"]]
+            return lineage.mean_of(members, digest_of(mean), ensemble_scores(self.folder))
         name = str(self.best()["replica"]) if replica is None else replica
         network, rows = self.network(name), self.frame[self.frame["replica"] == name].to_dict("records")
         return lineage.lineage_of(self.folder, self.config, {str(key): value for key, value in rows[0].items()}, network)

@@ -178,8 +178,11 @@ class Children(Runs):
         }
         told = files.read_json(folder / "scores.json")
         scores = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
-        write = partial(shutil.copytree, folder, dirs_exist_ok=True)
-        children[key] = self._exported(Logged("ensemble", network, task, digest, tags, scores, write), children.get(key))
+        record = lineage.read(folder / lineage.FILE)
+        tags |= {LINEAGE: lineage.digest(record)}
+        write, beside = partial(shutil.copytree, folder, dirs_exist_ok=True), partial(lineage.write, record)
+        made = Logged("ensemble", network, task, digest, tags, scores, write, beside)
+        children[key] = self._exported(made, children.get(key))
         return children[key]
 
     def _log(self, made: Logged, *, model: bool = False) -> str:
