@@ -134,7 +134,7 @@ def test_false_promotions_are_as_rare_as_the_level_says() -> None:
         (measured(wrong(200), targets=["0", "1"]), False, "task: binary of 0, 1, needed"),
         (measured(wrong(200), outputs=["score of yes"]), False, "outputs: answers score of yes, needed: answers P(yes)"),
         (measured(wrong(200), reads=["a", "c"]), False, "columns: needs c, needed: columns of the champion's data"),
-        (measured(wrong(200), metric="mae"), False, "error: mae, needed: share of wrong labels"),
+        (measured(wrong(200), metric="mae"), False, "measure: mae, needed: share of wrong labels"),
         ("version 2 has no test.parquet", False, "cannot be compared with version 1: version 2 has no test.parquet"),
     ],
 )
@@ -390,7 +390,7 @@ def test_force_needs_a_reason_rollback_goes_back_and_history_tells(store: Path) 
     at = ("--store", str(store))
     assert "--force without --why" in ask("promote", NAME, "--to", "2", "--force", *at, status=2)
     told = ask("promote", NAME, "--to", "2", "--force", "--why", "the doctor said so", *at)
-    assert "Version 2 of tumour is champion now; before: 1. the doctor said so. against the gate: " in told
+    assert "Version 2 of tumour is champion now; before: 1. the doctor said so. Against the gate: " in told
     assert "champion already" in ask("promote", NAME, "--to", "2", *at)
     ask("promote", NAME, "--to", "3", "--force", "--why", "flowers", *at)
     assert "Version 2 of tumour is champion again" in ask("rollback", NAME, *at)

@@ -184,7 +184,7 @@ def fit(candidate: Measured, champion: Measured) -> list[Condition]:
             f"the champion's {champion.samples} rows {champion.rows[:12]}",
             same,
         ),
-        Condition("error", candidate.metric, champion.metric, candidate.metric == champion.metric),
+        Condition("measure", candidate.metric, champion.metric, candidate.metric == champion.metric),
     ]
 
 

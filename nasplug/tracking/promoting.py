@@ -137,7 +137,7 @@ def promote(
     if reasons and not force:
         return Outcome(name, version, was.champion, False, False, "; ".join(reasons), conditions)
     forced = bool(reasons)
-    words = ". ".join(filter(None, (why.strip(), f"against the gate: {'; '.join(reasons)}" if forced else decision.why)))
+    words = ". ".join(filter(None, (why.strip(), f"Against the gate: {'; '.join(reasons)}" if forced else decision.why)))
     with _registry(uri, name) as client, held(client, uri, name) as now:
         _same(was, now, name)
         figures = {**decision.figures, **{one.name: one.figure for one in limits}}
