@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nasplug import activations, drawing, report, results, schedules
 from nasplug.compact import CompactNetwork, compact
-from nasplug.config import parse
+from nasplug.config import Sweep, Use, parse
 from nasplug.contracts import Certifying, Discretizer, Params, Regularizer, Score, SearchMethod
 from nasplug.data import datasets
 from nasplug.drawing import fonts as font_room
@@ -32,8 +32,10 @@ from nasplug.drawing import style
 from nasplug.files import read_json
 from nasplug.hookspecs import hookimpl
 from nasplug.networks import Edge, Networks
+from nasplug.plan import Axis
 from nasplug.plugins import Plugins
 from nasplug.replicas import uniform
+from nasplug.report.cooling import temperature_of
 from nasplug.report.parts import snippets
 from nasplug.report.tables import thinned
 from nasplug.report.words import facts_words
@@ -525,6 +527,25 @@ def test_letters_that_no_font_has_are_stood_in_for_and_that_is_said(
     assert title.get_text() == "?? of x"
     assert "2 letters" in caplog.text
     assert len(recwarn) == 0
+
+
+def test_the_temperature_of_the_chosen_network(labels: Study) -> None:
+    row = pd.Series({"method.use": "edges", "temperature.start": 2.0})
+
+    class Cooled:
+        config = labels.config.model_copy(update={"temperature": Use(use="geometric", start=9.0, end=0.5)})
+        axes: ClassVar = [Axis("temperature.start", Sweep(choice=[1.0, 2.0]), row=True)]
+
+    found = temperature_of(Cooled(), row)  # type: ignore[arg-type]
+    assert found is not None
+    assert len(found) == labels.config.train.steps
+    np.testing.assert_allclose(found[[0, -1]], [2.0, 0.5])
+    assert temperature_of(Cooled(), pd.Series({"method.use": "linear"})) is None  # type: ignore[arg-type]
+    assert temperature_of(labels, row) is None
+    history = pd.DataFrame({"replica": ["p"], "edges": [3], "history_step": [[1, 2]], "history_train_loss": [[0.5, 0.25]]})
+    figure = drawing.draw_curves(history, "p", found)
+    assert figure is not None
+    assert "temperature of the chosen" in drawing.svg(figure, "curves")
 
 
 # -- linear networks ---------------------------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ def log_axis(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
+def draw_curves(histories: pd.DataFrame, chosen: str, temperature: Array | None = None) -> Figure | None:
     """Training loss, validation loss and penalty over the steps, one line per network, coloured by edges; None without any.
+
+    ``temperature``: the chosen network's at each step, which gets a panel of its own.
 
     Of networks that were refitted the loss on all development samples takes the place of the validation loss.
     ``histories`` has ``replica``, ``edges`` and the list columns ``history_*``.
@@ -50,7 +52,13 @@ def draw_curves(histories: pd.DataFrame, chosen: str) -> Figure | None:
     colours = scale()((edges - edges.min()) / span)
     with styled():
         figure = new_figure(9.6, 3.2)
-        for axes, (column, words) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        places = figure.subplots(1, len(panels) + (temperature is not None), squeeze=False)[0]
+        if temperature is not None:
+            places[-1].plot(np.arange(1, len(temperature) + 1), temperature, color=CHOSEN, lw=2.2)
+            places[-1].set_ylim(bottom=0.0)
+            places[-1].set_title("temperature of the chosen")
+            places[-1].set_xlabel("step")
+        for axes, (column, words) in zip(places, panels.items(), strict=False):
             drawn: list[Array] = []
             for (_, row), shade in zip(histories.iterrows(), colours, strict=True):
                 if row[column] is None or row["history_step"] is None:

@@ -30,6 +30,7 @@ from nasplug.folds import candidates
 from nasplug.packs import TABLE
 from nasplug.plan import Axis, kind_words, task_places
 from nasplug.report import seen
+from nasplug.report.cooling import temperature_of
 from nasplug.report.explaining import MOST_ROWS, Explained, figures_of, spread_of, write_explanations
 from nasplug.report.finished import Finished
 from nasplug.report.lines import Verdict, lines_of, write_verdict
@@ -88,19 +89,19 @@ def write_report(study: Finished, seconds: float | None = None) -> Path:
     explained = write_explanations(study, chosen, task, network)
     inside = lines[["edges", "valid_error"]].to_numpy(float)
     spread = spread_of(standing, front)
-    histories = _histories(folder, front, chosen)
+    histories, temperature = _histories(folder, front, chosen), temperature_of(study, best)
     figures = {
         "front": draw_front(standing, front, chosen, slack=band, colour=colour, lines=inside, spread=spread),
         "network": draw_network(network),
         "cut": draw_cut(front, chosen),
-        "curves": draw_curves(histories, chosen),
+        "curves": draw_curves(histories, chosen, temperature),
         **figures_of(study, task, network, explained),
     }
     words = {
         "front": seen.front_words(standing, front, best, task.facts),
         "network": seen.network_words(network),
         "cut": "" if figures["cut"] is None else seen.cut_words(front, best),
-        "curves": seen.curves_words(histories, chosen),
+        "curves": seen.curves_words(histories, chosen, temperature),
         "effects": seen.effects_words(explained.effects) if isinstance(explained, Explained) else "",
         "test": seen.test_words(best, task.facts),
     }

@@ -9,6 +9,7 @@ import numpy as np
 
 from nasplug.compact import CompactNetwork
 from nasplug.drawing import strengths
+from nasplug.drawing.style import Array
 from nasplug.explain import Effect
 from nasplug.records import output_names
 from nasplug.results import shown_error
@@ -93,7 +94,7 @@ def cut_words(front: pd.DataFrame, chosen: pd.Series[Any]) -> str:
     return f"Validation loss of {_count(len(front), 'network')} of the front at three stages; of the chosen one: {told}."
 
 
-def curves_words(histories: pd.DataFrame, chosen: str) -> str:
+def curves_words(histories: pd.DataFrame, chosen: str, temperature: Array | None = None) -> str:
     """How far training went."""
     mine = histories[histories["replica"] == chosen]
     told = ""
@@ -101,6 +102,8 @@ def curves_words(histories: pd.DataFrame, chosen: str) -> str:
         if len(mine) and column in mine and mine.iloc[0][column] is not None and len(mine.iloc[0][column]):
             values = np.asarray(mine.iloc[0][column], dtype=float)
             told += f" The chosen network's {words} goes from {values[0]:.3g} to {values[-1]:.3g}."
+    if temperature is not None:
+        told += f" Its temperature goes from {temperature[0]:.3g} to {temperature[-1]:.3g}."
     return f"Curves of training over the steps, one line for each of {_count(len(histories), 'network')}.{told}"
 
 
