@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 
 from nasplug import Study
+from nasplug.report.compared import write_comparison
+from nasplug.report.comparing import compare
 
 from .browser import CHROMIUM, Browser, browsing
 
@@ -184,3 +187,15 @@ def _inflated(part: bytes) -> bytes:
         return zlib.decompress(part.strip(b"\r\n"))
     except zlib.error:
         return b""
+
+
+def test_a_comparison_is_a_page_of_the_same_kind(page: Path, browser: Browser, tmp_path: Path) -> None:
+    shutil.copytree(page.parent, tmp_path / "copy")
+    found = compare([Study.open(page.parent), Study.open(tmp_path / "copy")])
+    write_comparison(found, tmp_path / "both.html")
+    for width, dark in ((1280, False), (390, True)):
+        browser.open(tmp_path / "both.html", width, dark=dark)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        assert browser.run(INK) == {}
+    assert browser.complaints() == []
+    assert all(name for role, name in browser.heard() if role in ("image", "img", "table"))
