@@ -301,7 +301,7 @@ def test_a_folder_may_be_moved(ran: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL])  # other ends: test_ui.py
 def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
     database = tmp_path / "mlflow.db"
     database.touch()

@@ -35,7 +35,7 @@ sys.exit(3)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_server_and_its_helpers_end_with_who_asked(number: signal.Signals) -> None:
     """Also when that process is killed and can see to nothing."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, SERVER], stdout=subprocess.PIPE, text=True)
