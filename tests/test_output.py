@@ -140,9 +140,11 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     commands += [["look", table], ["predict", folder, table], ["explain", folder]]
     commands += [["export", folder, "--to", "python", "--out", str(tmp_path)], ["lineage", folder], ["reproduce", folder]]
     shutil.copytree(done.folder, tmp_path / "other")
-    commands += [["compare", folder, str(tmp_path / "other")], ["status", folder]]
-    elsewhere = {"ui", "stop", "doctor", "register", "promote", "rollback", "history"}  # a server, a run, a machine, a registry
-    assert {command[0] for command in commands} >= set(main.commands) - elsewhere
+    commands += [["compare", folder, str(tmp_path / "other")], ["status", folder], ["doctor", str(done.folder.parent)]]
+    store = ["--store", str(done.folder.parent)]
+    commands += [["register", folder, "--name", "full"], ["promote", "full", "--to", "1", *store], ["history", "full", *store]]
+    apart = {"ui", "stop", "rollback"}  # they need a server, a study that runs, two champions
+    assert {command[0] for command in commands} >= set(main.commands) - apart
     for command in commands:
         full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  (closing it fails, too)
         monkeypatch.setattr(sys, "stdout", full)
