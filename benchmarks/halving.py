@@ -1,7 +1,7 @@
 """Does halving find the front of the full grid for less, and is it better than training fewer networks?
 
     python benchmarks/halving.py [--quick] [--tables breast_cancer diabetes wine digits] [--spaces grid wide]
-        [--settings 1:0.25 2:0.33 3:0.33] [--by valid_loss edges] [--seeds N] [--steps T]
+        [--settings 1:0.25 2:0.33 3:0.33] [--by valid_error edges] [--seeds N] [--steps T]
 
 On each table 64 networks per seed are trained once in full and once for each setting `rungs:keep`: a `grid` of 16 levels x 2
 learning rates x 2 temperatures, in which most networks are good, and a `wide` random search, in which most are not; with
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one table, one setting, 128 networks, 600 steps")
     parser.add_argument("--tables", nargs="+", default=["breast_cancer", "diabetes", "wine", "digits"])
     parser.add_argument("--settings", nargs="+", default=["1:0.25", "2:0.33", "3:0.33"])
-    parser.add_argument("--by", nargs="+", default=["valid_loss", "edges"])
+    parser.add_argument("--by", nargs="+", default=["valid_error", "edges"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--spaces", nargs="+", default=["grid", "wide"], choices=["grid", "wide"])

@@ -170,13 +170,13 @@ class Stop(BaseModel):
     """
 
     model_config = Strict
-    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_loss, edges]}"
+    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_error, edges]}"
 
     use: Literal["halving"]
     rungs: int = Field(2, ge=1, le=MOST_RUNGS)
     keep: float = Field(1 / 3, gt=0, lt=1)
     by: list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]] = Field(
-        ["valid_loss", "edges"], min_length=1
+        ["valid_error", "edges"], min_length=1
     )
 
     @field_validator("by")
