@@ -56,10 +56,12 @@ def reproduce(network: str, replica: str | None, store: str, data: str | None, o
     """Train a network again, alone, from its lineage, and say what is equal.
 
     NETWORK as in `nasplug lineage`. The status is 0 if it is the same network, 1 if not, 2 if it cannot be trained again.
+    A version of a model is marked with what came of it (tag nasplug.reproduced).
     """
     from nasplug.summary import print_reproduction
     from nasplug.tracing import find
     from nasplug.tracing import reproduce as train
+    from nasplug.tracking import mark_reproduced
 
     try:
         found = find(network, store, replica)
@@ -72,5 +74,7 @@ def reproduce(network: str, replica: str | None, store: str, data: str | None, o
         print_reproduction(told)
     if out is not None:
         say(f"Written: {out}", error=True)
+    if found.uri:
+        mark_reproduced(found.uri, network, reproduced=told.reproduced)
     if not told.reproduced:
         sys.exit(1)

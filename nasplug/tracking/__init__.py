@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nasplug.tracking.gate import Condition
 from nasplug.tracking.history import Event, History
-from nasplug.tracking.lineages import traced
+from nasplug.tracking.lineages import mark_reproduced, traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
 from nasplug.tracking.page import page_of, serve
 from nasplug.tracking.places import database_of, default_uri, store_of
@@ -38,6 +38,7 @@ __all__ = [
     "default_uri",
     "end_killed",
     "history_of",
+    "mark_reproduced",
     "page_of",
     "promote",
     "publish",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ from nasplug.errors import ConfigError, NasplugError
 from nasplug.tracking.children import LINEAGE
 from nasplug.tracking.models import probed
 from nasplug.tracking.places import talking, variables
+from nasplug.tracking.policy import REPRODUCED
 from nasplug.tracking.serving import MODEL
 
-__all__ = ["Version", "traced"]
+__all__ = ["Version", "mark_reproduced", "traced"]
 
 
 class Version(NamedTuple):
@@ -64,3 +66,22 @@ def traced(uri: str, model: str) -> Version:
     if (tag := version.tags.get(LINEAGE)) is not None and tag != lineage.digest(record):
         raise NasplugError(f"{model}: its {lineage.FILE} is not the one that was registered; trust neither, register it again")
     return Version(name, str(version.version), tuple(sorted(map(str, version.aliases))), record)
+
+
+def mark_reproduced(uri: str, model: str, *, reproduced: bool) -> None:
+    """Write on the version (tag `REPRODUCED`) whether it came out the same again: the day, or ``false``.
+
+    Raises:
+        NasplugError: where MLflow does not answer, or may not be written.
+    """
+    told = "What came of it stands above; the version was not marked"
+    with talking(uri, retries=1, seconds=30, told=told), probed(uri):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        asked = MODEL.fullmatch(model)
+        assert asked is not None  # `traced` has read it
+        name, alias, number = asked.groups()
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        day = datetime.now(UTC).date().isoformat()
+        client.set_model_version_tag(name, str(version.version), REPRODUCED, day if reproduced else "false")
