@@ -16,13 +16,13 @@ __all__ = ["compare"]
 
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=Path)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page: FILE.html.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML page: FILE.html.")
 @json_option
 @ours
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Set studies side by side: their fronts, the best network of each per budget of parameters, what differs.
+    """Compare studies: their fronts, the best network of each per budget of parameters, what differs in their configs.
 
-    FOLDERS are those of two or more studies with the same targets. It is said whether they were tested on the same rows.
+    FOLDERS are those of two or more studies with the same targets. A warning says if they were tested on different rows.
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out {out}; needed: a name that ends in .html, as a page is written")

@@ -27,9 +27,9 @@ RIGHT = frozenset({"trained", "packs", "networks", "best error", "edges", "left"
 @json_option
 @ours
 def status(folder: Path, as_json: bool) -> None:
-    """Show how studies stand: running, finished, stopped or killed, how far, the best error. From any shell.
+    """Show the state of studies: running, finished, stopped or killed; progress, best error, time left.
 
-    FOLDER is the folder of a study, or a store, which holds some (default: runs).
+    FOLDER is the folder of one study, or a store with several (default: runs). It works from any shell, and disturbs no run.
     """
     from nasplug.life import standings
 
@@ -43,14 +43,22 @@ def status(folder: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("folder", type=Path)
 @click.option(
-    "--wait", "seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for it."
+    "--wait",
+    "seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait until it has ended.",
 )
 @ours
 def stop(folder: Path, seconds: float) -> None:
-    """Stop a study that runs in another process on this machine. The same nasplug run goes on with it. FOLDER is its folder."""
+    """Stop a study that runs in another process on this machine. FOLDER is its folder.
+
+    It is stopped as Ctrl-C does. To resume it, give the same `nasplug run` command again.
+    """
     from nasplug.life import stop
 
-    say(f"Stopped: {stop(folder, seconds)}. What finished is kept; run the same command again to go on.")
+    say(f"Stopped: {stop(folder, seconds)}. Finished packs are kept; run the same nasplug run command again to resume.")
 
 
 @main.command()
@@ -60,7 +68,8 @@ def stop(folder: Path, seconds: float) -> None:
 def doctor(store: Path, as_json: bool) -> None:
     """Look for what keeps studies from running here: packages, plugins, GPU, compilers, Ray, disk, MLflow, killed studies.
 
-    STORE is the folder of studies (default: runs). Nothing is started or changed. The status is 1 if something is bad.
+    STORE is the folder of studies (default: runs). Nothing is started or changed. The exit status is 1 if something keeps
+    studies from running.
     """
     from nasplug.life import examine
 

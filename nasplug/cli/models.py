@@ -18,7 +18,7 @@ __all__ = ["lineage", "reproduce"]
 store_option = click.option(
     "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
 )
-replica_option = click.option("--replica", help="Of a study another network than the chosen one, p0001/0017 say.")
+replica_option = click.option("--replica", help="Of a study: another network than the chosen one, such as p0001/0017.")
 
 
 @main.command()
@@ -30,7 +30,8 @@ replica_option = click.option("--replica", help="Of a study another network than
 def lineage(network: str, form: str, replica: str | None, store: str) -> None:
     """Show where a network came from: data, encoder, study, pack, replica, scores, version.
 
-    NETWORK is the folder of a study (its chosen network), of a network or of an export, or models:/NAME@ALIAS, models:/NAME/3.
+    NETWORK is the folder of a study (its chosen network), of a network or of an export, or models:/NAME@ALIAS or
+    models:/NAME/3.
     """
     from nasplug.lineage import mermaid, page, text
     from nasplug.tracing import find
@@ -48,15 +49,15 @@ def lineage(network: str, form: str, replica: str | None, store: str) -> None:
 @click.argument("network", type=str)
 @replica_option
 @store_option
-@click.option("--data", help="Where the file of its table lies now.")
-@click.option("--out", type=Path, help="A folder for the new network.")
+@click.option("--data", help="The path of its data file, if the file has moved.")
+@click.option("--out", type=Path, help="Write the new network into this folder.")
 @json_option
 @ours
 def reproduce(network: str, replica: str | None, store: str, data: str | None, out: Path | None, as_json: bool) -> None:
-    """Train a network again, alone, from its lineage, and say what is equal.
+    """Train one network again from its lineage, and compare it with the first one.
 
-    NETWORK as in `nasplug lineage`. The status is 0 if it is the same network, 1 if not, 2 if it cannot be trained again.
-    A version of a model is marked with what came of it (tag nasplug.reproduced).
+    NETWORK is as in `nasplug lineage`. The exit status is 0 if the network is reproduced, 1 if not, 2 if it cannot be trained
+    again. A registered version gets the result as its tag nasplug.reproduced.
     """
     from nasplug.summary import print_reproduction
     from nasplug.tracing import find

@@ -23,7 +23,7 @@ __all__ = ["history", "promote", "register", "rollback"]
 store_option = click.option(
     "--store", default="runs", show_default=True, help="A store (the folder with mlflow.db) or an address of MLflow."
 )
-why_option = click.option("--why", default="", help="The reason, which the history keeps.")
+why_option = click.option("--why", default="", help="The reason, for the history.")
 
 
 def _uri(store: str) -> str:
@@ -34,14 +34,14 @@ def _uri(store: str) -> str:
 
 @main.command()
 @click.argument("folder", type=Path)
-@click.option("--replica", help="Another network than the chosen one, p0001/0017 say, or ensemble.")
-@click.option("--name", help="Of the registered model. Default: mlflow.register of the study, or else the study's name.")
+@click.option("--replica", help="Another network than the chosen one, such as p0001/0017, or ensemble.")
+@click.option("--name", help="Name of the registered model. Default: mlflow.register of the study, or else the study's name.")
 @json_option
 @ours
 def register(folder: Path, replica: str | None, name: str | None, as_json: bool) -> None:
-    """Export a network of a study to MLflow, as a version of a registered model. FOLDER is <store>/<study>.
+    """Register a network of a study in MLflow, as a version of a registered model. FOLDER is <store>/<study>.
 
-    Any network of the study's table can be registered. It gets a run with its model, unless it has one.
+    Any network of the study's table can be registered. It gets a run and a logged model, unless it has them.
     """
     from nasplug.study import Study
 
@@ -57,9 +57,9 @@ def register(folder: Path, replica: str | None, name: str | None, as_json: bool)
 
 @main.command()
 @click.argument("name", type=str)
-@click.option("--to", "version", required=True, help="The version that shall be champion: a number.")
-@click.option("--policy", "file", type=Path, help="A YAML file of limits.")
-@click.option("--force", is_flag=True, help="Promote it whatever the gate says; needs --why.")
+@click.option("--to", "version", required=True, help="The number of the version to promote.")
+@click.option("--policy", "file", type=Path, help="A YAML file of limits; see docs/promotion.md.")
+@click.option("--force", is_flag=True, help="Promote it even if gate or policy refuse it; needs --why.")
 @why_option
 @store_option
 @json_option
@@ -67,7 +67,8 @@ def register(folder: Path, replica: str | None, name: str | None, as_json: bool)
 def promote(name: str, version: str, file: Path | None, force: bool, why: str, store: str, as_json: bool) -> None:
     """Make a version of a registered model champion, if it passes the gate. NAME is the registered model.
 
-    The status is 1 if the gate refuses it, 2 for a wrong name, version or policy.
+    The gate compares it with the champion on the same test rows. The exit status is 1 if gate or policy refuse it, 2 for a
+    wrong name, version or policy.
     """
     from nasplug.plugins import load_plugins
     from nasplug.tracking import Policy, promote, read_policy
@@ -89,7 +90,7 @@ def promote(name: str, version: str, file: Path | None, force: bool, why: str, s
 @json_option
 @ours
 def rollback(name: str, why: str, store: str, as_json: bool) -> None:
-    """Give the alias champion back to the version that had it before. NAME is the registered model."""
+    """Give the alias champion back to the previous champion. NAME is the registered model."""
     from nasplug.tracking import rollback
 
     found = rollback(_uri(store), name, why)
@@ -101,14 +102,14 @@ def rollback(name: str, why: str, store: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", type=str)
-@click.option("--on", "date", help="YYYY-MM-DD (its end, UTC) or YYYY-MM-DDTHH:MM: what was champion then.")
+@click.option("--on", "date", help="Who was champion at this time: YYYY-MM-DD (end of the day, UTC) or YYYY-MM-DDTHH:MM.")
 @store_option
 @json_option
 @ours
 def history(name: str, date: str | None, store: str, as_json: bool) -> None:
     """Show who moved which alias of a registered model, when and why. NAME is the registered model.
 
-    The status is 1 if an event was changed or is missing.
+    The exit status is 1 if an event was changed or is missing.
     """
     from nasplug.tracking import history_of
 

@@ -106,7 +106,9 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) ->
 @main.command()
 @click.argument("folder", type=Path)
 @limits_option
-@click.option("--stable", type=float, help="A share: only networks whose inputs were all kept in so many half samples.")
+@click.option(
+    "--stable", type=float, help="Only networks all of whose inputs were kept in at least this share of the half samples."
+)
 @json_option
 @ours
 def front(folder: Path, limits: tuple[str, ...], stable: float | None, as_json: bool) -> None:

@@ -19,12 +19,12 @@ __all__ = ["explain", "export", "look", "predict"]
 @main.command()
 @click.argument("table", type=str)
 @click.argument("options", nargs=-1)
-@click.option("--target", "targets", multiple=True, help="The column to predict (again for several).")
-@click.option("--write", "file", type=Path, help="Write the study to start from into this file, which must not be there.")
+@click.option("--target", "targets", multiple=True, help="The column to predict; repeat the option for several.")
+@click.option("--write", "file", type=Path, help="Write the study to start from into this file, which must not exist.")
 @json_option
 @ours
 def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: Path | None, as_json: bool) -> None:
-    """Show what a CSV or Parquet file is taken for, and a study to start from.
+    """Show how the columns of a CSV or Parquet file are read, and a study to start from.
 
     OPTIONS are those of the task 'table', for example: missing_codes=[-999] exclude=[id]
     """
@@ -53,7 +53,7 @@ def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: P
 @click.option(
     "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
 )
-@click.option("--explain", "why", is_flag=True, help="Of a study: what each column adds, which sums to the prediction.")
+@click.option("--explain", "why", is_flag=True, help="Of a study: what each column adds to the prediction (Shapley values).")
 @json_option
 @ours
 def predict(network: str, table: str, options: tuple[str, ...], out: Path | None, store: str, why: bool, as_json: bool) -> None:
@@ -86,14 +86,14 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
 @main.command()
 @click.argument("folder", type=Path)
 @click.argument("table", type=str, required=False)
-@click.option("--replica", help="Another network than the chosen one, p0001/0017 say.")
+@click.option("--replica", help="Another network than the chosen one, such as p0001/0017.")
 @click.option("--out", type=Path, help="With TABLE: write contributions into this .csv or .parquet file.")
 @json_option
 @ours
 def explain(folder: Path, table: str | None, replica: str | None, out: Path | None, as_json: bool) -> None:
     """Explain a network: its formula, the effect of each column, the pairs that interact. FOLDER is <store>/<study>.
 
-    With TABLE, a CSV or Parquet file: what each column adds to each prediction, which it sums to.
+    With TABLE, a CSV or Parquet file: what each column adds to each prediction (Shapley values, which sum to it).
     """
     from nasplug.explain import explainable
     from nasplug.predicting import check_out, flat, rows, source, write
@@ -124,11 +124,11 @@ def explain(folder: Path, table: str | None, replica: str | None, out: Path | No
 
 @main.command()
 @click.argument("network", type=str)
-@click.option("--to", default="python", show_default=True, help="Forms, with commas between; see docs/export.md.")
-@click.option("--out", type=Path, required=True, help="The folder that they are written into.")
-@click.option("--replica", help="Of a study another network than the chosen one, p0001/0017 say, or ensemble.")
+@click.option("--to", default="python", show_default=True, help="Forms, separated by commas; see docs/export.md.")
+@click.option("--out", type=Path, required=True, help="Write the forms into this folder.")
+@click.option("--replica", help="Of a study: another network than the chosen one, such as p0001/0017, or ensemble.")
 @limits_option
-@click.option("--name", help="What files and functions are called. Default: as the study, the folder or the model.")
+@click.option("--name", help="Name of files and functions. Default: that of the study, the folder or the model.")
 @click.option(
     "--store", default="runs", show_default=True, help="For models:/: a store (the folder with mlflow.db) or an address."
 )

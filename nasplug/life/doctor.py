@@ -67,7 +67,9 @@ def examine(store: Path) -> list[Finding]:
         try:
             found += look()
         except Exception as error:  # noqa: BLE001 - what is broken here may break anything that looks at it
-            found.append(Finding(part, "bad", f"cannot be looked at: {scrub(cause(error))}", "Mend that"))
+            found.append(
+                Finding(part, "bad", f"the check failed: {scrub(cause(error))}", "Fix that, then run nasplug doctor again")
+            )
     return found
 
 
@@ -123,7 +125,9 @@ def _cpu() -> Iterator[Finding]:
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if free < MEMORY:
-            yield Finding("cpu", "note", f"{_size(free)} of memory are free", "Take smaller packs: resources: {pack: 256}, say")
+            yield Finding(
+                "cpu", "note", f"only {_size(free)} of memory are free", "Use smaller packs, for example resources: {pack: 256}"
+            )
 
 
 def _gpu() -> Iterator[Finding]:
@@ -135,7 +139,7 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("gpu", "good", f"{names}; resources: {{gpus: 0.5}} puts two packs on one")
     elif Path("/proc/driver/nvidia").exists():
         remedy = "Install a torch that is built for CUDA, and a driver that is new enough for it"
-        yield Finding("gpu", "note", "there is a driver of NVIDIA, and torch cannot use it", remedy)
+        yield Finding("gpu", "note", "there is an NVIDIA driver, but torch cannot use it", remedy)
     else:
         yield Finding("gpu", "good", "none; packs train on the CPU")
 
@@ -157,8 +161,8 @@ def _ray() -> Iterator[Finding]:
     yield Finding("ray", "good", f"Ray {metadata.version('ray')}")
     shared = Path("/dev/shm")
     if shared.is_dir() and (free := shutil.disk_usage(shared).free) < SHARED:
-        remedy = "Give more (docker run --shm-size=2g), or take --runner serial"
-        yield Finding("ray", "note", f"{_size(free)} are free in {shared}; Ray is slow with so little", remedy)
+        remedy = "Give it more (docker run --shm-size=2g), or use --runner serial"
+        yield Finding("ray", "note", f"only {_size(free)} are free in {shared}; that makes Ray slow", remedy)
 
 
 def _store(store: Path) -> Iterator[Finding]:
@@ -169,8 +173,8 @@ def _store(store: Path) -> Iterator[Finding]:
         )
         return
     free = shutil.disk_usage(there).free
-    what = f"{store}{'' if store.exists() else ', which is not there yet,'} can be written; {_size(free)} are free"
-    yield Finding("store", "good", what) if free >= ROOM else Finding("store", "note", what, "Make room")
+    what = f"{store}{'' if store.exists() else ', which does not exist yet,'} can be written; {_size(free)} are free"
+    yield Finding("store", "good", what) if free >= ROOM else Finding("store", "note", what, "Free some disk space")
 
 
 def _mlflow(store: Path) -> Iterator[Finding]:
@@ -182,12 +186,14 @@ def _mlflow(store: Path) -> Iterator[Finding]:
     try:
         state = state_of(database)
     except sqlite3.Error as error:
-        yield Finding("mlflow", "bad", f"{database} is no database: {error}", "Move it away; the next run makes a new one")
+        yield Finding(
+            "mlflow", "bad", f"{database} is not a database: {error}", "Move it elsewhere; the next run creates a new one"
+        )
         return
     what = {
-        "none": f"MLflow {version}; {database} is not there yet, the first run makes it",
+        "none": f"MLflow {version}; {database} does not exist yet; the first run creates it",
         "current": f"MLflow {version}; {database} has its tables",
-        "older": f"{database} has tables of another MLflow than {version}",
+        "older": f"{database} has the tables of another MLflow version than {version}",
     }
     remedy = "The next run migrates a copy, and keeps the old file beside it" if state == "older" else ""
     yield Finding("mlflow", "note" if remedy else "good", what[state], remedy)
@@ -202,14 +208,17 @@ def _studies(store: Path) -> Iterator[Finding]:
         yield Finding("studies", "good", f"none in {store}")
         return
     except NasplugError as error:
-        yield Finding("studies", "bad", str(error), "Mend that")
+        yield Finding("studies", "bad", str(error), "Fix that, then run nasplug doctor again")
         return
     states = [each.state for each in found]
     yield Finding("studies", "good", ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)))
     for each in found:
         if each.state == "killed":
             yield Finding(
-                "studies", "note", f"{each.folder}: its last run was killed", "The same nasplug run goes on from there"
+                "studies",
+                "note",
+                f"{each.folder}: its last run was killed",
+                "Give the same nasplug run command again: it resumes",
             )
 
 

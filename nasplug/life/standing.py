@@ -86,7 +86,7 @@ def standings(store: Path) -> list[Standing]:
         return [standing(store)]
     found = [standing(path.parent) for path in sorted(store.glob(f"*/{STUDY_FILE}"))]
     if not found:
-        raise ConfigError(f"{store}: no study here; needed: the folder of a study, or of a store, which holds some")
+        raise ConfigError(f"{store}: no study here; needed: the folder of a study, or a store with studies")
     return found
 
 
@@ -176,13 +176,13 @@ def stop(folder: Path, seconds: float = 30.0) -> str:
         raise NasplugError(f"{folder}: {LOCK} does not say which process runs this study ({who!r}); stop it where it runs")
     process, machine = int(found[1]), found[2]
     if machine != socket.gethostname():
-        raise NasplugError(f"{folder}: {who} runs this study; stop it there, for a process ends on its own machine alone")
+        raise NasplugError(f"{folder}: {who} runs this study; run nasplug stop on that machine")
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
         pass  # it has just ended
     except PermissionError:
-        raise NasplugError(f"{folder}: {who} runs this study, and is another user's; that user can stop it") from None
+        raise NasplugError(f"{folder}: {who} runs this study and belongs to another user; only that user can stop it") from None
     for _ in _until(seconds):
         if holder(folder) != who:
             return who

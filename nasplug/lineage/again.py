@@ -167,9 +167,7 @@ def _plan(record: Mapping[str, Any], data: str | None) -> Pack:
     try:
         plan = replace(Pack(**record["pack"]["plan"]), data={})
     except (TypeError, LookupError) as error:
-        raise ConfigError(
-            f"the lineage has a plan that this nasplug does not know: {error}; take the one that wrote it"
-        ) from None
+        raise ConfigError(f"this nasplug cannot read the plan in the lineage: {error}; use the version that wrote it") from None
     if data is None:
         return plan
     path = "task.path"
@@ -185,7 +183,7 @@ def _moved(study: StudyConfig, plan: Pack, data: str) -> StudyConfig:
         ConfigError: where the task reads no file.
     """
     if "path" not in study.task.options:
-        raise ConfigError(f"--data {data}: the task {study.task.use!r} reads no file; leave it out")
+        raise ConfigError(f"--data {data}: the task {study.task.use!r} reads no file; leave out --data")
     if "task.path" in plan.values or "task.path" in plan.columns:
         return study
     plain = study.plain()
@@ -206,9 +204,7 @@ def _installed(record: Mapping[str, Any]) -> None:
         except metadata.PackageNotFoundError:
             missing.append(f"{distribution} {str(version).partition(',')[0]}")
     if missing:
-        raise ConfigError(
-            f"it was made by {', '.join(missing)}, which is not installed; install it, then it can be trained again"
-        )
+        raise ConfigError(f"it was made by {', '.join(missing)}, which is not installed; install that first")
 
 
 def _device(study: StudyConfig, then: str) -> str:

@@ -51,8 +51,8 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
             )
         if generations.guided and study.stop is not None:
             raise ConfigError(
-                f"stop: sampler {sampler!r} learns from finished networks, and those that are stopped have no score to tell; "
-                "write stop: null, or take sampler random or grid"
+                f"stop: sampler {sampler!r} learns from finished networks, and those that are stopped have no final score; "
+                "write stop: null, or take sampler random, qmc or grid"
             )
         # What a later generation may draw is refused now.
         chunk(study, corners(found), plugins, fast=fast)

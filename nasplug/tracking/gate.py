@@ -129,7 +129,7 @@ def _paired(gap: Array, weights: Array | None, metric: str) -> tuple[float, str]
     if weights is None and metric == WRONG:
         won, lost = int((gap < 0).sum()), int((gap > 0).sum())
         p = float(stats.binomtest(won, won + lost, 0.5, alternative="greater").pvalue) if won + lost else 1.0
-        return p, f"McNemar's exact test, right where the other is wrong on {won} rows, the other way on {lost}"
+        return p, f"McNemar's exact test, it alone is right on {won} rows, the champion alone on {lost}"
     moved = gap if weights is None else gap * weights
     moved = moved[moved != 0]
     if not len(moved):

@@ -45,7 +45,7 @@ def traced(uri: str, model: str) -> Version:
     if asked is None:
         raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
     name, alias, number = asked.groups()
-    told = "Give a model that is there, and its store (--store)"
+    told = "Give a registered model, and its store (--store)"
     silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent, tempfile.TemporaryDirectory() as there:
         from mlflow import MlflowClient
@@ -60,11 +60,13 @@ def traced(uri: str, model: str) -> Version:
             record = lineage.read(Path(file))
         except (MlflowException, OSError):
             raise ConfigError(
-                f"{model} is version {version.version} without {lineage.FILE}: this nasplug did not register it. Its tags say "
-                "what is known of it; run its study again, and register that"
+                f"{model} is version {version.version} without {lineage.FILE}: this nasplug did not register it. Its tags have "
+                "what is known of it; run its study again and register the result"
             ) from None
     if (tag := version.tags.get(LINEAGE)) is not None and tag != lineage.digest(record):
-        raise NasplugError(f"{model}: its {lineage.FILE} is not the one that was registered; trust neither, register it again")
+        raise NasplugError(
+            f"{model}: its {lineage.FILE} is not the one that was registered; do not trust it, and register the network again"
+        )
     return Version(name, str(version.version), tuple(sorted(map(str, version.aliases))), record)
 
 
@@ -74,7 +76,7 @@ def mark_reproduced(uri: str, model: str, *, reproduced: bool) -> None:
     Raises:
         NasplugError: where MLflow does not answer, or may not be written.
     """
-    told = "What came of it stands above; the version was not marked"
+    told = "The result is printed above; the version was not tagged"
     with talking(uri, retries=1, seconds=30, told=told), probed(uri):
         from mlflow import MlflowClient
 

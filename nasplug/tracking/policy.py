@@ -89,7 +89,7 @@ def conditions_of(
                 found.append(Condition(key, f"{size}", f"at most {most}", size <= most))
         if policy.calibration is not None:
             sure = of.calibration
-            words = "its answers are no probabilities" if sure is None else f"expected calibration error {sure:.4g}"
+            words = "its outputs are not probabilities" if sure is None else f"expected calibration error {sure:.4g}"
             passed = sure is not None and sure <= policy.calibration
             found.append(Condition("calibration", words, f"at most {policy.calibration:.4g}", passed))
         if policy.certificate is not None:

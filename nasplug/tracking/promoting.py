@@ -20,7 +20,7 @@ from nasplug.tracking.serving import MODELS, served
 
 __all__ = ["Outcome", "history_of", "promote", "rollback"]
 
-TOLD = "Nothing was moved that `nasplug history` does not show; run the same command again"
+TOLD = "`nasplug history` shows every move that was made; run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _registry(uri: str, name: str) -> Iterator[Any]:
     """
     database = database_of(uri)
     if database is not None and not database.exists():
-        raise ConfigError(f"{database} is not there; give a store that is (--store)")
+        raise ConfigError(f"{database} does not exist; give another store (--store)")
     with talking(uri, retries=1, seconds=30, told=TOLD):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException

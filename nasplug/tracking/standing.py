@@ -87,7 +87,9 @@ def standing(uri: str, name: str, version: str) -> Standing:
     elif uri.startswith(("http://", "https://")):
         aliases, tags = _in_time(uri, partial(_of_server, uri, name, version))
     else:
-        raise NasplugError(f"the registry at {scrub(uri)} was not asked; set MLFLOW_TRACKING_URI to it, and it will be")
+        raise NasplugError(
+            f"the registry at {scrub(uri)} was not asked; set MLFLOW_TRACKING_URI to that address, and it will be"
+        )
     champion, mine = aliases.get(CHAMPION, ""), tags.get(version, {})
     digest = mine.get(DIGEST)
     same = champion == version or (digest is not None and tags.get(champion, {}).get(DIGEST) == digest)
@@ -112,7 +114,7 @@ def _in_time(uri: str, ask: Callable[[], Found]) -> Found:
         except NasplugError as error:
             failed.append(error)
         except (LookupError, TypeError, AttributeError):  # an answer in JSON that is none of MLflow's
-            failed.append(NasplugError(f"what answers at {scrub(uri)} is no MLflow: who is champion is not known"))
+            failed.append(NasplugError(f"the server at {scrub(uri)} is not MLflow: who is champion is not known"))
 
     asking = threading.Thread(target=run, daemon=True)  # it may outlive this call, never the process
     asking.start()
