@@ -176,7 +176,7 @@ def stop(folder: Path, seconds: float = 30.0) -> str:
         raise NasplugError(f"{folder}: {LOCK} does not say which process runs this study ({who!r}); stop it where it runs")
     process, machine = int(found[1]), found[2]
     if machine != socket.gethostname():
-        raise NasplugError(f"{folder}: {who} runs this study; run nasplug stop on that machine")
+        raise NasplugError(f"{folder}: {who} runs this study; stop it there, with nasplug stop on that machine")
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:

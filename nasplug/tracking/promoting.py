@@ -56,7 +56,7 @@ def _registry(uri: str, name: str) -> Iterator[Any]:
     """
     database = database_of(uri)
     if database is not None and not database.exists():
-        raise ConfigError(f"{database} does not exist; give another store (--store)")
+        raise ConfigError(f"{database} is not there; give another store (--store)")
     with talking(uri, retries=1, seconds=30, told=TOLD):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
