@@ -253,7 +253,9 @@ def _claim(client: Any, name: str, mine: str) -> None:
                 _withdraw(client, name, key)
         if now - began > 3 * PATIENCE:
             whom = str(scrub(next(iter(others.values()), "somebody")))
-            raise NasplugError(f"{name!r} is being changed by another process ({whom}); nothing was moved: run the same command again")
+            raise NasplugError(
+                f"{name!r} is being changed by another process ({whom}); nothing was moved: run the command again"
+            )
         if written and any(key < mine for key in others):
             _withdraw(client, name, mine)
             written = False
