@@ -6,6 +6,7 @@ Heavy packages are imported inside, so that what is installed is listed without 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -268,7 +269,7 @@ def print_summary(study: Study) -> None:
             )
         if (told := registered(study)) is not None:
             out.print(f"{one_line(told['sentence'])}.", highlight=False, soft_wrap=True)
-        out.print(f"Open MLflow's page: nasplug ui {study.folder}", highlight=False, soft_wrap=True)
+        out.print(f"Open MLflow's page: nasplug ui {shlex.quote(str(study.folder))}", highlight=False, soft_wrap=True)
 
 
 def registered(study: Study) -> dict[str, Any] | None:

@@ -113,8 +113,10 @@ def reproduce(found: Traced, data: str | None = None, out: Path | None = None) -
         out: a folder for the new network.
 
     Raises:
-        ConfigError: where it cannot be trained: a plugin or the data are not there.
+        ConfigError: where it cannot be trained: a plugin or the data are not there; or ``out`` is a file.
     """
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; needed: a folder, which may be new")
     plugins = load_plugins()
     told, network = again(
         found.record, None if "members" in found.record else _network(found, plugins.functions), plugins, data

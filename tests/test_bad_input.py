@@ -171,8 +171,9 @@ STUDIES: list[tuple[str, Any, str, str, str]] = [
     ("sampler", "grid", "sampler: 'grid'", "a mapping of use, trials", "needed:"),
     ("resources.device", "gpu", "'gpu'", "auto, cpu, cuda or cuda:N", "needed:"),
     ("resources.device", "meta", "'meta'", "auto, cpu, cuda or cuda:N", "needed:"),
-    ("mlflow", 3, "mlflow: 3", "a mapping of uri, experiment, register, children, wait or null", "needed:"),
-    ("mlflow.register", "a/b", "'a/b'", "a model's name without / and :", "needed:"),
+    ("mlflow", 3, "mlflow: 3", "a mapping of uri, experiment, register, promote, children, wait or null", "needed:"),
+    ("mlflow.register", "a/b", "'a/b'", "a model's name of at most 200 characters, without / :", "needed:"),
+    ("mlflow.register", "it's", "it's", "a model's name of at most 200 characters, without / :", "needed:"),
     # not finite, negative, out of range
     ("penalties.0.level", -1, "penalties.0.level: -1", "a number >= 0", "needed:"),
     ("penalties.0.level", NAN, "penalties.0.level: nan", "a finite number", "needed:"),

@@ -427,6 +427,20 @@ def test_a_changed_or_lost_event_shows(store: Path) -> None:
     assert "event 3 is missing" in ask("history", NAME, *at, status=1)
     ask("promote", NAME, "--to", "2", "--force", "--why", "go on", *at)  # a hole stays a hole
     assert "event 3 is missing" in ask("history", NAME, *at, status=1)
+    for at_what in ('"at":"soon', '"at":"2020-01-01","was":"'):  # no time, no zone
+        client.set_registered_model_tag(NAME, f"{HEAD}.000001", tags[f"{HEAD}.000001"].replace('"at":"', at_what, 1))
+        assert "event 1 cannot be read" in ask("history", NAME, "--on", "2020-01-01", *at, status=1)
+
+
+@pytest.mark.parametrize("events", ["1e999", "-1", "300000000"])
+def test_a_wrong_count_of_events_costs_a_line(store: Path, events: str) -> None:
+    client, at = client_of(store), ("--store", str(store))
+    client.set_registered_model_tag(NAME, HEAD, f'{{"events": {events}, "digest": "x"}}')
+    client.set_registered_model_tag(NAME, f"{HEAD}.99999999", "x")
+    told = ask("history", NAME, *at, status=1)
+    assert "event 99999999 cannot be read" in told
+    assert "to 99999998 are missing" in told
+    assert ("events 100000000 to 300000000 are missing" if events == "300000000" else "cannot be read") in told
 
 
 def test_a_champion_of_somebody_else_is_replaced_by_force_alone(store: Path) -> None:
@@ -487,6 +501,8 @@ def test_names_that_are_not_there(whole: Path, tmp_path: Path) -> None:
     assert "no model 'none' is registered there; there are: tumour" in ask("history", "none", *at, status=2)
     assert "has no version 99; there are: 1, 2, 3" in ask("promote", NAME, "--to", "99", *at, status=2)
     assert "version 'x'; needed: a number" in ask("promote", NAME, "--to", "x", *at, status=2)
+    assert "needed: a number" in ask("promote", NAME, "--to", "9" * 20, *at, status=2)
+    assert "model ''; needed: the name" in ask("promote", "", "--to", "1", *at, status=2)
     assert "no MLflow store" in ask("history", NAME, "--store", str(tmp_path), status=2)
     assert "is not there" in ask("history", NAME, "--store", f"sqlite:///{tmp_path}/none.db", status=2)
     assert not list(tmp_path.iterdir())

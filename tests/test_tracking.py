@@ -387,6 +387,9 @@ def test_what_cannot_be_registered_is_refused(store: Path) -> None:
         done.register("p0000/9999")
     with pytest.raises(ConfigError, match="no ensemble"):
         done.register("ensemble")
+    for name in ("", " ", "it's", "a/b", "a@b", "x" * 201):  # names that searches and addresses of models cannot hold
+        with pytest.raises(ConfigError, match="needed: a model's name"):
+            done.register(name=name)
     with files.locked(done.folder, "the study"), pytest.raises(ConfigError):
         done.register()
     assert not (done.folder / "mlflow.json").exists()

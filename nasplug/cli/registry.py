@@ -46,7 +46,7 @@ def register(folder: Path, replica: str | None, name: str | None, as_json: bool)
     from nasplug.study import Study
 
     study = Study.open(folder).snapshot()
-    network = replica or str(study.best()["replica"])
+    network = str(study.best()["replica"]) if replica is None else replica
     found = study.register(network, name)
     if as_json:
         print_json({"replica": network, **found._asdict()})

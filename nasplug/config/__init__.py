@@ -5,7 +5,18 @@ from __future__ import annotations
 from nasplug.config.checking import SWEEPS, check
 from nasplug.config.flat import flatten
 from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
-from nasplug.config.models import Choose, MLflow, Sampler, Stability, Stop, StudyConfig, Use, parse
+from nasplug.config.models import (
+    REGISTERED,
+    REGISTERED_WORDS,
+    Choose,
+    MLflow,
+    Sampler,
+    Stability,
+    Stop,
+    StudyConfig,
+    Use,
+    parse,
+)
 from nasplug.config.reading import read_mapping, read_yaml, refusing
 from nasplug.config.schema import json_schema
 from nasplug.config.sweeps import Sweep, as_sweep, leaves
@@ -16,6 +27,8 @@ __all__ = [
     "MOST_REPORTS",
     "MOST_STEPS",
     "MOST_TRIALS",
+    "REGISTERED",
+    "REGISTERED_WORDS",
     "SWEEPS",
     "Choose",
     "MLflow",

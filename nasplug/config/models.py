@@ -28,6 +28,8 @@ from nasplug.config.sweeps import Strict, Sweep
 from nasplug.errors import ConfigError
 
 __all__ = [
+    "REGISTERED",
+    "REGISTERED_WORDS",
     "Architecture",
     "Choose",
     "MLflow",
@@ -206,6 +208,13 @@ class Resources(BaseModel):
         return gpus
 
 
+REGISTERED = (
+    r"""^[^\s/:@?#%'"\x00-\x1f]([^/:@?#%'"\x00-\x1f]{0,198}[^\s/:@?#%'"\x00-\x1f])?$"""  # more than MLflow refuses: the
+)
+# others end or escape a name in the addresses of models and in searches
+REGISTERED_WORDS = "a model's name of at most 200 characters, without / : @ ? # %, quotes, and spaces around it"
+
+
 class MLflow(BaseModel):
     """Where the study is tracked, and under which name its chosen network is registered (null: not).
 
@@ -218,7 +227,7 @@ class MLflow(BaseModel):
     uri: str | None = Field(None, min_length=1)
     experiment: str | None = Field(None, min_length=1)
     register_: str | None = Field(
-        None, alias="register", pattern=r"^[^/:]+$", description="a model's name without / and :, or null for no registering"
+        None, alias="register", pattern=REGISTERED, description=f"{REGISTERED_WORDS}, or null for no registering"
     )
     promote: Literal["if-better", "challenger", "never"] = "if-better"
     children: int = Field(12, ge=0)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from nasplug.errors import NasplugError, scrub
 from nasplug.tracking.runs import user
@@ -73,6 +73,13 @@ class Event(BaseModel):
     figures: dict[str, Any] = {}
     forced: bool = False
     previous: str = ""
+
+    @field_validator("at")
+    @classmethod
+    def _moment(cls, at: str) -> str:
+        if datetime.fromisoformat(at).tzinfo is None:
+            raise ValueError("a time without its zone")
+        return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +143,24 @@ def read_history(client: Any, name: str) -> History:
     try:
         told = json.loads(tags.get(HEAD, '{"events": 0, "digest": ""}'))
         head = int(told["events"]), str(told["digest"])
-    except (ValueError, LookupError, TypeError):
+        if head[0] < 0:
+            raise ValueError("fewer events than none")
+    except (ValueError, LookupError, TypeError, OverflowError):
         trouble.append(f"the tag {HEAD} cannot be read")
     events: list[Event] = []
     pending = None
-    last = ""
-    numbers = [int(key.rpartition(".")[2]) for key in tags if key.startswith(f"{HEAD}.") and key.rpartition(".")[2].isdecimal()]
-    for number in range(1, max([head[0], *numbers], default=0) + 1):
-        text = tags.get(_key(number))
+    last, after = "", 0
+    for number in _numbers(tags):
+        trouble += _missing(after + 1, number - 1)
+        if number > after + 1:
+            last = ""
+        after, text = number, tags[_key(number)]
         try:
-            event = None if text is None else Event.model_validate_json(text)
+            event = Event.model_validate_json(text)
         except ValidationError:
             event = None
-        if event is None or text is None or event.number != number:
-            trouble.append(f"event {number} {'is missing' if text is None else 'cannot be read'}")
+        if event is None or event.number != number:
+            trouble.append(f"event {number} cannot be read")
             last = ""
             continue
         if last != event.previous and (last or number == 1):
@@ -158,9 +169,23 @@ def read_history(client: Any, name: str) -> History:
         if number > head[0]:
             pending = event
         events.append(event)
+    trouble += _missing(after + 1, head[0])
     if head[0] and _digest(tags.get(_key(head[0]), "")) != head[1]:
         trouble.append(f"event {head[0]}, the last one, is not the one that was written")
     return History(aliases, events, tuple(dict.fromkeys(trouble)), head, pending)
+
+
+def _numbers(tags: Mapping[str, str]) -> list[int]:
+    """Numbers of the events that are there, in order."""
+    ends = (key.rpartition(".")[2] for key in tags if key.startswith(f"{HEAD}."))
+    return sorted(number for number in (int(end) for end in ends if end.isdecimal()) if _key(number) in tags)
+
+
+def _missing(first: int, last: int) -> list[str]:
+    """Events that are not there, in words: however many they are, one sentence."""
+    if last < first:
+        return []
+    return [f"event {first} is missing" if last == first else f"events {first} to {last} are missing"]
 
 
 def move(client: Any, name: str, was: History, event: Mapping[str, Any]) -> History:

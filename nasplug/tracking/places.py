@@ -172,7 +172,7 @@ def talking(uri: str, *, retries: int, seconds: int, told: str) -> Iterator[None
             if "is full" in reason or "disk I/O error" in reason:
                 reason += "; make room on its disk"
             # `from None`: the original may hold the URI with its password, and tracebacks travel
-            text = f"MLflow at {scrub(uri)} failed: {type(error).__name__}: {reason[:1000]}"
+            text = f"MLflow at {scrub(uri)} failed: {type(error).__name__}: {reason[:1000].rstrip('.')}"
             raise NasplugError(f"{text}. {told}" if told else text) from None
 
 

@@ -57,6 +57,8 @@ def _registry(uri: str, name: str) -> Iterator[Any]:
     database = database_of(uri)
     if database is not None and not database.exists():
         raise ConfigError(f"{database} is not there; give another store (--store)")
+    if not name.strip():
+        raise ConfigError(f"model {name!r}; needed: the name of a registered model")
     with talking(uri, retries=1, seconds=30, told=TOLD):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -82,7 +84,7 @@ def _version(client: Any, name: str, number: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > 18:  # MLflow's own numbers are of 64 bits
             raise ConfigError(f"version {number!r}; needed: a number")
         return client.get_model_version(name, number)
     except MlflowException as error:

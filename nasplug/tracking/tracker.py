@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nasplug import ensemble, files, machine, results
-from nasplug.config import StudyConfig
+from nasplug.config import REGISTERED, REGISTERED_WORDS, StudyConfig
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.hookspecs import hookimpl
 from nasplug.packs import TABLE
@@ -251,9 +252,11 @@ class Tracker(Children):
             name: of the registered model; None: that of the config, or else the study's; of a mean with ``-ensemble``.
 
         Raises:
-            ConfigError: for a network that is not there or did not finish.
+            ConfigError: for a network that is not there or did not finish, or a name that no model can have.
             NasplugError: when MLflow fails.
         """
+        if name is not None and re.fullmatch(REGISTERED, name) is None:
+            raise ConfigError(f"name {name!r}; needed: {REGISTERED_WORDS}")
         told = f"The study's results are safe in {self._folder}; run the same command again"
         frame = results.read(self._folder)
         chosen = frame[frame["replica"] == (replica if replica != ENSEMBLE else self._front(frame)[0])]
