@@ -638,6 +638,6 @@ def test_rates_far_from_one_are_compared_by_their_own_size(tmp_path: Path) -> No
 def test_a_compiler_that_takes_too_long_ends_with_all_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "SECONDS", 0.5)
     with pytest.raises(ConfigError, match=r"sh was not done after 0\.5 s"):
-        compiling._called(["/bin/sh", "-c", "sleep 60 & echo $! > child; wait"], tmp_path)
+        compiling.called(["/bin/sh", "-c", "sleep 60 & echo $! > child; wait"], tmp_path)
     child = int((tmp_path / "child").read_text())
     assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()  # gone, or a zombie

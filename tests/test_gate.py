@@ -225,7 +225,7 @@ def client_of(store: Path) -> Any:
 
 
 def ask(*words: str, status: int = 0) -> str:
-    found = CliRunner().invoke(main, list(words))
+    found = CliRunner(env={"COLUMNS": "300"}).invoke(main, list(words))
     assert found.exit_code == status, found.output
     return found.output
 

@@ -197,7 +197,7 @@ def test_a_study_leaves_by_command_and_the_chosen_network_stands_alone(done: Stu
     for form in told["forms"]:
         assert form["error"] == told["error"]
         assert form["difference"] <= 1e-5
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"people.py", "people.sql", "export.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"people.py", "people.sql", "export.json", "lineage.json"}
     alone = runpy.run_path(str(done.folder / "best" / "network.py"))["predict"]
     row = {"age": "-999", "city": 2.0, "share": 0.9}
     wanted = done.predict(pd.DataFrame([row]))

@@ -277,7 +277,7 @@ def test_what_is_not_finite_is_told_as_failed() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"use": "tpee"}, "sampler 'tpee' is not installed"),
+        ({"use": "tpee"}, "sampler.use: 'tpee'; needed: one of grid, "),
         ({"use": "tpe", "start": 3}, "startup"),
         ({"use": "tpe", "startup": -1}, "startup: -1"),
         ({"use": "nsga2", "crossover": 2.0}, "crossover: 2.0"),

@@ -117,7 +117,7 @@ def test_a_study_over_data_sets_is_one_pack_and_equals_a_study_a_data_set(tmp_pa
         done.facts_of(str(mine["replica"].iloc[0])), float(mine["valid_error"].min())
     )
     page = (done.folder / "report.html").read_text()
-    assert "<h2>Each data set</h2>" in page
+    assert ">Each data set</h2>" in page
     assert len((done.folder / "choices.csv").read_text().splitlines()) == 7
     shown = CliRunner().invoke(main, ["front", str(done.folder)]).output
     assert "errors of different data sets cannot be compared" in shown

@@ -38,15 +38,22 @@ OURS = "nasplug"
 
 COMMANDS = frozenset(
     {
+        "compare",
         "config",
         "doctor",
         "explain",
         "export",
         "front",
+        "history",
+        "lineage",
         "look",
         "plan",
         "plugins",
         "predict",
+        "promote",
+        "register",
+        "reproduce",
+        "rollback",
         "run",
         "status",
         "stop",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nasplug.config import Sampler
-from nasplug.errors import ConfigError, PluginError
+from nasplug.errors import ConfigError, PluginError, did_you_mean
 from nasplug.plan import Axis, combinations, grid
 from nasplug.plugins import Plugins
 from nasplug.sampling.journal import Journal
@@ -31,6 +31,10 @@ def drawing_of(sampler: Sampler, plugins: Plugins) -> Drawing | None:
     """
     if sampler.use == "grid":
         return None
+    known = ("grid", *plugins.offers("sampler"))
+    if sampler.use not in known and not any(clash.name == sampler.use for clash in plugins.clashes):
+        told = f"sampler.use: {sampler.use!r}; needed: one of {', '.join(known)}.{did_you_mean(sampler.use, known)}"
+        raise ConfigError(told + plugins.perhaps)
     made = plugins.build("sampler", sampler.use, sampler.options, "sampler")
     if not isinstance(made, Drawing):
         whose = plugins.offer("sampler", sampler.use)
