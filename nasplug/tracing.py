@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +27,14 @@ class Traced(NamedTuple):
         record: see `nasplug.lineage.lineage_of`.
         registered: ``models:/NAME/3 (champion)``; empty for folders.
         uri: of the store, for models.
+        changed: files of an export that are not as they were written, or gone.
     """
 
     where: str
     record: dict[str, Any]
     registered: str = ""
     uri: str = ""
+    changed: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[lineage.Stage]:
@@ -71,7 +74,17 @@ def find(where: str, store: str = "runs", replica: str | None = None) -> Traced:
             f"{where} has no {lineage.FILE}, and is not the folder of a study; needed: the folder of a study, of a network or "
             f"of an export that nasplug wrote, or {MODELS}NAME@ALIAS"
         )
-    return Traced(where, lineage.read(folder / lineage.FILE))
+    record = lineage.read(folder / lineage.FILE)
+    return Traced(where, record, changed=tuple(_changed(folder, record.get("exports", []))))
+
+
+def _changed(folder: Path, exports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Files of an export that are not those that were written; exports of an older nasplug have no digests to tell."""
+    for export in exports:
+        for file, digest in export.get("digests", {}).items():
+            path = folder / Path(file).name
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                yield str(path)
 
 
 def leave(found: Traced, out: Path, forms: Sequence[Mapping[str, Any]]) -> None:
@@ -85,8 +98,8 @@ def leave(found: Traced, out: Path, forms: Sequence[Mapping[str, Any]]) -> None:
             lineage.read(out / lineage.FILE)
     except ConfigError as error:
         raise ConfigError(f"{error}; no export wrote it: name another folder, or move the file") from None
-    kept = ("form", "files", "bytes", "difference", "error")
-    exports = [{key: form[key] for key in kept} for form in forms if not form["refused"]]
+    kept = ("form", "files", "bytes", "difference", "error", "digests")
+    exports = [{key: form[key] for key in kept if key in form} for form in forms if not form["refused"]]
     lineage.write({**found.record, "exports": exports}, out)
 
 

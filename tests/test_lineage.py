@@ -161,6 +161,15 @@ def test_an_export_has_it_with_what_was_exported(study: Study, tmp_path: Path) -
     assert [form["form"] for form in found["exports"]] == ["python"]
     assert lineage.digest(found) == lineage.digest(study.lineage())
     assert "python: small.py" in ask("lineage", str(tmp_path / "out")).output
+    code = tmp_path / "out" / "small.py"
+    code.write_text(code.read_text() + "# by hand\n")
+    assert "small.py: not as they were exported" in ask("lineage", str(tmp_path / "out"), status=1).output
+    ask("export", str(study.folder), "--to", "formula", "--out", str(tmp_path / "out"))  # another form beside it
+    assert "small.py: not as they were exported" in ask("lineage", str(tmp_path / "out"), status=1).output
+    ask("export", str(study.folder), "--out", str(tmp_path / "out"))
+    ask("lineage", str(tmp_path / "out"))
+    code.unlink()
+    assert "small.py: not as they were exported" in ask("lineage", str(tmp_path / "out"), status=1).output
 
 
 @pytest.mark.slow

@@ -43,6 +43,10 @@ def lineage(network: str, form: str, replica: str | None, store: str) -> None:
         write_out(page(found.stages, found.record))
     else:
         write_out((mermaid if form == "mermaid" else text)(found.stages))
+    if found.changed:
+        told = "not as they were exported: they were changed, or are gone; nasplug export writes them anew"
+        say(f"Error: {', '.join(found.changed)}: {told}", error=True)
+        sys.exit(1)
 
 
 @main.command()

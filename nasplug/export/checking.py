@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Exported:
         error: of the form on the test split (of a classification the share of wrong labels); None without one.
         microseconds: per row.
         figures: what else was measured.
+        digests: SHA-256 of each file, hexadecimal.
     """
 
     form: str
@@ -65,6 +67,7 @@ class Exported:
     error: float | None = None
     microseconds: float | None = None
     figures: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +251,12 @@ class _Judge:
                 raise ConfigError(f"{form.name} gives answers that are not finite, or other ones than numbers")
             error = self._error(ran.answers)
             refused = self._refusal(form, difference, error, ran.answers)
+            done = () if refused else tuple(names)
+            digests = {file: sha256((folder / file).read_bytes()).hexdigest() for file in done}
             if not refused:
                 for file in names:
                     os.replace(folder / file, out / file)
-        done = () if refused else tuple(names)
-        return Exported(form.name, refused, done, size, difference, error, ran.microseconds, dict(ran.figures))
+        return Exported(form.name, refused, done, size, difference, error, ran.microseconds, dict(ran.figures), digests)
 
     def _refusal(self, form: Form, difference: float, error: float | None, answers: pd.DataFrame) -> str:
         if form.exact:
