@@ -31,7 +31,7 @@ from nasplug.cli import main
 from nasplug.compact import compact
 from nasplug.config import parse
 from nasplug.testing import example_networks
-from nasplug.tracking import default_uri, history_of, promote, read_policy, rollback, standing
+from nasplug.tracking import default_uri, history_of, promote, read_policy, rollback, served, standing
 from nasplug.tracking.evidence import TEST, WRONG, Evidence, Measured, evidence_of, measure, read_evidence, write_evidence
 from nasplug.tracking.gate import compare, decide
 from nasplug.tracking.history import CLAIM, HEAD, held
@@ -457,6 +457,12 @@ def test_a_champion_of_somebody_else_is_replaced_by_force_alone(store: Path) -> 
     assert not promote(uri, NAME, "1").promoted
     assert promote(uri, NAME, "1", force=True, why="theirs is unknown").promoted
     assert rollback(uri, NAME).version == str(theirs.version)
+    with pytest.raises(NasplugError, match=r"champion is no network of nasplug: it has no tag nasplug.digest"):
+        served(uri, f"models:/{NAME}@champion")
+    assert promote(uri, NAME, "1", force=True, why="theirs is unknown").promoted
+    client.delete_model_version(NAME, theirs.version)
+    with pytest.raises(ConfigError, match=f"no version {theirs.version}; there are: 1, .*The champion before was deleted"):
+        rollback(uri, NAME)
 
 
 def test_a_version_of_an_older_nasplug_gets_its_file_when_its_study_runs_again(store: Path) -> None:

@@ -91,7 +91,7 @@ def _version(client: Any, name: str, number: str) -> Any:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
-        raise ConfigError(f"{name!r} has no version {number}; there are: {', '.join(map(str, there))}") from None
+        raise ConfigError(f"{name!r} has no version {number}; there are: {', '.join(map(str, there)) or 'none'}") from None
 
 
 def promote(
@@ -162,7 +162,11 @@ def rollback(uri: str, name: str, why: str = "") -> Outcome:
         line = now.champions
         if len(line) < 2:
             raise ConfigError(f"{name!r} has had no champion before; nasplug promote {name} --to VERSION makes one champion")
-        record = _version(client, name, line[-2])
+        try:
+            record = _version(client, name, line[-2])
+        except ConfigError as error:
+            told = f"{error}. The champion before was deleted; nasplug promote {name} --to VERSION makes another one champion"
+            raise ConfigError(told) from None
         words = why.strip() or f"rolled back from version {now.champion}"
         event = {"act": "rolled back", "alias": CHAMPION, "version": line[-2], "why": words}
         move(client, name, now, {**event, "digest": record.tags.get(DIGEST, "")})

@@ -47,6 +47,8 @@ def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) 
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        if DIGEST not in version.tags:
+            raise NasplugError(f"{model} is no network of nasplug: it has no tag {DIGEST}. Load it with what registered it")
         folder = _network_files(client, uri, version, there)
         if (folder / compact.RECORD).exists():
             network: CompactNetwork | Ensemble = compact.load(folder, functions)
