@@ -126,10 +126,12 @@ def reproduce(found: Traced, data: str | None = None, out: Path | None = None) -
         out: a folder for the new network.
 
     Raises:
-        ConfigError: where it cannot be trained: a plugin or the data are not there; or ``out`` is a file.
+        ConfigError: where it cannot be trained: a plugin or the data are not there; or ``out`` is a file or holds a network.
     """
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; needed: a folder, which may be new")
+    if out is not None and (out / compact.RECORD).exists():
+        raise ConfigError(f"--out {out} holds a network already, which would be lost; needed: another folder")
     plugins = load_plugins()
     told, network = again(
         found.record, None if "members" in found.record else _network(found, plugins.functions), plugins, data

@@ -207,6 +207,8 @@ def test_a_version_tells_its_lineage_and_is_trained_again_without_the_study(stud
         told = json.loads(ask("reproduce", "models:/small/1", "--store", store, "--json", "--out", str(tmp_path)).stdout)
     finally:
         away.rename(study.folder)
+    said = ask("reproduce", "models:/small/1", "--store", store, "--out", str(tmp_path), status=2).output
+    assert "holds a network already" in said
     assert told["equal"]
     assert told["scores_equal"]
     assert told["digest"] == digest_of(study.network())

@@ -79,7 +79,7 @@ def reproduce(network: str, replica: str | None, store: str, data: str | None, o
         print_reproduction(told)
     if out is not None:
         say(f"Written: {out}", error=True)
-    if found.uri:
+    if found.uri and (told.reproduced or not any(each.cause == "data" for each in told.differences)):
         mark_reproduced(found.uri, network, reproduced=told.reproduced)
     if not told.reproduced:
         sys.exit(1)
