@@ -401,5 +401,7 @@ def test_a_study_of_images_registers_a_network_that_takes_raw_pixels(tmp_path: P
     assert (done.folder / "report.html").stat().st_size > 10_000
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/reader@champion")
-    served = torch.as_tensor(model.predict(pixels[:5].numpy()))
-    torch.testing.assert_close(served, best(pixels[:5]).detach(), rtol=1e-4, atol=1e-5)
+    said = model.predict(pixels[:5].numpy())
+    assert [f"P({label})" for label in said["label"]] == [said.columns[1 + at] for at in best(pixels[:5]).argmax(1)]
+    served = torch.from_numpy(said.drop(columns="label").to_numpy())
+    torch.testing.assert_close(served, best(pixels[:5]).detach().double(), rtol=1e-4, atol=1e-5)
