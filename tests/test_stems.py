@@ -402,6 +402,6 @@ def test_a_study_of_images_registers_a_network_that_takes_raw_pixels(tmp_path: P
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/reader@champion")
     said = model.predict(pixels[:5].numpy())
-    assert [f"P({label})" for label in said["label"]] == [said.columns[1 + at] for at in best(pixels[:5]).argmax(1)]
+    assert [f"P({label})" for label in said["label"]] == [said.columns[1 + at] for at in best(pixels[:5]).argmax(1).tolist()]
     served = torch.from_numpy(said.drop(columns="label").to_numpy())
     torch.testing.assert_close(served, best(pixels[:5]).detach().double(), rtol=1e-4, atol=1e-5)
