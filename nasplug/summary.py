@@ -17,14 +17,10 @@ from rich.text import Text
 from nasplug.console import console, one_line, padded
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from nasplug.config import StudyConfig
     from nasplug.data.survey import ColumnFacts
-    from nasplug.export import Export
-    from nasplug.lineage.again import Reproduction
     from nasplug.looking import Look
     from nasplug.plan import Pack
     from nasplug.report import Explained
@@ -35,7 +31,6 @@ __all__ = [
     "about",
     "print_contributions",
     "print_explained",
-    "print_exported",
     "print_look",
     "print_plan",
     "print_plugins",
@@ -327,58 +322,6 @@ def print_within(study: Study, row: pd.Series[Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def print_exported(told: Export, out: Path) -> None:
-    """One line per form: what was written, how far it is from the network, and what it takes."""
-    there = console()
-    table = Table(title=f"Run on {told.rows}")
-    headings = ("form", "files", "difference", "error", "bytes", "us per row", "flash", "RAM")
-    for heading in headings:
-        table.add_column(heading, overflow="fold", justify="left" if heading in ("form", "files") else "right")
-    for one in told.forms:
-        if one.difference is None:
-            continue
-        words = ["" if value is None else f"{value:.3g}" for value in (one.difference, one.error)]
-        sizes = [str(one.figures[key]) if key in one.figures else "" for key in ("flash_bytes", "ram_bytes")]
-        names = "refused" if one.refused else "\n".join(one.files)
-        table.add_row(one.form, Text(names), *words, str(one.bytes), f"{one.microseconds:.3g}", *sizes)
-    there.print(table)
-    if told.error is not None:
-        there.print(f"The network's own error on these rows: {told.error:.4g}.", highlight=False)
-    for one in told.forms:
-        if one.refused:
-            there.print(f"Refused: {one_line(one.refused)}", highlight=False, soft_wrap=True)
-    if any(not one.refused for one in told.forms):
-        there.print(f"Written into {out}; difference is in units of the output's scale.", highlight=False, soft_wrap=True)
-
-
-def print_reproduction(told: Reproduction) -> None:
-    """Whether a network that was trained again is the same, what is not, and what may be the cause."""
-    out = console()
-
-    def tell(words: str) -> None:
-        out.print(one_line(words), highlight=False, soft_wrap=True)
-
-    verdict = "reproduced" if told.reproduced else "not reproduced"
-    tell(f"{told.replica}: {verdict} (one row among {told.rows}, {told.seconds:.1f} s)")
-    tell(f"architecture: {'equal' if told.architecture else 'different'}")
-    if told.equal:
-        tell("weights: equal, bit by bit")
-    elif told.largest is None:
-        why = "their files are gone, and their digest is another" if told.architecture else "those of another architecture"
-        tell(f"weights: not compared: {why}")
-    else:
-        tell(f"weights: the largest difference is {told.largest:.3g}; {told.tolerance:g} is allowed")
-    if told.scores_equal:
-        tell(f"scores: all {len(told.scores)} equal, bit by bit")
-    for name, (then, now) in told.scores.items():
-        if then != now:
-            tell(f"score {name}: {then!r}, now {now!r}")
-    for one in told.differences:
-        tell(f"different: {one.cause}, {one.what}: {one.then}; now {one.now}")
-    if not told.differences:
-        tell("data, code and machine: as they were")
 
 
 def print_explained(found: Explained) -> None:

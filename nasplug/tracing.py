@@ -37,6 +37,11 @@ class Traced(NamedTuple):
     changed: tuple[str, ...] = ()
 
     @property
+    def version(self) -> str:
+        """``models:/NAME/3``: what was found, wherever an alias points by now; empty for folders."""
+        return self.registered.partition(" ")[0]
+
+    @property
     def stages(self) -> list[lineage.Stage]:
         """From the data to what is served."""
         return lineage.stages(self.record, self.registered)
@@ -108,7 +113,7 @@ def _network(found: Traced, functions: Mapping[str, Any]) -> CompactNetwork | No
     folder = Path(found.where).expanduser()
     try:
         if found.uri:
-            network = served(found.uri, found.where, functions)
+            network = served(found.uri, found.version, functions)
             return network if isinstance(network, CompactNetwork) else None
         if (folder / STUDY_FILE).exists():
             return Study.open(folder).network(str(found.record["replica"]["name"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,7 @@ def test_a_version_tells_its_lineage_and_is_trained_again_without_the_study(stud
         told = json.loads(ask("reproduce", "models:/small/1", "--store", store, "--json", "--out", str(tmp_path)).stdout)
     finally:
         away.rename(study.folder)
+    assert tags_of(store)["nasplug.reproduced"] == datetime.now(UTC).date().isoformat()
     said = ask("reproduce", "models:/small/1", "--store", store, "--out", str(tmp_path), status=2).output
     assert "holds a network already" in said
     assert told["equal"]
@@ -215,6 +217,12 @@ def test_a_version_tells_its_lineage_and_is_trained_again_without_the_study(stud
     assert find(str(study.folder)).record["network"]["digest"] == told["digest"]
     error = study.best()["valid_error"]
     assert told["scores"]["final valid_error"] == [error, error]  # floats read back exactly
+
+
+def tags_of(store: str) -> dict[str, str]:
+    from mlflow import MlflowClient
+
+    return dict(MlflowClient(tracking_uri=f"sqlite:///{store}/mlflow.db").get_model_version("small", "1").tags)
 
 
 def test_a_version_that_nasplug_did_not_register(study: Study) -> None:

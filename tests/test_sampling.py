@@ -362,11 +362,21 @@ def odd() -> int:
     return 3
 
 
+def broken() -> Drawing:
+    return Drawing(lambda seed, generation: 1 // 0)  # type: ignore[arg-type, return-value]
+
+
+def none() -> Drawing:
+    return Drawing(lambda seed, generation: None)  # type: ignore[arg-type, return-value]
+
+
 class Strange:
     @hookimpl
     def register_samplers(self, register: Register) -> None:
         register("shifted", shifted)
         register("odd", odd)
+        register("broken", broken)
+        register("none", none)
 
 
 def test_a_strangers_sampler_is_one_like_ours() -> None:
@@ -376,3 +386,7 @@ def test_a_strangers_sampler_is_one_like_ours() -> None:
     assert len(played(Generations(made, AXES[:2], drawing_of(made, plugins)))[0]) == 8
     with pytest.raises(PluginError, match="its factory returned int; needed: a Drawing"):
         drawing_of(Sampler(use="odd"), plugins)
+    with pytest.raises(PluginError, match=r"nasplug-strange 1\.0\) broke with ZeroDivisionError.*Tell its author"):
+        drawing_of(Sampler(use="broken"), plugins)
+    with pytest.raises(PluginError, match="made NoneType; needed: a sampler of Optuna"):
+        drawing_of(Sampler(use="none"), plugins)

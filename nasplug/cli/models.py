@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nasplug.cli.group import json_option, main, ours
 from nasplug.cli.printing import print_json
+from nasplug.console import console, one_line, say
 from nasplug.console import data as write_out
-from nasplug.console import say
 from nasplug.errors import ConfigError, NasplugError
+
+if TYPE_CHECKING:
+    from nasplug.lineage.again import Reproduction
 
 __all__ = ["lineage", "reproduce"]
 
@@ -63,7 +67,6 @@ def reproduce(network: str, replica: str | None, store: str, data: str | None, o
     NETWORK is as in `nasplug lineage`. The exit status is 0 if the network is reproduced, 1 if not, 2 if it cannot be trained
     again. A registered version gets the result as its tag nasplug.reproduced.
     """
-    from nasplug.summary import print_reproduction
     from nasplug.tracing import find
     from nasplug.tracing import reproduce as train
     from nasplug.tracking import mark_reproduced
@@ -76,10 +79,38 @@ def reproduce(network: str, replica: str | None, store: str, data: str | None, o
     if as_json:
         print_json(told.plain())
     else:
-        print_reproduction(told)
+        _print_reproduction(told)
     if out is not None:
         say(f"Written: {out}", error=True)
     if found.uri and (told.reproduced or not any(each.cause == "data" for each in told.differences)):
-        mark_reproduced(found.uri, network, reproduced=told.reproduced)
+        mark_reproduced(found.uri, found.version, reproduced=told.reproduced)
     if not told.reproduced:
         sys.exit(1)
+
+
+def _print_reproduction(told: Reproduction) -> None:
+    """Whether a network that was trained again is the same, what is not, and what may be the cause."""
+    out = console()
+
+    def tell(words: str) -> None:
+        out.print(one_line(words), highlight=False, soft_wrap=True)
+
+    verdict = "reproduced" if told.reproduced else "not reproduced"
+    tell(f"{told.replica}: {verdict} (one row among {told.rows}, {told.seconds:.1f} s)")
+    tell(f"architecture: {'equal' if told.architecture else 'different'}")
+    if told.equal:
+        tell("weights: equal, bit by bit")
+    elif told.largest is None:
+        why = "their files are gone, and their digest is another" if told.architecture else "those of another architecture"
+        tell(f"weights: not compared: {why}")
+    else:
+        tell(f"weights: the largest difference is {told.largest:.3g}; {told.tolerance:g} is allowed")
+    if told.scores_equal:
+        tell(f"scores: all {len(told.scores)} equal, bit by bit")
+    for name, (then, now) in told.scores.items():
+        if then != now:
+            tell(f"score {name}: {then!r}, now {now!r}")
+    for one in told.differences:
+        tell(f"different: {one.cause}, {one.what}: {one.then}; now {one.now}")
+    if not told.differences:
+        tell("data, code and machine: as they were")

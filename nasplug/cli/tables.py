@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nasplug.cli.group import json_option, limits_of, limits_option, main, ours
 from nasplug.cli.printing import print_json, rows_of
-from nasplug.console import data, say
+from nasplug.console import console, data, one_line, say
 from nasplug.errors import ConfigError, NasplugError
+
+if TYPE_CHECKING:
+    from nasplug.export import Export
 
 __all__ = ["explain", "export", "look", "predict"]
 
@@ -155,7 +158,6 @@ def export(
     from nasplug.lineage import FILE
     from nasplug.predicting import called, judge, source
     from nasplug.study import Study
-    from nasplug.summary import print_exported
     from nasplug.tracing import find
     from nasplug.tracing import leave as trace
 
@@ -179,6 +181,33 @@ def export(
     if as_json:
         print_json(told.plain())
     else:
-        print_exported(told, out)
+        _print_exported(told, out)
     if any(form.refused for form in told.forms):
         sys.exit(1)
+
+
+def _print_exported(told: Export, out: Path) -> None:
+    """One line per form: what was written, how far it is from the network, and what it takes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    there = console()
+    table = Table(title=f"Run on {told.rows}")
+    headings = ("form", "files", "difference", "error", "bytes", "us per row", "flash", "RAM")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="left" if heading in ("form", "files") else "right")
+    for one in told.forms:
+        if one.difference is None:
+            continue
+        words = ["" if value is None else f"{value:.3g}" for value in (one.difference, one.error)]
+        sizes = [str(one.figures[key]) if key in one.figures else "" for key in ("flash_bytes", "ram_bytes")]
+        names = "refused" if one.refused else "\n".join(one.files)
+        table.add_row(one.form, Text(names), *words, str(one.bytes), f"{one.microseconds:.3g}", *sizes)
+    there.print(table)
+    if told.error is not None:
+        there.print(f"The network's own error on these rows: {told.error:.4g}.", highlight=False)
+    for one in told.forms:
+        if one.refused:
+            there.print(f"Refused: {one_line(one.refused)}", highlight=False, soft_wrap=True)
+    if any(not one.refused for one in told.forms):
+        there.print(f"Written into {out}; difference is in units of the output's scale.", highlight=False, soft_wrap=True)

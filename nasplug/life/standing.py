@@ -26,13 +26,13 @@ from nasplug.events import (
     read_events,
 )
 from nasplug.files import LOCK, holder
+from nasplug.folder import STUDY_FILE
 from nasplug.progress import Tally
 
 __all__ = ["Standing", "State", "standing", "standings", "stop"]
 
 State = Literal["new", "running", "finished", "stopped", "killed"]
 
-STUDY_FILE = "study.yaml"
 HOLDER = re.compile(r"process (\d+) on (.*)")
 POLL_SECONDS = 0.05
 

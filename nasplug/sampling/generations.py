@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nasplug.config import Sampler
-from nasplug.errors import ConfigError, PluginError, did_you_mean
+from nasplug.errors import ConfigError, NasplugError, PluginError, cause, did_you_mean
 from nasplug.plan import Axis, combinations, grid
 from nasplug.plugins import Plugins
 from nasplug.sampling.journal import Journal
@@ -49,7 +49,15 @@ def drawing_of(sampler: Sampler, plugins: Plugins) -> Drawing | None:
         raise ConfigError(
             f"sampler: generation: {sampler.generation} is not read by sampler {sampler.use!r}; remove it, or take another one"
         )
-    made.sampler(sampler.seed, sampler.generation)
+    try:
+        drawn = made.sampler(sampler.seed, sampler.generation)
+    except NasplugError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{plugins.offer('sampler', sampler.use)} broke with {cause(error)}. Tell its author") from error
+    if not all(callable(getattr(drawn, name, None)) for name in ("sample_relative", "sample_independent")):
+        whose = plugins.offer("sampler", sampler.use)
+        raise PluginError(f"{whose} made {type(drawn).__name__}; needed: a sampler of Optuna (BaseSampler). Tell its author")
     return made
 
 
@@ -100,20 +108,19 @@ class Generations:
             return
         import optuna
 
-        each = combinations(self.crossed)
+        each, told = combinations(self.crossed), []
         for position, trial in enumerate(self._open):
             numbers = range(first + position * each, first + (position + 1) * each)
             found = [outcome[n] for n in numbers if n in outcome]
             means = {name: sum(v[name] for v in found) / len(found) for name in found[0]} if found else {}
             if not found or not all(map(math.isfinite, means.values())):
-                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                told.append(self._study.tell(trial, state=optuna.trial.TrialState.FAIL))
                 continue
             for name, most in self.sampler.constraints.items():
                 trial.set_constraint(name, means[name] - most)
-            self._study.tell(trial, [means[name] for name in self.sampler.objectives])
+            told.append(self._study.tell(trial, [means[name] for name in self.sampler.objectives]))
         if journal is not None:
-            told = {trial.number for trial in self._open}
-            journal.add(self._study, [t for t in self._study.trials if t.number in told], list(self.sampler.objectives))
+            journal.add(self._study, told, list(self.sampler.objectives))
 
     def _ask(self) -> optuna.Trial:
         import optuna

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 from nasplug import lineage
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.tracking.children import LINEAGE
-from nasplug.tracking.models import probed
-from nasplug.tracking.places import talking, variables
 from nasplug.tracking.policy import REPRODUCED
-from nasplug.tracking.serving import MODEL
+from nasplug.tracking.serving import asked
 
 __all__ = ["Version", "mark_reproduced", "traced"]
 
@@ -41,19 +39,11 @@ def traced(uri: str, model: str) -> Version:
         DamageError: for a lineage that was changed.
         NasplugError: where MLflow does not answer, has no such model, or holds another lineage than was registered.
     """
-    asked = MODEL.fullmatch(model)
-    if asked is None:
-        raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, alias, number = asked.groups()
     told = "Give a registered model, and its store (--store)"
-    silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
-    with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent, tempfile.TemporaryDirectory() as there:
-        from mlflow import MlflowClient
+    with asked(uri, model, told) as (client, version), tempfile.TemporaryDirectory() as there:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
         try:
             home = client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
             file = download_artifacts(artifact_uri=f"{home}/{lineage.FILE}", dst_path=there, tracking_uri=uri)
@@ -67,7 +57,7 @@ def traced(uri: str, model: str) -> Version:
         raise NasplugError(
             f"{model}: its {lineage.FILE} is not the one that was registered; do not trust it, and register the network again"
         )
-    return Version(name, str(version.version), tuple(sorted(map(str, version.aliases))), record)
+    return Version(str(version.name), str(version.version), tuple(sorted(map(str, version.aliases))), record)
 
 
 def mark_reproduced(uri: str, model: str, *, reproduced: bool) -> None:
@@ -77,13 +67,6 @@ def mark_reproduced(uri: str, model: str, *, reproduced: bool) -> None:
         NasplugError: where MLflow does not answer, or may not be written.
     """
     told = "The result is printed above; the version was not tagged"
-    with talking(uri, retries=1, seconds=30, told=told), probed(uri):
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        asked = MODEL.fullmatch(model)
-        assert asked is not None  # `traced` has read it
-        name, alias, number = asked.groups()
-        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    with asked(uri, model, told) as (client, version):
         day = datetime.now(UTC).date().isoformat()
-        client.set_model_version_tag(name, str(version.version), REPRODUCED, day if reproduced else "false")
+        client.set_model_version_tag(version.name, str(version.version), REPRODUCED, day if reproduced else "false")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,35 @@ from nasplug.tracking.packaging import NETWORK
 from nasplug.tracking.places import talking, variables
 from nasplug.tracking.registry import DIGEST
 
-__all__ = ["MODELS", "served"]
+__all__ = ["MODELS", "asked", "served"]
 
 MODELS = "models:/"
 MODEL = re.compile(r"models:/([^/@:]+)(?:@([^/@:]+)|/(\d+))")
+
+
+@contextmanager
+def asked(uri: str, model: str, told: str) -> Iterator[tuple[Any, Any]]:
+    """A client, and the version of a registered model, while MLflow is talked to.
+
+    Args:
+        uri: of the tracking store, which has the registry, too.
+        model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        told: what to do where MLflow does not answer, or has no such model.
+
+    Raises:
+        ConfigError: for another name of a model.
+        NasplugError: where MLflow does not answer, or has no such model.
+    """
+    found = MODEL.fullmatch(model)
+    if found is None:
+        raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = found.groups()
+    silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
+    with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        yield client, client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
 
 
 def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) -> CompactNetwork | Ensemble:
@@ -36,17 +62,8 @@ def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) 
         ConfigError: for another name of a model.
         NasplugError: where MLflow does not answer, has no such model, or holds other files than were registered.
     """
-    asked = MODEL.fullmatch(model)
-    if asked is None:
-        raise ConfigError(f"{model}; needed: models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, alias, number = asked.groups()
     told = "Give a model that is there, and its store (--store)"
-    silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
-    with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent, tempfile.TemporaryDirectory() as there:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    with asked(uri, model, told) as (client, version), tempfile.TemporaryDirectory() as there:
         if DIGEST not in version.tags:
             raise NasplugError(f"{model} is no network of nasplug: it has no tag {DIGEST}. Load it with what registered it")
         folder = _network_files(client, uri, version, there)
