@@ -412,6 +412,12 @@ def test_force_needs_a_reason_rollback_goes_back_and_history_tells(store: Path) 
     assert "none" in ask("history", NAME, "--on", str(today - timedelta(days=1)), *at)
     assert "the doctor said so" in ask("history", NAME, *at)
     assert dict(history_of(default_uri(store), NAME).aliases) == {"champion": "1", "challenger": "2"}
+    for number in ("2", "3"):
+        ask("promote", NAME, "--to", number, "--force", "--why", "again", *at)
+    client_of(store).delete_model_version(NAME, "2")
+    told = ask("rollback", NAME, *at)  # over the version that is not there any more
+    assert "Version 1 of tumour is champion again" in told
+    assert "version 2 was deleted" in history_of(default_uri(store), NAME).events[-1].why
 
 
 def test_a_changed_or_lost_event_shows(store: Path) -> None:
@@ -461,7 +467,7 @@ def test_a_champion_of_somebody_else_is_replaced_by_force_alone(store: Path) -> 
         served(uri, f"models:/{NAME}@champion")
     assert promote(uri, NAME, "1", force=True, why="theirs is unknown").promoted
     client.delete_model_version(NAME, theirs.version)
-    with pytest.raises(ConfigError, match=f"no version {theirs.version}; there are: 1, .*The champion before was deleted"):
+    with pytest.raises(ConfigError, match=rf"every champion before version 1 of .* was deleted \(version {theirs.version}\)"):
         rollback(uri, NAME)
 
 

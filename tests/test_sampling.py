@@ -330,6 +330,8 @@ def test_a_column_that_networks_are_not_judged_by_is_refused_before_anything_run
             ConfigError, match=f"sampler.{place}: .* is no column that a sampler can go by; there are: valid_error"
         ):
             study(tmp_path, sampler={"use": "tpe", place: wanted}).plan()
+    with pytest.raises(ConfigError, match="sampler.constraints: edges: -1 is below 0, and no network is; needed: a number >= 0"):
+        study(tmp_path, sampler={"use": "tpe", "constraints": {"edges": -1}}).plan()
 
 
 def test_the_journal_of_a_study_is_what_optuna_opens(tmp_path: Path) -> None:
@@ -366,6 +368,26 @@ def broken() -> Drawing:
     return Drawing(lambda seed, generation: 1 // 0)  # type: ignore[arg-type, return-value]
 
 
+class Tired(optuna.samplers.RandomSampler):
+    """One that breaks where it is asked for the fourth time, or, deaf, where it is told of an outcome."""
+
+    def __init__(self, deaf: bool) -> None:
+        super().__init__(seed=0)
+        self.deaf, self.asked = deaf, 0
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+        self.asked += 1
+        return {} if self.deaf or self.asked < 4 else {}["nothing"]
+
+    def after_trial(self, *args: Any) -> None:
+        if self.deaf:
+            raise OSError("I do not listen")
+
+
+def tired(*, deaf: bool = False) -> Drawing:
+    return Drawing(lambda seed, generation: Tired(deaf))
+
+
 def none() -> Drawing:
     return Drawing(lambda seed, generation: None)  # type: ignore[arg-type, return-value]
 
@@ -377,6 +399,7 @@ class Strange:
         register("odd", odd)
         register("broken", broken)
         register("none", none)
+        register("tired", tired)
 
 
 def test_a_strangers_sampler_is_one_like_ours() -> None:
@@ -390,3 +413,7 @@ def test_a_strangers_sampler_is_one_like_ours() -> None:
         drawing_of(Sampler(use="broken"), plugins)
     with pytest.raises(PluginError, match="made NoneType; needed: a sampler of Optuna"):
         drawing_of(Sampler(use="none"), plugins)
+    for deaf, why in ((False, "KeyError"), (True, "I do not listen")):
+        made = Sampler(use="tired", trials=8, generation=2, deaf=deaf)  # type: ignore[call-arg]
+        with pytest.raises(PluginError, match=f"sampler 'tired' broke with .*{why}.*What was trained stays"):
+            played(Generations(made, AXES[:2], drawing_of(made, plugins)))

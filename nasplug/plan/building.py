@@ -231,6 +231,9 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
                 f"sampler.{place}: {odd[0]!r} is no column that a sampler can go by; there are: {', '.join(judged)}."
                 f"{did_you_mean(odd[0], judged)}"
             )
+    for name, most in study.sampler.constraints.items():
+        if name in (*SIZES, "valid_error") and most < 0:
+            raise ConfigError(f"sampler.constraints: {name}: {most:g} is below 0, and no network is; needed: a number >= 0")
     clip, architecture = study.train.clip, study.train.architecture
     return Components(
         study=study,

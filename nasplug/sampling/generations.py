@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nasplug.config import Sampler
@@ -68,6 +69,9 @@ class Generations:
     its constraints; axes written as ``grid`` are crossed with every draw, as in Ray Tune. All of a generation are asked for
     before one is told: a sampler that minds what is pending (``tpe``, ``gp``) spreads them. With the same seed and the same
     outcomes the same configurations are proposed, which is how a study resumes.
+
+    Raises:
+        PluginError: while it draws or is told, where the sampler breaks: what was trained is in the study's folder.
     """
 
     def __init__(self, sampler: Sampler, found: Sequence[Axis], drawing: Drawing | None = None) -> None:
@@ -99,7 +103,8 @@ class Generations:
             yield crossed
             return
         for size in self.sizes:
-            self._open = [self._ask() for _ in range(size // len(crossed))]
+            with self._named():
+                self._open = [self._ask() for _ in range(size // len(crossed))]
             yield [trial.user_attrs | row for trial in self._open for row in crossed]
 
     def tell(self, outcome: Outcome, first: int, journal: Journal | None = None) -> None:
@@ -113,14 +118,28 @@ class Generations:
             numbers = range(first + position * each, first + (position + 1) * each)
             found = [outcome[n] for n in numbers if n in outcome]
             means = {name: sum(v[name] for v in found) / len(found) for name in found[0]} if found else {}
-            if not found or not all(map(math.isfinite, means.values())):
-                told.append(self._study.tell(trial, state=optuna.trial.TrialState.FAIL))
-                continue
-            for name, most in self.sampler.constraints.items():
-                trial.set_constraint(name, means[name] - most)
-            told.append(self._study.tell(trial, [means[name] for name in self.sampler.objectives]))
+            with self._named():
+                if not found or not all(map(math.isfinite, means.values())):
+                    told.append(self._study.tell(trial, state=optuna.trial.TrialState.FAIL))
+                    continue
+                for name, most in self.sampler.constraints.items():
+                    trial.set_constraint(name, means[name] - most)
+                told.append(self._study.tell(trial, [means[name] for name in self.sampler.objectives]))
         if journal is not None:
             journal.add(self._study, told, list(self.sampler.objectives))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """What breaks inside of a sampler is the sampler's."""
+        try:
+            yield
+        except NasplugError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"sampler {self.sampler.use!r} broke with {cause(error)}. What was trained stays in the study's folder; take "
+                "another sampler, and tell its author"
+            ) from error
 
     def _ask(self) -> optuna.Trial:
         import optuna

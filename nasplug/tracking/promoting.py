@@ -154,23 +154,34 @@ def promote(
 def rollback(uri: str, name: str, why: str = "") -> Outcome:
     """Give the alias back to the champion before, by the history; again: to the one before that.
 
+    Versions that were deleted are passed over.
+
     Raises:
-        ConfigError: where there was none, or its version was deleted.
+        ConfigError: where there was none, or all versions that were champion before were deleted.
         NasplugError: where MLflow does not answer, or somebody else moved the alias meanwhile.
     """
     with _registry(uri, name) as client, held(client, uri, name) as now:
         line = now.champions
         if len(line) < 2:
             raise ConfigError(f"{name!r} has had no champion before; nasplug promote {name} --to VERSION makes one champion")
-        try:
-            record = _version(client, name, line[-2])
-        except ConfigError as error:
-            told = f"{error}. The champion before was deleted; nasplug promote {name} --to VERSION makes another one champion"
-            raise ConfigError(told) from None
+        gone: list[str] = []
+        for back in reversed([number for number in line[:-1] if number != now.champion]):
+            try:
+                record = _version(client, name, back)
+                break
+            except ConfigError:
+                gone.append(back)
+        else:
+            raise ConfigError(
+                f"every champion before version {now.champion} of {name!r} was deleted (version {', '.join(gone)}); "
+                f"nasplug promote {name} --to VERSION makes another one champion"
+            )
         words = why.strip() or f"rolled back from version {now.champion}"
-        event = {"act": "rolled back", "alias": CHAMPION, "version": line[-2], "why": words}
+        if gone:
+            words += f"; version {', '.join(gone)} was deleted"
+        event = {"act": "rolled back", "alias": CHAMPION, "version": back, "why": words}
         move(client, name, now, {**event, "digest": record.tags.get(DIGEST, "")})
-        return Outcome(name, line[-2], now.champion, True, False, words)
+        return Outcome(name, back, now.champion, True, False, words)
 
 
 def history_of(uri: str, name: str) -> History:

@@ -13,7 +13,7 @@ from nasplug import compact, ensemble
 from nasplug.activations import FUNCTIONS, Function
 from nasplug.compact import CompactNetwork, digest_of
 from nasplug.ensemble import Ensemble
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.tracking.models import probed
 from nasplug.tracking.packaging import NETWORK
 from nasplug.tracking.places import talking, variables
@@ -35,8 +35,8 @@ def asked(uri: str, model: str, told: str) -> Iterator[tuple[Any, Any]]:
         told: what to do where MLflow does not answer, or has no such model.
 
     Raises:
-        ConfigError: for another name of a model.
-        NasplugError: where MLflow does not answer, or has no such model.
+        ConfigError: for another name of a model, or one that is not there.
+        NasplugError: where MLflow does not answer.
     """
     found = MODEL.fullmatch(model)
     if found is None:
@@ -45,9 +45,16 @@ def asked(uri: str, model: str, told: str) -> Iterator[tuple[Any, Any]]:
     silent = variables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     with talking(uri, retries=1, seconds=30, told=told), probed(uri), silent:
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        yield client, client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        try:
+            version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # an alias that is not there
+                raise
+            raise ConfigError(f"{model} is not in the registry at {scrub(uri)}. {told}") from None
+        yield client, version
 
 
 def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) -> CompactNetwork | Ensemble:
@@ -59,8 +66,8 @@ def served(uri: str, model: str, functions: Mapping[str, Function] = FUNCTIONS) 
         functions: what activations mean.
 
     Raises:
-        ConfigError: for another name of a model.
-        NasplugError: where MLflow does not answer, has no such model, or holds other files than were registered.
+        ConfigError: for another name of a model, or one that is not there.
+        NasplugError: where MLflow does not answer, or holds other files than were registered.
     """
     told = "Give a model that is there, and its store (--store)"
     with asked(uri, model, told) as (client, version), tempfile.TemporaryDirectory() as there:
