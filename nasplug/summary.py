@@ -34,7 +34,7 @@ __all__ = [
     "print_look",
     "print_plan",
     "print_plugins",
-    "print_stable",
+    "print_some",
     "print_summary",
     "print_within",
     "registered",
@@ -290,13 +290,18 @@ def registered(study: Study) -> dict[str, Any] | None:
         return {"name": name, "version": version, "sentence": words}
 
 
-def print_stable(study: Study, share: float) -> None:
-    """The front of networks whose inputs were all kept in this share of the half samples."""
-    from nasplug import stability
+def print_some(study: Study, front: pd.DataFrame, share: float | None) -> None:
+    """A front with what was measured, or of networks whose inputs were all kept in this ``share`` of the half samples."""
+    from nasplug import results, stability
     from nasplug.report import front_table
 
     out = console()
-    out.print(front_table(study, out.width, stability.stable(study.frame, share)))
+    frame = study.frame if share is None else stability.stable(study.frame, share)
+    measured = [name for name in (results.FLASH, results.LATENCY) if name in front]
+    frame = frame.merge(front[["replica", *measured]], how="left", on="replica", validate="many_to_one")
+    out.print(front_table(study, out.width, frame))
+    if share is None:
+        return
     counted = len(stability.read(study.folder)["configuration"].unique())
     out.print(
         f"Each input of these networks was kept in at least {share:g} of the half samples. {counted} configurations were "

@@ -273,6 +273,12 @@ def test_limits_of_a_chip(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"{found['flash_bytes']:.0f} bytes of flash" in ask("front", folder, "--limit", "flash_bytes=2048").stdout
     (kept,) = {path.stem for path in (ran / "runs" / "small" / "flash").iterdir()}
     assert kept == digest_of(Study.open(folder).network(found["replica"]))
+    shown = told("front", folder, "--measure", "flash_bytes", "--measure", "latency_us")["front"]
+    assert {row["replica"]: row["flash_bytes"] for row in shown}[found["replica"]] == found["flash_bytes"]
+    assert all(row["latency_us"] > 0 for row in shown)
+    assert "flash bytes" in ask("front", folder, "--measure", "flash_bytes").stdout
+    for odd in (["flash"], ["flash_bytes", "--limit", "macs=1"]):
+        assert CliRunner().invoke(main, ["front", folder, "--measure", *odd]).exit_code == 2
     out = tmp_path / "chip"
     left = told("export", folder, "--to", "c,fixed", "--out", str(out), "--limit", "flash_bytes=2048", "--limit", "macs=100")
     assert left["digest"] == kept

@@ -529,6 +529,13 @@ def test_letters_that_no_font_has_are_stood_in_for_and_that_is_said(
     assert len(recwarn) == 0
 
 
+def test_a_font_may_have_any_name_and_one_of_boxes_has_no_letters() -> None:
+    """matplotlib reads a bare name as a pattern, in which a hyphen has a meaning; its own last resort draws boxes."""
+    assert font_room._letters("Last Resort High-Efficiency")
+    assert "Last Resort High-Efficiency" not in font_room._others()
+    assert font_room._having("\U000e0001") is None  # a letter that nothing can show
+
+
 def test_the_temperature_of_the_chosen_network(labels: Study) -> None:
     row = pd.Series({"method.use": "edges", "temperature.start": 2.0})
 

@@ -330,7 +330,9 @@ def test_a_column_that_networks_are_not_judged_by_is_refused_before_anything_run
             ConfigError, match=f"sampler.{place}: .* is no column that a sampler can go by; there are: valid_error"
         ):
             study(tmp_path, sampler={"use": "tpe", place: wanted}).plan()
-    with pytest.raises(ConfigError, match="sampler.constraints: edges: -1 is below 0, and no network is; needed: a number >= 0"):
+    with pytest.raises(
+        ConfigError, match=r"sampler.constraints: edges: -1 is below 0, and no network is; needed: a number >= 0"
+    ):
         study(tmp_path, sampler={"use": "tpe", "constraints": {"edges": -1}}).plan()
 
 

@@ -20,7 +20,7 @@ from nasplug.cli.group import (
 )
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
-from nasplug.errors import NasplugError
+from nasplug.errors import ConfigError, NasplugError
 
 __all__ = ["config", "front", "plan", "run"]
 
@@ -109,30 +109,34 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) ->
 @click.option(
     "--stable", type=float, help="Only networks all of whose inputs were kept in at least this share of the half samples."
 )
+@click.option("--measure", "names", multiple=True, help="Add a column: latency_us or flash_bytes, measured here.")
 @json_option
 @ours
-def front(folder: Path, limits: tuple[str, ...], stable: float | None, as_json: bool) -> None:
+def front(folder: Path, limits: tuple[str, ...], stable: float | None, names: tuple[str, ...], as_json: bool) -> None:
     """Show the Pareto front of a study that has run. FOLDER is <store>/<study>.
 
     With --limit (it may be given several times): the network with the smallest validation error within all limits.
     """
     from nasplug.study import Study
-    from nasplug.summary import print_stable, print_summary, print_within
+    from nasplug.summary import print_some, print_summary, print_within
     from nasplug.tracking import end_killed
 
     study = Study.open(folder)
     end_killed(study.folder)
+    if limits and names:
+        raise ConfigError("--limit chooses one network, and --measure shows the front; take one of them")
     if limits:
         row = study.within(stable, **limits_of(limits))
         if as_json:
             print_json(rows_of(row.to_frame().T)[0])
         else:
             print_within(study, row)
-    elif stable is not None:
+    elif stable is not None or names:
+        found = study.measured(*names, stable=stable)
         if as_json:
-            print_json({"folder": str(study.folder), "stable": stable, "front": rows_of(study.front("all", stable=stable))})
+            print_json({"folder": str(study.folder), "stable": stable, "front": rows_of(found)})
         else:
-            print_stable(study, stable)
+            print_some(study, found, stable)
     elif as_json:
         print_json(_results(study))
     else:

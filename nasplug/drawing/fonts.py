@@ -38,17 +38,18 @@ def fonts() -> tuple[str, ...]:
 @cache
 def _letters(font: str) -> frozenset[int]:
     """The characters that a font has, as numbers."""
-    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return frozenset(get_font(findfont(font, fallback_to_default=True)).get_charmap())
+    properties = FontProperties(family=[font])  # a bare name would be read as a pattern, in which "-" has a meaning
+    return frozenset(get_font(findfont(properties, fallback_to_default=True)).get_charmap())
 
 
 @cache
 def _others() -> tuple[str, ...]:
-    """All other fonts of this machine."""
+    """All other fonts of this machine; not matplotlib's own "Last Resort", which has a box for every letter."""
     from matplotlib.font_manager import fontManager
 
-    return tuple(sorted(set(fontManager.get_font_names()) - set(fonts())))
+    return tuple(sorted(name for name in set(fontManager.get_font_names()) - set(fonts()) if "Last Resort" not in name))
 
 
 @cache

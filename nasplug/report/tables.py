@@ -111,6 +111,11 @@ def columns_of(study: Finished, task: Facts, frame: pd.DataFrame) -> list[Column
             1,
         ),
     ]
+    sizes = (
+        (results.FLASH, "flash bytes", "code and constants of its C, with -Os"),
+        (results.LATENCY, "µs", "of one sample per call, here"),
+    )
+    found += [Column(heading, meaning, plain(name)) for name, heading, meaning in sizes if name in frame.columns]
     if "test_r2" in frame.columns:
         found.append(Column("test R²", "1 - mean squared error / variance of the target", plain("test_r2"), 7))
     found += [Column(heading_of(a, axes), f"varied: {a.path}", plain(a.path), 2) for a in axes if a.path in frame.columns]

@@ -15,7 +15,7 @@ from nasplug.results.choosing import (
     standing,
     to_refit,
 )
-from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measures, within
+from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measured, measures, within
 from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 from nasplug.results.telling import shown_difference, shown_error
@@ -38,6 +38,7 @@ __all__ = [
     "front",
     "judged",
     "latency",
+    "measured",
     "measures",
     "members",
     "merge",

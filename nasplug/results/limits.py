@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from nasplug.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FLASH", "LATENCY", "Flash", "flash", "latency", "measures", "within"]
+__all__ = ["FLASH", "LATENCY", "Flash", "flash", "latency", "measured", "measures", "within"]
 
 LATENCY, FLASH = "latency_us", "flash_bytes"  # limits that are measured and are no columns: they belong to a machine
 BYTES_PER_MAC = 2  # at least: no instruction that multiplies or adds is shorter, on x86-64 and on ARM
@@ -78,6 +78,18 @@ def within(
     least = {name: frame.loc[frame["status"] == "finished", name].min() for name in asked} | least
     words = ", ".join(f"{name} {value:g}" for name, value in least.items())
     raise ConfigError(f"no finished network keeps {kept}{f'; the smallest: {words}' if words else ''}. Raise a limit")
+
+
+def measured(rows: pd.DataFrame, names: Sequence[str], measures: Mapping[str, Callable[[str], float]]) -> pd.DataFrame:
+    """Rows of the table of replicas with a column for each name: ``latency_us``, ``flash_bytes``, measured of each row.
+
+    Raises:
+        ConfigError: for a name that is not measured.
+    """
+    for name in names:
+        if name not in measures:
+            raise ConfigError(f"{name!r} is not measured; there are: {', '.join(measures)}.{did_you_mean(name, [*measures])}")
+    return rows.assign(**{name: [measures[name](str(replica)) for replica in rows["replica"]] for name in names})
 
 
 def latency(network: CompactNetwork, samples: int = 1) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -303,9 +303,19 @@ class Study:
             ConfigError: for a limit that is no column, or that no network keeps; for ``flash_bytes`` without a C compiler.
         """
         frame, error = results.judged(self._some(stable), self.facts_of, self.config.choose)
-        makers = identity.makers(self.config, self.plugins)
-        measures = results.measures(self.folder, self.network, self.task_of, makers["nasplug"])
-        return results.within(frame, limits, measures, error)
+        return results.within(frame, limits, self._measures, error)
+
+    def measured(self, *names: str, stable: float | None = None) -> pd.DataFrame:
+        """The front with all columns, and ``latency_us`` and ``flash_bytes`` as columns: measured here, as by `within`.
+
+        Raises:
+            ConfigError: for another name; for ``flash_bytes`` without a C compiler.
+        """
+        return results.measured(self.front("all", stable=stable), names, self._measures)
+
+    @property
+    def _measures(self) -> Mapping[str, Callable[[str], float]]:
+        return results.measures(self.folder, self.network, self.task_of, identity.makers(self.config, self.plugins)["nasplug"])
 
     def choices(self) -> pd.DataFrame:
         """The chosen network of each data set and loss that the study has, one row for each, as `best` is one."""
