@@ -43,7 +43,7 @@ import_libraries()
 study = Study.open(sys.argv[1])
 study.task  # a run has imported what its data need
 started, used = time.perf_counter(), time.process_time()
-path = write_report(study.snapshot(), 1.0)
+path = write_report(study.snapshot(), time.time() - 1.0)
 print(time.perf_counter() - started, time.process_time() - used, path.stat().st_size)
 """
 

@@ -60,16 +60,16 @@ def import_libraries() -> None:
         import_module(name)
 
 
-def write_report(study: Finished, seconds: float | None = None) -> Path:
+def write_report(study: Finished, began: float | None = None) -> Path:
     """Write ``report.html`` (one file, no network), the files beside it (PNG, CSV), ``linear.json`` and ``explain/``.
 
     Args:
         study: one that has run.
-        seconds: how long this run took; None when the report is made later.
+        began: when this run did (`time.time`): files since then are its own. None when the report is made later.
     """
     from markupsafe import Markup
 
-    began = None if seconds is None else time.time() - seconds  # now: fits and pictures take time too
+    seconds = None if began is None else time.time() - began  # now: fits and pictures take time too
     config, folder, frame, axes = study.config, study.folder, study.frame, study.axes
     ranked, score = results.judged(frame, study.facts_of, config.choose)
     front = results.standing(frame, study.facts_of, config.choose)

@@ -192,7 +192,7 @@ class Study:
             PluginError: for an observer that is given twice, or has hooks that are not an observer's; nothing is written then.
             NasplugError: if no network of the study finished.
         """
-        began = time.perf_counter()
+        began = time.time()
         chosen = runner_of(runner, address)
         chosen.check(self.config)
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
@@ -212,7 +212,7 @@ class Study:
                     finally:
                         chosen.close()
                         results.merge(anchored.folder)
-                    anchored.snapshot()._conclude(failed, time.perf_counter() - began, report=report)
+                    anchored.snapshot()._conclude(failed, began, report=report)
                 except BaseException as error:
                     told.tell(StudyStopped(plain, home, stopped(error)))
                     raise
@@ -227,8 +227,8 @@ class Study:
         there.config = self.config.model_copy(update={"store": str(Path(self.config.store).expanduser().absolute())})
         return there
 
-    def _conclude(self, failed: Mapping[str, str], seconds: float, *, report: bool = True) -> None:
-        """The chosen network and, if wanted, the report.
+    def _conclude(self, failed: Mapping[str, str], began: float, *, report: bool = True) -> None:
+        """The chosen network and, if wanted, the report; the run ``began`` at this moment (`time.time`).
 
         Raises:
             NasplugError: when no network finished.
@@ -245,7 +245,7 @@ class Study:
         if self.config.ensemble is not None:
             lineage.write(self.lineage(ENSEMBLE), self.folder / ENSEMBLE)
         if report:
-            write_report(self, seconds)
+            write_report(self, began)
 
     # -- results -------------------------------------------------------------------------------------------------------
 
