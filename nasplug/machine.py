@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import re
@@ -19,7 +20,17 @@ import torch
 
 from nasplug.errors import ConfigError
 
-__all__ = ["arithmetic", "cpus_here", "environment", "pick_device", "version_of"]
+__all__ = [
+    "arithmetic",
+    "cpus_here",
+    "device_name",
+    "environment",
+    "give_back",
+    "memory_of",
+    "out_of_memory",
+    "pick_device",
+    "version_of",
+]
 
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU in a period, or max
@@ -55,6 +66,35 @@ def pick_device(device: str, gpus: float) -> str:
             "to train on the CPU, or run where there is a GPU"
         )
     return chosen
+
+
+def device_name(device: str, threads: int = 1) -> str:
+    """What a device is called: of a GPU its maker's name, of the CPU the processor's with its instructions and ``threads``."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else "a GPU that is not here"
+    return f"{_cpu() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def memory_of(device: str) -> int | None:
+    """Bytes of a GPU that is here; None of the CPU, and where there is no GPU."""
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+REFUSED = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator refused: of a GPU, of the CPU, or Python's own."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in REFUSED)
+
+
+def give_back(device: str) -> None:
+    """Give memory that nothing holds any more back to the device."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def _hold_memory(hold: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ __all__ = [
 MOST_COLUMNS = 60  # of a table that is looked at
 MOST_PAIRS = 20
 WITHIN = "inside a pack (new rows)"
+GUESSED = "guessed"
 LINES = "linear networks, at levels that come from the data"
 
 
@@ -166,10 +167,18 @@ def _stopping(config: StudyConfig, packs: Sequence[Pack]) -> str:
     return f"Halving by {by}, inside each pack: {rungs} go on{alike}. {100 * share:.0f} % of all steps are trained."
 
 
+def _sizes(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """How sizes of packs are known, in lines: ``why -> first packs``."""
+    for why, packs in found.items():
+        whose = "" if len(found) == 1 else f" ({', '.join(packs[:3])}{', ...' if len(packs) > 3 else ''})"
+        more = ". nasplug plan --measure times some steps, and keeps the size that is fastest here" if GUESSED in why else ""
+        yield f"Pack sizes{whose}: {why}{more}."
+
+
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
     from nasplug.monotone import told
-    from nasplug.plan import beyond, inside, most_halves
+    from nasplug.plan import beyond, inside, most_halves, sizings
 
     out = console()
     sizes = study.generations.sizes
@@ -202,7 +211,7 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     if len(packs) > 40:
         table.add_row("...", "", f"{len(packs) - 40} more")
     out.print(table)
-    for line in about(study.task):
+    for line in (*_sizes(sizings(study.config, packs, study.plugins)), *about(study.task)):
         out.print(line, highlight=False, soft_wrap=True)
     if len(sizes) > 1:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")

@@ -146,6 +146,7 @@ def planned(**changes: Any) -> list[Pack]:
 @pytest.mark.parametrize(("size", "packs"), [("auto", 2), (6, 3), (7, 3), (3, 6), (2, 12), (1, 18), (1000, 1)])
 def test_folds_are_rows(size: int | str, packs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nasplug.plan.packing.places", lambda study: 2)
+    monkeypatch.setattr("nasplug.plan.sizing.places", lambda study: 2)
     found = planned(resources={"pack": size})
     rows = [
         (c, seed, fold) for pack in found for c, seed, fold in zip(pack.configurations, pack.seeds, pack.folds, strict=True)

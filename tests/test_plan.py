@@ -22,7 +22,7 @@ from nasplug.contracts import Discretizer, Params, Regularizer, Schedule, Search
 from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.networks import Networks, forward
-from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle
+from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle, sizing
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Task
@@ -187,7 +187,7 @@ def test_every_configuration_meets_every_seed_once(
     assert [pack.id for pack in found] == [f"p{first_pack + i:04d}" for i in range(len(found))]
     met: Counter[tuple[int, int]] = Counter()
     for pack in found:
-        assert 1 <= pack.rows <= (size if isinstance(size, int) else packing.MOST_ROWS)
+        assert 1 <= pack.rows <= (size if isinstance(size, int) else sizing.MOST_ROWS)
         assert json.loads(json.dumps(pack.plain())) == pack.plain()
         for row in range(pack.rows):
             met[pack.configurations[row], pack.seeds[row]] += 1
@@ -209,19 +209,19 @@ def test_packs_of_a_given_size_are_even(rows: int, size: int) -> None:
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8])
 def test_automatic_packs_come_in_whole_rounds(monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
-    monkeypatch.setattr(packing, "cpus_here", lambda: cpus)
+    monkeypatch.setattr(sizing, "cpus_here", lambda: cpus)
     for rows in (1, 7, 64, 1000, 10_000):
         sizes = [pack.rows for pack in packs(seeds=rows)]
         assert sum(sizes) == rows
         assert len(sizes) == 1 or len(sizes) % cpus == 0 or sum(sizes) < len(sizes) * max(sizes), "a round is not full"
-        assert max(sizes) <= packing.MOST_ROWS
+        assert max(sizes) <= sizing.MOST_ROWS
         if rows >= 16 * cpus:
             assert len(sizes) >= cpus, "a CPU would stand idle"
 
 
 def test_a_last_smaller_pack_takes_the_program_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether to compile is decided for all packs of a shape that one of two workers trains."""
-    monkeypatch.setattr(packing, "cpus_here", lambda: 2)
+    monkeypatch.setattr(sizing, "cpus_here", lambda: 2)
     shapes = [(p.rows, p.room, p.alike) for p in packs(seeds=58, resources={"pack": 10})]
     assert shapes == [(10, 0, 3)] * 5 + [(8, 10, 3)]
     assert [(p.rows, p.room, p.alike) for p in packs(seeds=21, resources={"pack": 10})] == [(7, 0, 2)] * 3
@@ -241,7 +241,7 @@ def test_wider_networks_make_smaller_packs() -> None:
 
 def test_a_gpu_takes_as_many_rows_as_are_allowed() -> None:
     sizes = [pack.rows for pack in packs(seeds=5000, resources={"gpus": 1})]
-    assert len(sizes) <= 2 * packing.places(parse(SMALL))
+    assert len(sizes) <= 2 * sizing.places(parse(SMALL))
     assert sum(sizes) == 5000
     assert [pack.rows for pack in packs(seeds=100, resources={"gpus": 1})] == [100]
 
@@ -258,9 +258,9 @@ def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_places_are_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "cpus_here", lambda: 4)
+    monkeypatch.setattr(sizing, "cpus_here", lambda: 4)
     for cpus, places in ((1, 4), (2, 2), (3, 1), (0.5, 8), (16, 1)):
-        assert packing.places(parse(SMALL | {"resources": {"cpus": cpus}})) == places
+        assert sizing.places(parse(SMALL | {"resources": {"cpus": cpus}})) == places
 
 
 # values of rows
@@ -639,7 +639,8 @@ def test_data_sets_of_one_shape_share_packs_and_others_do_not(monkeypatch: pytes
 
 def test_copies_of_the_data_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "places", lambda study: 2)
-    monkeypatch.setattr(packing, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets per place
+    monkeypatch.setattr(sizing, "places", lambda study: 2)
+    monkeypatch.setattr(sizing, "MOST_STACKED", 2 * 5 * (8 + 400 + 2000) * 3)  # numbers of five of xor's data sets per place
     task = {"use": "xor", "samples": 8, "noise": {"uniform": [0, 0.5], "points": 12}}
     changes = {"task": task | {"samples_valid": 400, "samples_test": 2000}, "method": GATED}
     packs = planned(load_plugins(), **changes)

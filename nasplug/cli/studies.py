@@ -72,16 +72,23 @@ def run(
 @config_argument
 @overrides_argument
 @fast_option
+@click.option(
+    "--measure", is_flag=True, help="First time some steps of packs of several sizes, and keep which size is fastest here."
+)
 @json_option
 @ours
-def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) -> None:
+def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as_json: bool) -> None:
     """Show what a study would do: what varies, its packs, its size. Nothing is run."""
-    from nasplug.plan import inside, most_halves
+    from nasplug.plan import inside, most_halves, sizings
+    from nasplug.plan import measure as timed
     from nasplug.study import Study
     from nasplug.summary import about, print_plan
 
     study = Study.from_yaml(config, overrides, fast=fast)
     packs = study.plan()
+    if measure:
+        timed(study.config, packs, study.plugins)
+        packs = study.plan()
     sizes = study.generations.sizes
     if as_json:
         print_json(
@@ -95,6 +102,7 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, as_json: bool) ->
                 "seeds": len(study.config.seed_list),
                 "configurations_a_generation": sizes,
                 "packs": [{"id": p.id, "networks": p.rows, "values": p.values} for p in packs],
+                "pack_sizes": sizings(study.config, packs, study.plugins),
                 "data": about(study.task),
                 "networks_on_half_samples": 0 if study.config.counted is None else most_halves(study.config.counted),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -45,8 +46,10 @@ from nasplug.plan import (
     candidates,
     components,
     going_on,
+    keep_pace,
     rungs,
     settle,
+    shape_of,
     study_of,
     worth_compiling,
 )
@@ -174,16 +177,24 @@ def _trained(
         shape = {"steps": until - since, "alike": pack.alike, "room": room}
         fast = worth_compiling(parts, here, now.state.params, activations, **shape)
         compiled |= fast
+        paces: list[float] = []
+        mark = time.perf_counter()
         for report in train(here, now.state, every=every, compiled=fast, room=room if fast else 0, until=until):
             worked += len(now.rows) * (report.step - now.state.step)
             metrics = {name: _all_rows(_column(report.metrics[name]), now.rows, pack.rows) for name in HISTORIES}
             metrics["step"] = _all_rows(np.full(len(now.rows), report.step, dtype=np.int64), now.rows, pack.rows)
             history = {name: [*values, metrics[name]] for name, values in now.history.items()}
+            paces.append((time.perf_counter() - mark) / (report.step - now.state.step))
             now = replace(now, state=report.state, history=history)
             if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
                 save_checkpoint(folder, identity, now)
                 saved = time.perf_counter()
             yield _progress(pack, report, began, worked)
+            mark = time.perf_counter()
+        if len(paces) > 1:  # in the first interval programs are compiled
+            rows = max(room if fast else 0, len(now.rows))
+            pace, kind = 1e9 * statistics.median(paces[1:]) / rows, shape_of(parts, now.state.params, activations)
+            keep_pace(study.resources, str(here.seeds.device), kind, rows, pace, compiled=fast)
         if number < len(marks) and study.stop is not None:
             now = after_rung(study.stop, pack, parts, here, now)
     return now, here, compiled

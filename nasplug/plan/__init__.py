@@ -7,10 +7,12 @@ them on one network, so that a wrong combination is refused here and not at step
 from __future__ import annotations
 
 from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
+from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, keep_pace, shape_of
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
+from nasplug.plan.measuring import measure, sizings
 from nasplug.plan.packing import chunk
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import check_halves, halves, most_halves, refits
@@ -43,13 +45,17 @@ __all__ = [
     "ROUNDS",
     "TASK",
     "Axis",
+    "Calibration",
     "Components",
+    "Pace",
     "Pack",
+    "Shape",
     "UntemperedError",
     "assemble",
     "axes",
     "beyond",
     "build_task",
+    "calibration_of",
     "candidates",
     "cells",
     "check_halves",
@@ -65,9 +71,11 @@ __all__ = [
     "halved",
     "halves",
     "inside",
+    "keep_pace",
     "kind_words",
     "linear_packs",
     "linear_study",
+    "measure",
     "most_halves",
     "reached",
     "refits",
@@ -75,8 +83,10 @@ __all__ = [
     "row_of",
     "rungs",
     "settle",
+    "shape_of",
     "share_of_steps",
     "shown_values",
+    "sizings",
     "steps_of",
     "study_of",
     "task_facts",

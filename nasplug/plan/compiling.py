@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from nasplug.plan.building import Components
+from nasplug.plan.calibration import SECONDS_PER_NUMBER, shape_of
 from nasplug.train import Search
 
 __all__ = ["worth_compiling"]
 
-EAGER_SECONDS_PER_FLOAT = 1e-9  # measured on one core, good to a factor of two: enough to decide whether compiling pays
 COMPILE_SECONDS = 40.0  # of eager steps in one process, from which a program pays
 
 
@@ -37,8 +37,7 @@ def worth_compiling(
     choice = parts.study.train.compile
     if choice != "auto":
         return choice
-    batch = parts.batch or parts.task.train.samples
-    numbers = 8 * sum(p[0].numel() for p in params.values()) + 4 * batch * activations
-    seconds = EAGER_SECONDS_PER_FLOAT * numbers * max(room, len(search.seeds)) * steps * alike
+    numbers = shape_of(parts, params, activations).numbers
+    seconds = SECONDS_PER_NUMBER * numbers * max(room, len(search.seeds)) * steps * alike
     compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
     return seconds > COMPILE_SECONDS and compiler

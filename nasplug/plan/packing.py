@@ -3,121 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from nasplug.config import MOST_NETWORKS, StudyConfig
-from nasplug.errors import ConfigError, NasplugError
-from nasplug.machine import cpus_here
+from nasplug.errors import ConfigError
 from nasplug.monotone import directions
-from nasplug.networks import Networks
-from nasplug.plan.building import Components, assemble, build_task, components, discretizers, settle, task_facts
+from nasplug.plan.building import assemble, build_task, components, discretizers, settle, task_facts
 from nasplug.plan.laws import check_laws
+from nasplug.plan.sizing import floats, numbers, places, sizing, weigh
 from nasplug.plan.stopping import rungs
 from nasplug.plan.trying import fit, try_out
 from nasplug.plan.varying import LOSS, REFIT, TASK, Pack, axes, data_key
 from nasplug.plugins import Plugins
-from nasplug.tasks import Task
-from nasplug.train import Search
 
 __all__ = ["chunk"]
 
-CACHE_BYTES = 8 * 2**20  # what a pack's working set may take: measured, the step is fastest while it stays near the caches
-MOST_ROWS = 4096
 MOST_DATA = 2 * 2**20  # numbers that a data set may have to be copied for each row of a pack
 MOST_TRIED = 2**21  # numbers of a network that planning tries the laws on: twice, in float64
-MOST_STACKED = 128 * 2**20  # numbers that all these copies may have
 MOST_SETS = 10_000  # data sets of a study
 MOST_GROUPS = 2_000  # kinds of packs: planning each takes some hundredths of a second
-MOST_NUMBERS = 2**22  # of one network: 16 MB, and as much again in each of its working copies
-MOST_BYTES = 16 * 2**30  # of a pack whose size is asked for
 MOST_ROOM = 4  # times as many rows as a pack has, where it takes the compiled program of larger packs
-WORKING_COPIES = 8  # parameters, two moments, gradient and temporaries
-
-
-def floats(tensors: Iterable[Tensor]) -> int:
-    """Numbers per row."""
-    return sum(math.prod(t.shape[1:]) for t in tensors)
-
-
-def numbers(task: Task) -> int:
-    """Numbers of a data set, all splits; of a stack, those of one network."""
-    return sum(math.prod(t.shape[t.dim() - (2 if t.is_floating_point() else 1) :]) for s in task.splits for t in s.pair)
-
-
-def weigh(parts: Components) -> None:
-    """Refuse networks that are too large, from shapes alone: of no seeds a method makes leaves of the shape ``(0, ...)``.
-
-    Raises:
-        ConfigError: naming the largest leaf.
-    """
-    none = torch.zeros(0, dtype=torch.long)
-    try:
-        leaves = parts.method.init(parts.task.take(none), none)
-    except NasplugError:
-        raise
-    except Exception:  # noqa: BLE001  a stranger's method that takes one seed at least is weighed when one network is made
-        return
-    if isinstance(leaves, Mapping):  # else it is named when one network is made
-        _light(parts, leaves)
-
-
-def _light(parts: Components, leaves: Mapping[str, Tensor]) -> None:
-    shapes = {name: leaf.shape[1:] for name, leaf in leaves.items()}
-    count = sum(map(math.prod, shapes.values()))
-    if count > MOST_NUMBERS:
-        name = max(shapes, key=lambda name: math.prod(shapes[name]))
-        raise ConfigError(
-            f"method {parts.study.method.use!r}: each of its networks has {count:,} numbers ({name!r} alone "
-            f"{' x '.join(map(str, shapes[name]))}); needed: {MOST_NUMBERS:,} at most. Take narrower layers or fewer, or fewer "
-            "inputs"
-        )
-
-
-def places(study: StudyConfig) -> int:
-    """How many packs this machine trains at once."""
-    return max(1, int(cpus_here() / study.resources.cpus))
-
-
-def pack_rows(parts: Components, search: Search, nets: Networks, rows: int) -> int:
-    """How many rows a pack takes: what the caches hold, but no fewer packs than the machine has places for.
-
-    On a GPU a pack is as large as allowed: there the launch of a kernel is what costs.
-    """
-    resources = parts.study.resources
-    most = MOST_ROWS
-    batch = parts.batch or parts.task.train.samples
-    leaves = search.method.init(search.task, search.seeds[:1])
-    _light(parts, leaves)
-    params = floats(leaves.values())
-    size = 4 * (WORKING_COPIES * params + 4 * batch * nets.activations)
-    if isinstance(resources.pack, int) and min(resources.pack, rows) * size > MOST_BYTES:
-        raise ConfigError(
-            f"resources.pack: {resources.pack}; a pack of {min(resources.pack, rows)} of these networks takes about "
-            f"{min(resources.pack, rows) * size / 2**30:,.0f} GB while it trains; needed: {MOST_BYTES // 2**30} at most. "
-            f"Write {max(1, MOST_BYTES // size)}, or auto"
-        )
-    if parts.task.stacked:
-        most = max(1, min(most, MOST_STACKED // places(parts.study) // numbers(parts.task)))
-    elif parts.task.train.weights is not None and parts.task.train.weights.dim() == 2:  # of each row, for two splits
-        most = max(1, min(most, MOST_STACKED // places(parts.study) // (2 * parts.task.train.samples)))
-    if isinstance(resources.pack, int):
-        if parts.task.stacked and resources.pack > most:
-            raise ConfigError(
-                f"resources.pack: {resources.pack}; each network of a pack over data sets has a copy of its own, and at most "
-                f"{most} copies of {numbers(parts.task):,} numbers are held at once. Write {most}, or auto"
-            )
-        return resources.pack
-    if resources.gpus > 0:
-        return max(1, min(most, MOST_BYTES // size))
-    fair = max(16, -(-rows // places(parts.study)))
-    return min(most, max(8, min(fair, CACHE_BYTES // size)))
 
 
 Numbered = tuple[int, Mapping[str, Any]]  # a configuration and its number
@@ -218,7 +126,7 @@ def chunk(
         search = assemble(parts, whole, plugins)
         nets = try_out(parts, search, plugins)
         fit(parts, discretizers(study, whole, plugins), search.direct(nets), plugins)
-        size = pack_rows(parts, search, nets, whole.rows * max(1, len(folds)))
+        size = sizing(parts, search, nets.activations, whole.rows * max(1, len(folds))).rows
         if not fast and floats(t for part in nets.parts for t in getattr(nets, part).values()) <= MOST_TRIED:
             check_laws(parts, search, plugins, tried)
         units = max(1, size // max(1, len(folds)))  # configurations and seeds, with all their folds

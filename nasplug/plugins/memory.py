@@ -19,14 +19,19 @@ from typing import Any
 
 from nasplug.plugins.defects import ONLY, SKIP, Owner
 
-__all__ = ["recall", "remember"]
+__all__ = ["cache_folder", "recall", "remember"]
 
 MOST_FILES = 20_000
 
 
-def _place() -> Path:
+def cache_folder() -> Path:
+    """Where nasplug keeps what it can make again; it need not exist."""
     home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "nasplug" / "plugins.json"
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "nasplug"
+
+
+def _place() -> Path:
+    return cache_folder() / "plugins.json"
 
 
 def _stamp(path: str) -> list[int] | None:
