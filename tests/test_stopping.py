@@ -78,7 +78,7 @@ def test_every_network_keeps_its_place_with_what_it_had(full: Study, halved: Stu
     for replica, row in frame.iterrows():
         assert row["history_step"][-1] == row["step"]
         assert len(row["history_valid_loss"]) == len(row["history_step"]) == row["step"] / 5
-        for name in ("history_valid_loss", "history_penalty"):
+        for name in ("history_valid_loss", "history_penalty", "history_edges"):
             assert row[name].tolist() == curves.loc[replica, name][: len(row[name])].tolist()
     assert (gone["relaxed_valid_loss"].astype("float32") == [h[-1] for h in gone["history_valid_loss"]]).all()
 

@@ -41,7 +41,7 @@ from nasplug.train.scoring import CHUNK_FLOATS
 from .stand_ins import Dense, Openness, Squares, search
 
 few = settings(max_examples=25, deadline=None)
-METRICS = {"train_loss", "penalty", "valid_loss", "valid_error"}
+METRICS = {"train_loss", "penalty", "valid_loss", "valid_error", "edges"}
 
 
 def last(found: Search, state: State | None = None, **options: Any) -> Report:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_curves", "draw_cut", "log_axis"]
 
+ABREAST = 4  # panels in one row
+
 
 def log_axis(axes: Axes, which: str) -> None:
     """Make an axis, ``x`` or ``y``, logarithmic: few ticks, with plain numbers or powers of ten."""
@@ -31,9 +33,10 @@ def log_axis(axes: Axes, which: str) -> None:
 
 
 def draw_curves(histories: pd.DataFrame, chosen: str, temperature: Array | None = None) -> Figure | None:
-    """Training loss, validation loss and penalty over the steps, one line per network, coloured by edges; None without any.
+    """Losses, penalty, edges and entropy of choices over the steps, one line per network, coloured by edges; None without any.
 
-    ``temperature``: the chosen network's at each step, which gets a panel of its own.
+    ``temperature``: the chosen network's at each step, which gets a panel of its own, beside that of the entropy. More than
+    `ABREAST` panels stand in two rows.
 
     Of networks that were refitted the loss on all development samples takes the place of the validation loss.
     ``histories`` has ``replica``, ``edges`` and the list columns ``history_*``.
@@ -43,6 +46,8 @@ def draw_curves(histories: pd.DataFrame, chosen: str, temperature: Array | None 
         "history_valid_loss": "validation loss",
         "history_fitted_loss": "loss on all development samples",
         "history_penalty": "penalty (level x regularizer)",
+        "history_edges": "edges (|weight| at least 0.01)",
+        "history_entropy": "entropy of choices (1: undecided)",
     }
     panels = {name: words for name, words in panels.items() if name in histories and histories[name].notna().any()}
     if "history_step" not in histories.columns or not panels or histories.empty:
@@ -51,8 +56,13 @@ def draw_curves(histories: pd.DataFrame, chosen: str, temperature: Array | None 
     span = float(edges.max() - edges.min()) or 1.0
     colours = scale()((edges - edges.min()) / span)
     with styled():
-        figure = new_figure(9.6, 3.2)
-        places = figure.subplots(1, len(panels) + (temperature is not None), squeeze=False)[0]
+        count = len(panels) + (temperature is not None)
+        rows = 1 if count <= ABREAST else 2
+        figure = new_figure(9.6, 0.6 + 2.6 * rows)
+        every_place = figure.subplots(rows, math.ceil(count / rows), squeeze=False).flatten()
+        places = every_place[:count]
+        for nothing in every_place[count:]:
+            nothing.set_axis_off()
         if temperature is not None:
             places[-1].plot(np.arange(1, len(temperature) + 1), temperature, color=CHOSEN, lw=2.2)
             places[-1].set_ylim(bottom=0.0)
@@ -70,7 +80,9 @@ def draw_curves(histories: pd.DataFrame, chosen: str, temperature: Array | None 
                 else:
                     axes.plot(steps, values, color=shade, lw=1.1)
             every = np.concatenate(drawn) if drawn else np.ones(1)
-            if np.nanmin(every) > 0 and np.nanmax(every) / np.nanmin(every) > WIDE / 4:
+            if column == "history_entropy":
+                axes.set_ylim(-0.03, 1.03)
+            elif np.nanmin(every) > 0 and np.nanmax(every) / np.nanmin(every) > WIDE / 4:
                 log_axis(axes, "y")
             axes.set_title(words)
             axes.set_xlabel("step")

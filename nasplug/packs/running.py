@@ -73,6 +73,15 @@ def _all_rows(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
+def _recorded(now: Standing, report: Report, count: int) -> dict[str, list[np.ndarray]]:
+    """The history with one report more; what a report lacks, as the entropy of what has no choices, is NaN there."""
+    fresh = {name: _all_rows(_column(values), now.rows, count) for name, values in report.metrics.items()}
+    fresh["step"] = _all_rows(np.full(len(now.rows), report.step, dtype=np.int64), now.rows, count)
+    none, reports = np.full(count, np.nan), len(now.history["step"])
+    names = dict.fromkeys((*now.history, *fresh))
+    return {name: [*now.history.get(name, [none] * reports), fresh.get(name, none)] for name in names}
+
+
 def _progress(pack: Pack, report: Report, since: float, worked: int) -> Progress:
     """``worked``: network-steps of this run, ``since`` it began."""
     error = report.metrics["valid_error"]
@@ -181,11 +190,8 @@ def _trained(
         mark = time.perf_counter()
         for report in train(here, now.state, every=every, compiled=fast, room=room if fast else 0, until=until):
             worked += len(now.rows) * (report.step - now.state.step)
-            metrics = {name: _all_rows(_column(report.metrics[name]), now.rows, pack.rows) for name in HISTORIES}
-            metrics["step"] = _all_rows(np.full(len(now.rows), report.step, dtype=np.int64), now.rows, pack.rows)
-            history = {name: [*values, metrics[name]] for name, values in now.history.items()}
             paces.append((time.perf_counter() - mark) / (report.step - now.state.step))
-            now = replace(now, state=report.state, history=history)
+            now = replace(now, state=report.state, history=_recorded(now, report, pack.rows))
             if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
                 save_checkpoint(folder, identity, now)
                 saved = time.perf_counter()

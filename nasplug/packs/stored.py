@@ -69,7 +69,8 @@ class Standing:
     Attributes:
         state: of the rows that still train.
         rows: which of the pack's K rows these are, ascending.
-        history: of each report, ``step`` and `HISTORIES`, ``(K,)`` each; of rows that were stopped before it 0 and NaN.
+        history: of each report, ``step``, `HISTORIES` and how soft networks were (`nasplug.train.softness`), ``(K,)`` each; of
+            rows that were stopped before it 0 and NaN.
         passed: rungs that are behind it.
         stopped: columns of the rows that were stopped, ``(K,)`` each: at which ``step`` (0: not) and what they had there.
     """
@@ -119,6 +120,7 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         group, name = key.split("/", 1)
         groups[group][name] = tensor
     history = {name: list(groups["history"][name].cpu().numpy()) if name in groups["history"] else [] for name in TOLD}
+    history |= {name: list(groups["history"][name].cpu().numpy()) for name in sorted(groups["history"]) if name not in TOLD}
     leaves = groups["params"]
     params = {name: leaves[name] for name in [*(n for n in order if n in leaves), *(n for n in leaves if n not in order)]}
     return Standing(

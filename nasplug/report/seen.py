@@ -30,6 +30,12 @@ __all__ = [
 ]
 
 MOST = 12  # names in one text
+CURVES = {
+    "history_train_loss": "training loss",
+    "history_valid_loss": "validation loss",
+    "history_edges": "number of edges",
+    "history_entropy": "entropy of choices",
+}
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -98,10 +104,11 @@ def curves_words(histories: pd.DataFrame, chosen: str, temperature: Array | None
     """How far training went."""
     mine = histories[histories["replica"] == chosen]
     told = ""
-    for column, words in (("history_train_loss", "training loss"), ("history_valid_loss", "validation loss")):
+    for column, words in CURVES.items():
         if len(mine) and column in mine and mine.iloc[0][column] is not None and len(mine.iloc[0][column]):
             values = np.asarray(mine.iloc[0][column], dtype=float)
-            told += f" The chosen network's {words} goes from {values[0]:.3g} to {values[-1]:.3g}."
+            ends = [f"{value:,.0f}" if column == "history_edges" else f"{value:.3g}" for value in values[[0, -1]]]
+            told += f" The chosen network's {words} goes from {ends[0]} to {ends[1]}."
     if temperature is not None:
         told += f" Its temperature goes from {temperature[0]:.3g} to {temperature[-1]:.3g}."
     return f"Curves of training over the steps, one line for each of {_count(len(histories), 'network')}.{told}"

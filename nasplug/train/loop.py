@@ -12,6 +12,7 @@ from nasplug.networks import Networks
 from nasplug.replicas import column, finite, seeds_of
 from nasplug.train.scoring import evaluate, kept
 from nasplug.train.search import OBJECTIVE, Batches, Report, Search, State, halves, start
+from nasplug.train.softness import softness
 from nasplug.train.steps import alternate, compile_step, step
 
 __all__ = ["train"]
@@ -39,7 +40,8 @@ def train(
             the last.
 
     Yields:
-        Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks.
+        Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks,
+        and how soft they are (`nasplug.train.softness`): ``edges``, and ``entropy`` where the method has choices.
 
     With ``search.keep`` ``best`` each report also keeps the iterates whose validation loss plus penalty is the smallest yet.
     Only reports count at which a row's temperature and levels have their last values: before, objectives do not compare.
@@ -77,6 +79,7 @@ def train(
                 nets = search.relax(params, search.tau.at(t))  # without noise, as it will be made hard
                 valid = search.task.valid
                 scores = evaluate(search.task, valid, nets, search.forward, final=False, portions=portions)
+                shape = softness(search, nets)
                 if search.keep == "best":
                     best = _best(search, best, params, t, scores["loss"], nets)
             metrics = {
@@ -84,6 +87,7 @@ def train(
                 "penalty": penalty.clone(),
                 "valid_loss": scores["loss"],
                 "valid_error": scores["error"],
+                **shape,
             }
             now, healthy = State(params, moments, t + 1, best), finite(params)
             if not whole:
