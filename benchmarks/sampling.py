@@ -154,7 +154,7 @@ def tried(known: Known, use: str, trials: int, seed: int) -> tuple[npt.NDArray[n
         for number, values in enumerate(configurations, start=first):
             points.append(known.points[tuple(_plain(values[path]) for path in known.choices)])
             outcome[number] = dict(zip(OBJECTIVES, points[-1], strict=True))
-        generations.tell(outcome, first)
+        generations.tell(outcome, range(first, first + len(configurations)))
         first += len(configurations)
     seconds = time.process_time() - began
     return np.array([hypervolume(points[: n + 1]) for n in range(trials)]), seconds / trials

@@ -7,11 +7,12 @@ where the others say that nothing changed.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,25 @@ from nasplug.config import StudyConfig, from_yaml, parse, to_yaml
 from nasplug.errors import ConfigError, scrub
 from nasplug.identity import UNDECIDING, Identity, decisive, digest_of, makers
 from nasplug.packs import PACK, identity_of
-from nasplug.plan import Axis, Pack, axes, with_secrets
+from nasplug.plan import Axis, Pack, added, axes, value_at, with_secrets
 from nasplug.plugins import Plugins
+from nasplug.results import ended, versions
+from nasplug.sampling import drawing_of
 
-__all__ = ["STUDY_FILE", "changes", "check", "claim", "config_of", "held", "identity", "planned", "remembered"]
+__all__ = [
+    "STUDY_FILE",
+    "Kept",
+    "additions",
+    "changes",
+    "check",
+    "claim",
+    "config_of",
+    "held",
+    "identity",
+    "kept",
+    "planned",
+    "remembered",
+]
 
 STUDY_FILE = "study.yaml"
 IDENTITY = "identity.json"
@@ -62,13 +78,27 @@ def config_of(folder: Path) -> StudyConfig:
 # -- checking ----------------------------------------------------------------------------------------------------------
 
 
-def check(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, *, accept_changes: bool = False) -> None:
+def check(
+    study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, *, accept_changes: bool = False, extend: bool = False
+) -> None:
     """Refuse a folder that cannot be written, is somebody else's, or was made of something else. Writes nothing.
+
+    Args:
+        study: as it is now.
+        packs: as they would be planned now.
+        plugins: where names are looked up.
+        accept_changes: do not refuse what was made of other data, or by other code.
+        extend: whether the folder may hold a study that this one adds to; then it must hold one.
 
     Raises:
         ConfigError: with what changed and what to do.
     """
     folder = study.folder
+    if extend and accept_changes:
+        raise ConfigError("extend and accept_changes: what is kept cannot also be made anew; take one of them")
+    if extend and additions(study, plugins):
+        _check_extension(study, packs, plugins)
+        return
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         what = "is read-only" if there.is_dir() else "is a file"
@@ -110,7 +140,37 @@ def _check_config(study: StudyConfig, now: Identity) -> None:
     if changed:
         raise ConfigError(
             f"{study.folder} already holds another study of that name (different: {', '.join(changed)}); "
-            "give this one another name (study: ...), or remove that folder"
+            "give this one another name (study: ...), or remove that folder; if it has more seeds, values or trials alone, "
+            "nasplug extend adds them"
+        )
+
+
+def additions(study: StudyConfig, plugins: Plugins) -> list[str]:
+    """What a study adds to the one in its folder, in words; none where it is the same.
+
+    Raises:
+        ConfigError: where the folder holds none, or one to which this cannot be added.
+    """
+    drawing = drawing_of(study.sampler, plugins)
+    return added(config_of(study.folder), study, guided=drawing is not None and drawing.guided)
+
+
+def _check_extension(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> None:
+    """Refuse to extend a study by networks of other data or other code than those that it has.
+
+    Raises:
+        ConfigError: with what changed and what to do.
+    """
+    before, now = _recorded(study.folder), identity(study, packs, plugins)
+    if before is None:
+        raise ConfigError(f"{study.folder} has no readable {IDENTITY}; run the study as it was once more, which writes it anew")
+    if '"***"' in json.dumps([study.plain()["task"], study.plain()["method"]]):
+        raise ConfigError("the study's config held a secret, which no file keeps; extend it with its own YAML file (--config)")
+    own = replace(now, data={key: now.data[key] for key in now.data if key in before.data})
+    if changed := before.changes(own):
+        raise ConfigError(
+            f"{study.folder} was made of something else; changed: {'; '.join(changed)}. Results of both must not be mixed: "
+            "undo that, or make a new study: give it another name (study: ...) and run it"
         )
 
 
@@ -124,7 +184,11 @@ def _recorded(folder: Path) -> Identity | None:
 def changes(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> list[str]:
     """What changed since the folder's packs were made, as text; ``packs`` are as they would be planned now."""
     folder, now = study.folder, identity(study, packs, plugins)
-    before, first = _recorded(folder), _plan(folder, 0, axes(study))
+    try:
+        version = _version(folder)
+    except files.DamageError as error:
+        return [str(error)]
+    before, first = _recorded(folder), _plan(folder, _plan_name(0, version), axes(study))
     if before is not None and first is not None:
         return before.changes(now)
     if before is not None and (found := before.changes(now)):
@@ -133,11 +197,12 @@ def changes(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> list
     there = {path.parent.name for path in (folder / "packs").glob(f"*/{PACK}")}
     same = {pack.id for pack in first or packs if _made(study, replace(pack, data=_now(pack, now)), plugins)}
     if first is None:  # without its plan, a pack that would not be made now would stay among the others
-        same |= {pack.id for name in _later_plans(folder) for pack in _plan(folder, name, axes(study)) or ()}
+        later = [name for number in range(1, version + 1) for name in _plans(folder, number) if name != _plan_name(0, version)]
+        same |= {pack.id for name in later for pack in _plan(folder, name, axes(study)) or ()}
     else:
         there &= {pack.id for pack in first}
     strangers = sorted(there - same)
-    lost = IDENTITY if before is None else _plan_name(0)
+    lost = IDENTITY if before is None else _plan_name(0, version)
     return [f"{lost} was lost, and {', '.join(strangers[:3])} would not be made in the same way now"] if strangers else []
 
 
@@ -182,10 +247,17 @@ def held(study: StudyConfig) -> Iterator[None]:
                         empty.rmdir()
 
 
-def claim(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> None:
-    """Write into the folder what the study is and what it is made of; where that changed, what was there is set aside first."""
+def claim(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, *, extend: bool = False) -> None:
+    """Write into the folder what the study is and what it is made of; where that changed, what was there is set aside first.
+
+    With ``extend`` what was there stays, as an earlier version.
+    """
     folder, now = study.folder, identity(study, packs, plugins)
-    if (folder / STUDY_FILE).exists() and changes(study, packs, plugins):
+    if extend and (more := additions(study, plugins)):
+        old, version = config_of(folder), _version(folder)
+        names = [pack.id for name in _plans(folder, version) for pack in _plan(folder, name, axes(old)) or ()]
+        ended(folder, old, study, names, more)
+    elif (folder / STUDY_FILE).exists() and changes(study, packs, plugins):
         aside = _set_aside(folder)
         _log.warning("%s was made of something else; that is in %s now, and every pack runs anew", folder, aside)
     for path in (folder / STUDY_FILE, folder / IDENTITY):
@@ -219,35 +291,83 @@ def _set_aside(folder: Path) -> Path:
 # -- plans -------------------------------------------------------------------------------------------------------------
 
 
-def _plan_name(number: int | str) -> str:
-    return f"plan-{number:03d}.json" if isinstance(number, int) else f"plan-{number}.json"
+def _version(folder: Path) -> int:
+    """Which version of its config a study has: 1, and one more each time that it was extended."""
+    return len(versions(folder)) + 1
 
 
-def _later_plans(folder: Path) -> list[str]:
-    """The names of all plans but the first: what later generations have, refits and packs on half samples."""
-    names = [path.stem.removeprefix("plan-") for path in sorted(folder.glob("plan-*.json"))]
-    return [name for name in names if _plan_name(name) != _plan_name(0)]
+def _plan_name(number: int | str, version: int) -> str:
+    numbered = f"{number:03d}" if isinstance(number, int) else number
+    return f"plan-v{version}-{numbered}.json" if version > 1 else f"plan-{numbered}.json"
 
 
-def _plan(folder: Path, number: int | str, found: Sequence[Axis]) -> list[Pack] | None:
+def _plans(folder: Path, version: int) -> list[str]:
+    """The plans of a version, in the order in which they were made: generations, refits, packs on half samples."""
+    every = sorted(path.name for path in folder.glob("plan-*.json"))
+    return [name for name in every if (name.startswith(f"plan-v{version}-") if version > 1 else not name.startswith("plan-v"))]
+
+
+def _plan(folder: Path, name: str, found: Sequence[Axis]) -> list[Pack] | None:
     """A generation's packs as the folder remembers them; None where it does not."""
     with suppress(files.DamageError):
-        record = files.read_json(folder / _plan_name(number))
-        return [with_secrets(Pack(**pack), found) for pack in record["packs"]]
+        return [with_secrets(Pack(**pack), found) for pack in files.read_json(folder / name)["packs"]]
     return None
 
 
 def remembered(study: StudyConfig, number: int) -> bool:
     """Whether a generation was planned in an earlier run."""
-    return (study.folder / _plan_name(number)).exists()
+    return (study.folder / _plan_name(number, _version(study.folder))).exists()
 
 
 def planned(study: StudyConfig, number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
     """A generation's packs: as the folder remembers them (a resumed study keeps its rows' places), else newly made."""
-    path = study.folder / _plan_name(number)
-    found = _plan(study.folder, number, axes(study))
+    name = _plan_name(number, _version(study.folder))
+    found = _plan(study.folder, name, axes(study))
     if found is None:
-        _mend(path)
+        _mend(study.folder / name)
         found = make()
-        files.write_json(path, {"packs": [scrub(pack.plain()) for pack in found]}, indent=None)
+        files.write_json(study.folder / name, {"packs": [scrub(pack.plain()) for pack in found]}, indent=None)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a version of the study's config planned.
+
+    Attributes:
+        config: of that version; the packs are trained by it.
+        packs: as they were planned.
+        values: what all its networks have in places that vary now, and did not then: path -> value.
+    """
+
+    config: StudyConfig
+    packs: Sequence[Pack]
+    values: Mapping[str, Any]
+
+    @property
+    def whole(self) -> list[Pack]:
+        """The packs with a value for every place that varies now."""
+        return [pack if pack.linear else replace(pack, values={**pack.values, **self.values}) for pack in self.packs]
+
+
+def kept(study: StudyConfig) -> list[Kept]:
+    """What the study has of its earlier versions, the first one first, and last what this one has planned so far."""
+    folder, found = study.folder, []
+    earlier = versions(folder)
+    for number, config in enumerate([*(one.study(study) for one in earlier), study], start=1):
+        there = {axis.path for axis in axes(config)}
+        plain = config.plain()
+        values = {axis.path: value_at(plain, axis.path) for axis in axes(study) if axis.path not in there}
+        packs = [pack for name in _plans(folder, number) for pack in _plan(folder, name, axes(study)) or ()]
+        names = {pack.id for pack in packs}
+        lost = [name for name in earlier[number - 1].packs if name not in names] if number <= len(earlier) else []
+        packs += [pack for name in lost if (pack := _finished(folder, name, axes(study))) is not None]
+        found.append(Kept(config, packs, values))
+    return found
+
+
+def _finished(folder: Path, name: str, found: Sequence[Axis]) -> Pack | None:
+    """A pack as its own record has it, whose plan is damaged; None where it has not finished: its rows are planned anew."""
+    with suppress(files.DamageError):
+        return with_secrets(Pack(**files.read_json(folder / "packs" / name / PACK)["pack"]), found)
+    return None

@@ -90,6 +90,7 @@ def test_the_commands_are_the_documented_ones() -> None:
         "doctor",
         "explain",
         "export",
+        "extend",
         "front",
         "history",
         "lineage",

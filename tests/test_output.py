@@ -137,6 +137,7 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
         ["config", "validate", file],
     ]
     commands += [["plan", file], ["run", file, "--runner", "serial", "--quiet"], ["front", folder]]
+    commands += [["extend", folder, "--runner", "serial", "--quiet"]]
     commands += [["look", table], ["predict", folder, table], ["explain", folder]]
     commands += [["export", folder, "--to", "python", "--out", str(tmp_path)], ["lineage", folder], ["reproduce", folder]]
     shutil.copytree(done.folder, tmp_path / "other")

@@ -183,7 +183,8 @@ def test_every_configuration_meets_every_seed_once(
     )
     configurations = grid(axes(study))
     assert len(configurations) == len(levels) * len(rates) * len(hidden)
-    found = chunk(study, configurations, load_plugins(), first_pack=first_pack, first=first)
+    numbers = range(first, first + len(configurations))
+    found = chunk(study, configurations, load_plugins(), first_pack=first_pack, numbers=numbers)
     assert [pack.id for pack in found] == [f"p{first_pack + i:04d}" for i in range(len(found))]
     met: Counter[tuple[int, int]] = Counter()
     for pack in found:
@@ -193,7 +194,6 @@ def test_every_configuration_meets_every_seed_once(
             met[pack.configurations[row], pack.seeds[row]] += 1
             mine = {path: column[row] for path, column in pack.columns.items()} | dict(pack.values)
             assert mine == configurations[pack.configurations[row] - first]
-    numbers = range(first, first + len(configurations))
     assert met == Counter(itertools.product(numbers, study.seed_list))
 
 

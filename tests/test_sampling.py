@@ -63,7 +63,7 @@ def played(
         for number, values in enumerate(configurations, start=first):
             if not lost(number):
                 outcome[number] = score(values)
-        generations.tell(outcome, first)
+        generations.tell(outcome, range(first, first + len(configurations)))
         first += len(configurations)
     return shown
 
@@ -200,7 +200,7 @@ def test_crossed_configurations_are_averaged_over_those_that_finished() -> None:
     generations = drawn("tpe", [*AXES, CROSSED], trials=2, generation=2)
     next(iter(generations))
     outcome: Outcome = {10: both(1.0, 4.0), 12: both(3.0, 8.0), 3: both(99.0, 99.0)}
-    generations.tell(outcome, 10)  # configurations 10, 11, 12 are the first draw, 13, 14, 15 the second
+    generations.tell(outcome, range(10, 16))  # configurations 10, 11, 12 are the first draw, 13, 14, 15 the second
     first, second = trials_of(generations)
     assert first.values == [2.0, 6.0]
     assert second.state == optuna.trial.TrialState.FAIL
@@ -208,7 +208,7 @@ def test_crossed_configurations_are_averaged_over_those_that_finished() -> None:
 
 def test_telling_a_grid_does_nothing() -> None:
     generations = Generations(Sampler(), [CROSSED])
-    generations.tell({0: both(1.0, 1.0)}, 0)
+    generations.tell({0: both(1.0, 1.0)}, [0])
     assert generations._study is None
 
 
@@ -270,7 +270,7 @@ def test_constraints_turn_the_search_away(use: str) -> None:
 def test_what_is_not_finite_is_told_as_failed() -> None:
     generations = drawn("tpe", AXES, trials=2, generation=2)
     next(iter(generations))
-    generations.tell({0: both(math.inf, 1.0), 1: both(1.0, 1.0)}, 0)
+    generations.tell({0: both(math.inf, 1.0), 1: both(1.0, 1.0)}, [0, 1])
     assert [t.state.name for t in trials_of(generations)] == ["FAIL", "COMPLETE"]
 
 

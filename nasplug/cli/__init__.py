@@ -8,7 +8,7 @@ from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.models import lineage, reproduce
 from nasplug.cli.registry import history, promote, register, rollback
-from nasplug.cli.studies import config, front, plan, run
+from nasplug.cli.studies import config, extend, front, plan, run
 from nasplug.cli.tables import explain, export, look, predict
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "doctor",
     "explain",
     "export",
+    "extend",
     "front",
     "history",
     "lineage",

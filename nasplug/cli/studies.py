@@ -1,4 +1,4 @@
-"""The commands of studies: run, plan, front, config."""
+"""The commands of studies: run, extend, plan, front, config."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
 from nasplug.errors import ConfigError, NasplugError
 
-__all__ = ["config", "front", "plan", "run"]
+__all__ = ["config", "extend", "front", "plan", "run"]
+
+runner_option = click.option(
+    "--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run."
+)
+address_option = click.option(
+    "--address", help="Address of a Ray cluster: auto or host:port. Default: start Ray on this machine."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 
 
 @main.command()
 @config_argument
 @overrides_argument
-@click.option("--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run.")
-@click.option("--address", help="Address of a Ray cluster: auto or host:port. Default: start Ray on this machine.")
+@runner_option
+@address_option
 @click.option("--accept-changes", is_flag=True, help="If data, plugins or nasplug changed: train all packs again.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 @fast_option
 @json_option
 @ours
@@ -49,14 +57,58 @@ def run(
 
     OVERRIDES are path=value, for example: train.steps=500 penalties.0.level=0.01
     """
-    from nasplug.progress import Watcher
     from nasplug.study import Study
-    from nasplug.summary import print_summary
 
     study = Study.from_yaml(config, overrides, fast=fast)
+    _run(study, quiet=quiet, as_json=as_json, runner=runner, address=address, accept_changes=accept_changes)
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@overrides_argument
+@click.option("--config", type=Path, help="YAML file of the larger study. Default: the folder's own, with OVERRIDES.")
+@runner_option
+@address_option
+@quiet_option
+@fast_option
+@json_option
+@ours
+def extend(
+    folder: Path,
+    overrides: tuple[str, ...],
+    config: Path | None,
+    runner: str,
+    address: str | None,
+    quiet: bool,
+    fast: bool,
+    as_json: bool,
+) -> None:
+    """Add seeds, values of what varies, or trials to a study that has run or was stopped; only what is new is trained.
+
+    FOLDER is <store>/<study>. OVERRIDES are path=value, for example: seeds=10 penalties.0.level.points=31
+    """
+    from nasplug.folder import additions
+    from nasplug.study import Study
+
+    study = Study.open(folder, () if config else overrides)
+    if config is not None:
+        there = {"store": study.config.store, "study": study.config.study}
+        study = Study(Study.from_yaml(config, overrides).config.model_copy(update=there))
+    study.fast = fast
+    told = additions(study.config, study.plugins)
+    if not quiet:
+        say(f"Adds to {study.folder}: {'; '.join(told) or 'nothing; what was stopped is finished'}.", error=True)
+    _run(study, quiet=quiet, as_json=as_json, runner=runner, address=address, extend=True)
+
+
+def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Run a study with its progress, and print what came out."""
+    from nasplug.progress import Watcher
+    from nasplug.summary import print_summary
+
     with nullcontext() if quiet else Watcher() as watcher:
         observers = [] if watcher is None else [watcher]
-        study.run(runner, address=address, observers=observers, accept_changes=accept_changes)  # type: ignore[arg-type]
+        study.run(observers=observers, **options)
     if as_json:
         print_json(_results(study))
     else:

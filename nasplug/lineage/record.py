@@ -35,7 +35,7 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
 
     Args:
         folder: of the study.
-        config: of the study.
+        config: of the study as it is now; the record has the version of it that trained the network.
         row: of the table of networks.
         network: that leaves.
 
@@ -47,13 +47,19 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
     told = results.pack_record(folder, pack)
     plan = results.plan_of(folder, pack, ())
     facts = results.facts_of(folder, name)
+    version, config = results.number_of(folder, pack), results.planner_of(folder, pack, config)
     plain: dict[str, Any] = scrub(config.plain())
     owners: dict[str, str] = json.loads(row["owners"]) if isinstance(row.get("owners"), str) else {}
     return {
         "format": FORMAT,
         "network": _network(network),
         "data": _data(facts),
-        "study": {"name": config.study, "config": plain, "digest": digest_of_plain(decisive(config))},
+        "study": {
+            "name": config.study,
+            **({"version": version} if version > 1 else {}),
+            "config": plain,
+            "digest": digest_of_plain(decisive(config)),
+        },
         "pack": {"rows": plan.rows, "row": place, "plan": scrub(plan.only(place).plain())},
         "replica": {
             "name": name,

@@ -95,7 +95,8 @@ def _study(record: Mapping[str, Any]) -> Stage:
     lines += [f"{owner}" for place, owner in owners.items() if re.fullmatch(r"(penalties|discretizers)\.\d+", place)]
     lines += [f"{place}: {_use(use)}" for place, use in record.get("schedules", {}).items()]
     lines += [f"by {name} {version}" for name, version in record["plugins"].get("made_by", {}).items()]
-    return Stage("study", f"{study['name']} (config {study['digest'][:SHORT]})", tuple(lines))
+    version = f", version {study['version']}" if "version" in study else ""
+    return Stage("study", f"{study['name']} (config {study['digest'][:SHORT]}{version})", tuple(lines))
 
 
 def _use(use: Mapping[str, Any]) -> str:

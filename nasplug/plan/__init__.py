@@ -9,6 +9,7 @@ from __future__ import annotations
 from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
 from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, keep_pace, shape_of
 from nasplug.plan.compiling import worth_compiling
+from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
@@ -19,6 +20,7 @@ from nasplug.plan.refits import check_halves, halves, most_halves, refits
 from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
+    LINEAR,
     LOSS,
     REFIT,
     TASK,
@@ -28,6 +30,7 @@ from nasplug.plan.varying import (
     cells,
     combinations,
     corners,
+    count,
     data_key,
     grid,
     halved,
@@ -40,6 +43,7 @@ from nasplug.plan.varying import (
 )
 
 __all__ = [
+    "LINEAR",
     "LOSS",
     "REFIT",
     "ROUNDS",
@@ -47,10 +51,12 @@ __all__ = [
     "Axis",
     "Calibration",
     "Components",
+    "Numbers",
     "Pace",
     "Pack",
     "Shape",
     "UntemperedError",
+    "added",
     "assemble",
     "axes",
     "beyond",
@@ -64,6 +70,7 @@ __all__ = [
     "combinations",
     "components",
     "corners",
+    "count",
     "data_key",
     "forget_tasks",
     "going_on",
@@ -73,6 +80,7 @@ __all__ = [
     "inside",
     "keep_pace",
     "kind_words",
+    "lacking",
     "linear_packs",
     "linear_study",
     "measure",
@@ -80,6 +88,7 @@ __all__ = [
     "reached",
     "refits",
     "replica_name",
+    "rest",
     "row_of",
     "rungs",
     "settle",
@@ -93,6 +102,7 @@ __all__ = [
     "task_places",
     "try_out",
     "unambiguous",
+    "value_at",
     "with_secrets",
     "worth_compiling",
 ]

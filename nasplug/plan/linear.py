@@ -18,7 +18,7 @@ from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError
 from nasplug.plan.building import build_task, settle
 from nasplug.plan.packing import chunk
-from nasplug.plan.varying import LINEAR, LOSS, TASK, Axis, Pack, axes, cells, grid
+from nasplug.plan.varying import LINEAR, LOSS, TASK, Axis, Pack, axes, cells, count, data_key, grid
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task, one_hot
 
@@ -70,8 +70,10 @@ def study_of(study: StudyConfig, pack: Pack) -> StudyConfig:
     return linear_study(study) if pack.linear else study
 
 
-def linear_packs(study: StudyConfig, plugins: Plugins, first: int) -> list[Pack]:
+def linear_packs(study: StudyConfig, plugins: Plugins, first: int, there: Sequence[Pack] = ()) -> list[Pack]:
     """The linear packs of a study, whose configurations are numbered from ``first`` on; none where it has none.
+
+    Data sets that packs which are ``there`` have linear networks for are left out.
 
     Raises:
         ConfigError: for ``linear: true`` where the task is drawn from a range.
@@ -84,7 +86,10 @@ def linear_packs(study: StudyConfig, plugins: Plugins, first: int) -> list[Pack]
             return []
         raise ConfigError(f"linear: true, and {', '.join(drawn)} is drawn from a range; write {{grid: [...]}} there")
     configurations: list[dict[str, Any]] = []
+    known = {data_key(pack.task(row)) for pack in there if pack.linear for row in range(pack.rows)}
     for own in grid(places):
+        if data_key(own) in known:
+            continue
         task = build_task(settle(study, own), plugins)
         if study.linear == "auto" and not of_a_table(task):
             return []
@@ -93,7 +98,8 @@ def linear_packs(study: StudyConfig, plugins: Plugins, first: int) -> list[Pack]
             configurations += [
                 {**own, LEVEL: level, AFTER: after, RATE: path.lr, "train.steps": path.steps} for after in (1.0, 0.0)
             ]
-    return chunk(linear_study(study), configurations, plugins, letter=LINEAR, first=first, fast=True)
+    numbers, at = range(first, first + len(configurations)), count(LINEAR, there)
+    return chunk(linear_study(study), configurations, plugins, letter=LINEAR, first_pack=at, numbers=numbers, fast=True)
 
 
 def of_a_table(task: Task) -> bool:

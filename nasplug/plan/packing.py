@@ -16,7 +16,7 @@ from nasplug.plan.laws import check_laws
 from nasplug.plan.sizing import floats, numbers, places, sizing, weigh
 from nasplug.plan.stopping import rungs
 from nasplug.plan.trying import fit, try_out
-from nasplug.plan.varying import LOSS, REFIT, TASK, Pack, axes, data_key
+from nasplug.plan.varying import LOSS, TASK, Pack, axes, data_key
 from nasplug.plugins import Plugins
 
 __all__ = ["chunk"]
@@ -78,9 +78,8 @@ def chunk(
     *,
     letter: str = "p",
     first_pack: int = 0,
-    first: int = 0,
-    refit: Sequence[int] = (),
-    halves: Sequence[int] = (),
+    numbers: Sequence[int] = (),
+    folds: Sequence[int] = (),
     fast: bool = False,
 ) -> list[Pack]:
     """Configurations x seeds x folds -> packs, each checked.
@@ -94,9 +93,9 @@ def chunk(
         plugins: where names are looked up.
         letter: what the packs' names begin with.
         first_pack: the number of the first pack.
-        first: the number of the first configuration.
-        refit: the numbers of configurations that were trained before, to be trained on all development samples now.
-        halves: or on these half samples instead.
+        numbers: of the configurations; 0, 1, ... where none are given.
+        folds: what to train on instead of the task's resamples: these half samples, or all development samples
+            (`nasplug.plan.REFIT`).
         fast: leave out `check_laws`.
     """
     rows_of = {axis.path: axis.row for axis in axes(study)}
@@ -104,14 +103,14 @@ def chunk(
     packs: list[Pack] = []
     tried: set[str] = set()
     seeds = study.seed_list
-    numbered = list(zip(refit, configurations, strict=True)) if refit else list(enumerate(configurations, start=first))
+    numbered = list(zip(numbers or range(len(configurations)), configurations, strict=True))
     groups, data = _together(study, numbered, rows_of, tasks, plugins)
     networks = 0
     for members in groups:
         one = members[0][1]
-        folds = list(halves) or [REFIT] if refit else list(range(task_facts(settle(study, _of(one, tasks)), plugins).resamples))
-        networks += len(members) * len(seeds) * max(1, len(folds))
-        _bounded(networks, len(folds))
+        mine = list(folds) or list(range(task_facts(settle(study, _of(one, tasks)), plugins).resamples))
+        networks += len(members) * len(seeds) * max(1, len(mine))
+        _bounded(networks, len(mine))
         names = [
             path for path, row in rows_of.items() if row or (path in tasks and any(c[path] != one[path] for _, c in members))
         ]
@@ -121,23 +120,23 @@ def chunk(
         whole = Pack(f"{letter}0000", shared, columns, seeds * len(members), across)
         # Its first row's data are enough to plan with: those of all rows are made where they are trained.
         first_row = {path: column[:1] for path, column in columns.items()}
-        parts = components(study, Pack(f"{letter}0000", shared, first_row, seeds[:1], across[:1], folds=folds[:1]), plugins)
+        parts = components(study, Pack(f"{letter}0000", shared, first_row, seeds[:1], across[:1], folds=mine[:1]), plugins)
         weigh(parts)
         search = assemble(parts, whole, plugins)
         nets = try_out(parts, search, plugins)
         fit(parts, discretizers(study, whole, plugins), search.direct(nets), plugins)
-        size = sizing(parts, search, nets.activations, whole.rows * max(1, len(folds))).rows
+        size = sizing(parts, search, nets.activations, whole.rows * max(1, len(mine))).rows
         if not fast and floats(t for part in nets.parts for t in getattr(nets, part).values()) <= MOST_TRIED:
             check_laws(parts, search, plugins, tried)
-        units = max(1, size // max(1, len(folds)))  # configurations and seeds, with all their folds
+        units = max(1, size // max(1, len(mine)))  # configurations and seeds, with all their folds
         count = -(-whole.rows // units)
         if parts.study.resources.pack == "auto" and count > 1:
             count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
-        lists = _even(folds, size)
-        if not refit and rungs(study, whole, parts.steps) and len(lists) > 1:
+        lists = _even(mine, size)
+        if not folds and rungs(study, whole, parts.steps) and len(lists) > 1:
             raise ConfigError(
-                f"stop: all {len(folds)} folds of a configuration are stopped together, but a pack has room for {size} rows; "
-                f"write resources.pack: {len(folds)} or more, fewer folds, or stop: null"
+                f"stop: all {len(mine)} folds of a configuration are stopped together, but a pack has room for {size} rows; "
+                f"write resources.pack: {len(mine)} or more, fewer folds, or stop: null"
             )
         divided = _divided(whole, -(-whole.rows // count), lists, letter, first_pack + len(packs), data)
         packs += _alike(list(divided), places(study))

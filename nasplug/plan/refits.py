@@ -9,9 +9,10 @@ from nasplug.config import Stability, StudyConfig
 from nasplug.data.resampling import MOST_WEIGHTS, half_samples
 from nasplug.errors import ConfigError
 from nasplug.plan.building import build_task, settle
+from nasplug.plan.extending import rest
 from nasplug.plan.linear import RATE, half_pace, linear_study
 from nasplug.plan.packing import chunk
-from nasplug.plan.varying import HALVES, LINEAR, LOSS, Pack, axes, task_places
+from nasplug.plan.varying import HALVES, LINEAR, LOSS, REFIT, Pack, axes, count, task_places
 from nasplug.plugins import Plugins
 
 __all__ = ["check_halves", "halves", "most_halves", "refits"]
@@ -33,27 +34,32 @@ def _known(done: Sequence[Pack]) -> tuple[Known, set[int]]:
 
 
 def refits(study: StudyConfig, wanted: Sequence[int], done: Sequence[Pack], plugins: Plugins) -> list[Pack]:
-    """The packs of the configurations ``wanted``, with all seeds; ``done`` are the packs so far, which have them on folds."""
+    """The packs of the configurations ``wanted``, with all seeds; ``done`` are the packs so far, which have them on folds.
+
+    Seeds with which they were refitted before are left out.
+    """
     found, lines = _known(done)
+    there = [pack for pack in done if pack.refitted]
     packs: list[Pack] = []
     for one, letter, numbers in (
         (study, "p", [number for number in wanted if number not in lines]),
         (linear_study(study), LINEAR, [number for number in wanted if number in lines]),
     ):
         if numbers:
-            first = sum(pack.id.startswith(letter) for pack in done)
             again = [found[number] for number in numbers]
-            packs += chunk(one, again, plugins, letter=letter, first_pack=first, refit=numbers, fast=True)
+            packs += rest(one, again, numbers, there, plugins, letter=letter, first_pack=count(letter, done), folds=[REFIT])
     return packs
 
 
-def halves(study: StudyConfig, wanted: Mapping[int, int], count: int, done: Sequence[Pack], plugins: Plugins) -> list[Pack]:
-    """The packs of the configurations ``wanted`` on ``count`` half samples, with the study's first seed.
+def halves(
+    study: StudyConfig, wanted: Mapping[int, int], subsamples: int, done: Sequence[Pack], plugins: Plugins
+) -> list[Pack]:
+    """The packs of the configurations ``wanted`` on so many ``subsamples``, half samples, with the study's first seed.
 
     Args:
         study: as written, with its sweeps.
         wanted: configuration -> how many half samples it has been trained on already.
-        count: how many it shall have.
+        subsamples: how many it shall have.
         done: the packs so far.
         plugins: where names are looked up.
     """
@@ -67,10 +73,9 @@ def halves(study: StudyConfig, wanted: Mapping[int, int], count: int, done: Sequ
         for have in sorted(set(wanted.values())):
             numbers = [n for n, at in wanted.items() if at == have and (n in lines) == letter.startswith(LINEAR)]
             if numbers:
-                first = sum(pack.id.startswith(letter) for pack in [*done, *packs])
-                again = [found[number] for number in numbers]
-                more = range(have, count)
-                packs += chunk(own, again, plugins, letter=letter, first_pack=first, refit=numbers, halves=more, fast=True)
+                again, first = [found[number] for number in numbers], count(letter, [*done, *packs])
+                more = range(have, subsamples)
+                packs += chunk(own, again, plugins, letter=letter, first_pack=first, numbers=numbers, folds=more, fast=True)
     return packs
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "cells",
     "combinations",
     "corners",
+    "count",
     "data_key",
     "grid",
     "halved",
@@ -233,6 +234,11 @@ def corners(found: Sequence[Axis]) -> list[dict[str, Any]]:
 def halved(pack: str) -> bool:
     """Whether a pack of this name trains on half samples."""
     return pack.removeprefix(LINEAR).startswith(HALVES)
+
+
+def count(letter: str, packs: Sequence[Pack]) -> int:
+    """How many packs have names that begin with just this ``letter`` (or these two)."""
+    return sum(pack.id.rstrip("0123456789") == letter for pack in packs)
 
 
 def replica_name(pack: str, row: int) -> str:

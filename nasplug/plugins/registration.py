@@ -43,6 +43,7 @@ COMMANDS = frozenset(
         "doctor",
         "explain",
         "export",
+        "extend",
         "front",
         "history",
         "lineage",

@@ -19,19 +19,23 @@ from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measur
 from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 from nasplug.results.telling import shown_difference, shown_error
+from nasplug.results.versions import VERSIONS, Version, ended, number_of, planner_of, versions
 
 __all__ = [
     "FAILURES",
     "FLASH",
     "LATENCY",
     "METHOD",
+    "VERSIONS",
     "Flash",
+    "Version",
     "allowed",
     "as_good",
     "cause",
     "certificate",
     "choices",
     "choose",
+    "ended",
     "facts_of",
     "finished_packs",
     "flash",
@@ -43,14 +47,17 @@ __all__ = [
     "members",
     "merge",
     "network",
+    "number_of",
     "pack_record",
     "plan_of",
+    "planner_of",
     "read",
     "shown_difference",
     "shown_error",
     "slack",
     "standing",
     "to_refit",
+    "versions",
     "within",
     "write_certificate",
     "write_facts",

@@ -14,8 +14,9 @@ from nasplug import files
 from nasplug.errors import ConfigError
 from nasplug.folds import FITTED, FOLD, OverFolds, Steady, independent
 from nasplug.packs import CERTIFICATE, TABLE
-from nasplug.plan import halved
+from nasplug.plan import LINEAR, halved
 from nasplug.results.stored import facts_of_row, plan_of
+from nasplug.results.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,11 @@ def merge(folder: Path) -> int:
     steady = Steady.of(folder)
     schema = _schema([*schemas, *(more.schema for more in (over, steady) if more)])
     rows = 0
+    fixed = {pack: one.fixed for one in versions(folder) for pack in one.packs if not pack.startswith(LINEAR)}
     with files.table_writer(folder / TABLE, schema) as writer:
         for file in found:
             table = files.read_table(file, lambda name: name != CERTIFICATE)
+            table = _filled(table, fixed.get(file.parent.name, {}), schema)
             if over and FOLD in table.column_names:
                 table = over.added(table)
             table = steady.added(table) if steady else table
@@ -58,6 +61,14 @@ def merge(folder: Path) -> int:
             writer.write_table(table.select(schema.names).cast(schema))
             rows += table.num_rows
     return rows
+
+
+def _filled(table: pa.Table, values: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """A pack's rows with what all of them have in places that vary only since the study was extended."""
+    for name, value in values.items():
+        if name in schema.names and name not in table.column_names:
+            table = table.append_column(name, pa.array([value] * table.num_rows))
+    return table
 
 
 def _over_folds(folder: Path, found: Sequence[Path]) -> OverFolds | None:

@@ -107,16 +107,16 @@ class Generations:
                 self._open = [self._ask() for _ in range(size // len(crossed))]
             yield [trial.user_attrs | row for trial in self._open for row in crossed]
 
-    def tell(self, outcome: Outcome, first: int, journal: Journal | None = None) -> None:
-        """The outcome of the last generation, whose first configuration is number ``first``; a ``journal`` has it, too."""
+    def tell(self, outcome: Outcome, numbers: Sequence[int], journal: Journal | None = None) -> None:
+        """The outcome of the last generation, whose configurations have these ``numbers``; a ``journal`` has it, too."""
         if not self.drawn or self._study is None:
             return
         import optuna
 
         each, told = combinations(self.crossed), []
         for position, trial in enumerate(self._open):
-            numbers = range(first + position * each, first + (position + 1) * each)
-            found = [outcome[n] for n in numbers if n in outcome]
+            mine = numbers[position * each : (position + 1) * each]
+            found = [outcome[n] for n in mine if n in outcome]
             means = {name: sum(v[name] for v in found) / len(found) for name in found[0]} if found else {}
             with self._named():
                 if not found or not all(map(math.isfinite, means.values())):

@@ -72,15 +72,22 @@ def count(study: Trained, done: Sequence[Pack], run: Run) -> None:
     chosen = results.choose(frame, study.facts_of, rule)
     numbers = wanted(results.standing(frame, study.facts_of, rule), frame, chosen, study.axes, given.levels)
     have: dict[int, int] = {}
+    _learn(have, done)
     rounds = 0
     while missing := {c: have.get(c, 0) for c in numbers if have.get(c, 0) < given.subsamples}:
         plan = partial(halves, study.config, missing, given.subsamples, list(done), study.plugins)
-        for pack in run(f"halves-{rounds}", plan):
-            for number, half in zip(pack.configurations, pack.folds, strict=True):
-                have[number] = max(have.get(number, 0), half + 1)
+        _learn(have, run(f"halves-{rounds}", plan))
         rounds += 1
     found = _counted(study, [pack for pack in done if pack.halved], set(numbers), given)
     _write(study, frame, chosen, found, given)
+
+
+def _learn(have: dict[int, int], packs: Sequence[Pack]) -> None:
+    """Add to ``have`` how many half samples configurations have been trained on in these packs."""
+    for pack in packs:
+        if pack.halved:
+            for number, half in zip(pack.configurations, pack.folds, strict=True):
+                have[number] = max(have.get(number, 0), half + 1)
 
 
 def _counted(study: Trained, packs: Sequence[Pack], numbers: set[int], given: Stability) -> dict[int, Tally]:

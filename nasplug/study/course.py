@@ -15,7 +15,7 @@ from nasplug import results, stability
 from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError, scrub
 from nasplug.events import PackFailed, PackFinished, PackReported
-from nasplug.folder import planned, remembered
+from nasplug.folder import kept, planned, remembered
 from nasplug.folds import FOLD, on_folds, outcomes
 from nasplug.hookspecs import Counts, Progress
 from nasplug.observers import Audience
@@ -24,13 +24,18 @@ from nasplug.plan import (
     ROUNDS,
     TASK,
     Axis,
+    Numbers,
     Pack,
     axes,
     beyond,
     chunk,
+    count,
     data_key,
+    lacking,
+    linear_packs,
     reached,
     refits,
+    rest,
     row_of,
     settle,
     shown_values,
@@ -54,11 +59,30 @@ MERGE_SHARE = 0.02  # of the time they may take: one of many packs takes seconds
 
 
 class Course:
-    """What a study does from its first packs to its last: it trains what its folder does not have yet."""
+    """What a study does from its first packs to its last: it trains what its folder does not have yet.
 
-    def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
+    Where the study was extended, packs of earlier versions of its config stay as they are, and packs are planned for the rest.
+
+    Attributes:
+        config: of the study.
+        plugins: where names are looked up.
+        kept: what earlier versions planned.
+        first: the packs of the first generation that are not among those.
+    """
+
+    def __init__(self, config: StudyConfig, plugins: Plugins, whole: Sequence[Pack]) -> None:
+        """``whole``: the packs of the first generation, as if nothing was there yet."""
         self.config = config
         self.plugins = plugins
+        *self.kept, mine = kept(config)
+        self._whole = [pack for pack in whole if not pack.linear]
+        self._numbers = Numbers([pack for one in [*self.kept, mine] for pack in one.whole])
+        self._known = [pack for one in self.kept for pack in one.whole]
+        self.first = list(whole)
+        if self.kept:
+            configurations = next(iter(self.generations))
+            self._first_numbers = self._numbers.of(configurations)
+            self.first = planned(config, 0, partial(self._rest, configurations, self._first_numbers, self._known, lines=True))
 
     @property
     def folder(self) -> Path:
@@ -84,16 +108,18 @@ class Course:
         """Facts about the task that a replica was trained on."""
         return results.facts_of(self.folder, replica)
 
-    def counts(self, packs: Sequence[Pack]) -> Counts:
-        """How much there is to do, from the first generation's packs, and how much is done."""
+    @property
+    def counts(self) -> Counts:
+        """How much there is to do, as far as the first generation's packs tell, and how much is done."""
         sizes = self.generations.sizes
         done = results.finished_packs(self.folder)
-        own = [pack for pack in packs if not pack.linear]
-        scale = sum(sizes) / max(sizes[0], 1) - 1.0  # of the generations that follow
+        packs, own = [*self._known, *self.first], self._whole
+        there = {number for pack in packs if not (pack.linear or pack.fitted) for number in pack.configurations}
+        scale = max(0, sum(sizes) - len(there)) / max(sizes[0], 1)  # of the generations that follow
         more, rows = round(len(own) * scale), int(sum(pack.rows for pack in own) * scale)
         return Counts(len(packs) + more, sum(pack.rows for pack in packs) + rows, len(done), sum(done.values()))
 
-    def run(self, runner: Runner, first: list[Pack], told: Audience) -> dict[str, str]:
+    def run(self, runner: Runner, told: Audience) -> dict[str, str]:
         """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
         failed: dict[str, str] = {}
         results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
@@ -102,27 +128,34 @@ class Course:
         journal = Journal(self.folder / JOURNAL)
         done: list[Pack] = []
 
-        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
-            """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
-            packs = planned(self.config, number, make)
+        def train(config: StudyConfig, packs: Sequence[Pack], whole: Sequence[Pack]) -> None:
+            """Packs of a version of the config; ``whole``: with values for all that varies now."""
             for pack in packs:
-                for damage in examine(self.folder / "packs" / pack.id, identity_of(self.config, pack, self.plugins)):
+                for damage in examine(self.folder / "packs" / pack.id, identity_of(config, pack, self.plugins)):
                     _log.warning("%s", damage)
             results.write_facts(self.folder, self._facts(packs))
             waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
-            runner.run(self.config, waiting, self.plugins, self._watch(told, failed))
-            lost = [p for p in packs if p.id in failed and not p.halved]  # what is only counted has no rows in the table
+            runner.run(config, waiting, self.plugins, self._watch(told, failed))
+            lost = [p for p in whole if p.id in failed and not p.halved]  # what is only counted has no rows in the table
             failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
-            done.extend(packs)
+            done.extend(whole)
+
+        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
+            """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
+            packs = planned(self.config, number, make)
+            train(self.config, packs, packs)
             return packs
 
+        for old in self.kept:
+            train(old.config, old.packs, old.whole)
         sizes = generations.sizes
         for number, configurations in enumerate(self._configurations(generations, done)):
-            run(number, partial(self._packs, number, configurations, done) if number else lambda: first)
+            numbers = self._numbered(number, configurations, done)
+            run(number, partial(self._packs, configurations, numbers, done) if number else lambda: self.first)
             if number < len(sizes):
-                generations.tell(self.outcome(), sum(sizes[:number]), journal)
+                generations.tell(self.outcome(), numbers, journal)
         self._refit(done, run, len(sizes) + ROUNDS)
         stability.count(self, done, run)
         return failed
@@ -144,12 +177,31 @@ class Course:
                 return
             yield configurations
 
-    def _packs(self, number: int, configurations: list[dict[str, Any]], done: Sequence[Pack]) -> list[Pack]:
-        """A generation's packs, newly made. Configurations of linear packs have the numbers after those of all generations."""
+    def _numbered(self, number: int, configurations: Sequence[Mapping[str, Any]], done: Sequence[Pack]) -> Sequence[int]:
+        """The numbers of a generation's configurations: they go on from generation to generation, and then behind all others.
+
+        Where the study was extended, each has the number that it had, and new ones stand behind all others.
+        """
+        if self.kept:
+            return self._numbers.of(configurations) if number else self._first_numbers
         sizes = self.generations.sizes
         first = sum(sizes[:number]) if number < len(sizes) else 1 + max(n for pack in done for n in pack.configurations)
-        own = sum(not pack.linear for pack in done)
-        return chunk(self.config, configurations, self.plugins, first_pack=own, first=first, fast=True)
+        return range(first, first + len(configurations))
+
+    def _packs(self, configurations: Sequence[Mapping[str, Any]], numbers: Sequence[int], done: Sequence[Pack]) -> list[Pack]:
+        """A generation's packs, newly made."""
+        if self.kept:
+            return self._rest(configurations, numbers, done)
+        at = count("p", done)
+        return chunk(self.config, configurations, self.plugins, first_pack=at, numbers=numbers, fast=True)
+
+    def _rest(
+        self, configurations: Sequence[Mapping[str, Any]], numbers: Sequence[int], done: Sequence[Pack], *, lines: bool = False
+    ) -> list[Pack]:
+        """Packs of what packs that are there do not have; with ``lines`` also the linear ones of new data sets."""
+        there = [pack for pack in done if not (pack.linear or pack.fitted)]
+        packs = rest(self.config, configurations, numbers, there, self.plugins, first_pack=count("p", done))
+        return packs + (linear_packs(self.config, self.plugins, self._numbers.next, done) if lines else [])
 
     def _refit(self, done: Sequence[Pack], run: Callable[[int, Callable[[], list[Pack]]], list[Pack]], number: int) -> None:
         """Train on all development samples what is on the front of means over folds (`nasplug.results.to_refit`).
@@ -157,7 +209,12 @@ class Course:
         A resumed study goes on with the refits that it planned; what the front has beside them now (a pack that had failed may
         have worked) is one more generation.
         """
-        there: set[int] = set()
+        seeds = self.config.seed_list
+        numbers = sorted({n for pack in done if pack.refitted for n in pack.configurations})
+        lines = {n for pack in done if pack.linear for n in pack.configurations}
+        before = [pack for pack in done if pack.refitted]
+        short = {numbers[at] for places in lacking(seeds, numbers, before).values() for at in places} - lines
+        there = set(numbers) - short
         while wanted := [c for c in self._wanted() if c not in there]:
             packs = run(number, partial(refits, self.config, wanted, list(done), self.plugins))
             there |= {c for pack in packs for c in pack.configurations}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nasplug import ensemble, identity, lineage, results, stability
 from nasplug.compact import CompactNetwork, digest_of, save
-from nasplug.config import StudyConfig, parse, read_yaml, refusing
+from nasplug.config import StudyConfig, override, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.events import StudyFinished, StudyStarted, StudyStopped
@@ -85,14 +85,19 @@ class Study:
         return cls(parse(raw))
 
     @classmethod
-    def open(cls, folder: str | Path) -> Study:
-        """A study from the folder it wrote, to read its results.
+    def open(cls, folder: str | Path, overrides: Sequence[str] = ()) -> Study:
+        """A study from the folder it wrote, to read its results; or, with ``a.b=value`` overrides, to extend it.
 
         Raises:
             ConfigError: if the folder is not that of a study.
         """
         folder = Path(os.path.abspath(folder))  # "." has no name
         config = config_of(folder)
+        if overrides:
+            raw = config.plain()
+            for text in overrides:
+                override(raw, text)
+            config = parse(raw)
         return cls(config.model_copy(update={"store": str(folder.parent), "study": folder.name}))
 
     # -- planning ------------------------------------------------------------------------------------------------------
@@ -121,18 +126,18 @@ class Study:
         with refusing(f"the study {self.config.study!r}", "planned"):
             return first_packs(self.config, self.plugins, fast=self.fast)
 
-    def check(self, *, accept_changes: bool = False) -> list[Pack]:
+    def check(self, *, accept_changes: bool = False, extend: bool = False) -> list[Pack]:
         """Check the study as `plan` does, and its folder: everything that does not depend on the runner. Writes nothing.
 
         Args:
-            accept_changes: see `run`.
+            accept_changes, extend: see `run`.
 
         Raises:
             ConfigError: for anything that cannot be run, a store that cannot be written, a folder that is taken or was made of
                 other data, by other plugins or by another nasplug.
         """
         packs = self.plan()
-        check(self.config, packs, self.plugins, accept_changes=accept_changes)
+        check(self.config, packs, self.plugins, accept_changes=accept_changes, extend=extend)
         return packs
 
     @property
@@ -170,6 +175,7 @@ class Study:
         address: str | None = None,
         observers: Sequence[object] = (),
         accept_changes: bool = False,
+        extend: bool = False,
         progress: bool | None = None,
         report: bool = True,
     ) -> Study:
@@ -184,6 +190,8 @@ class Study:
             observers: objects with any of the observer hooks, in addition to the installed plugins.
             accept_changes: if the data, a plugin or nasplug changed since the folder's packs were made, set these aside and
                 train all packs again. Without it such a folder is refused, so that one table never mixes both.
+            extend: if the folder holds a study with fewer seeds, fewer values of what varies, or fewer trials, train what that
+                one lacks. Its networks stay as they are. Without it such a folder is refused.
             progress: whether to show how far it is, on standard error; None: in notebooks, as one line.
             report: whether to write the report and its pictures, and the chosen network as graphs (``best/``).
 
@@ -198,17 +206,17 @@ class Study:
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         shown = watching(progress, observers)
         audience = listeners(self.plugins, observers, [*tracker, *shown])
-        packs = self.check(accept_changes=accept_changes)
+        packs = self.check(accept_changes=accept_changes, extend=extend)
         with held(self.config), started(chosen, import_libraries if report else lambda: None), entered(shown):
-            claim(self.config, packs, self.plugins)
+            claim(self.config, packs, self.plugins, extend=extend)
             plain, home = scrub(self.config.plain()), self.folder.resolve()
             anchored = self._anchored()
-            course = Course(anchored.config, anchored.plugins)
+            course = Course(anchored.config, anchored.plugins, packs)
             with Audience(home, audience) as told:
-                told.tell(StudyStarted(plain, home, course.counts(packs)))
+                told.tell(StudyStarted(plain, home, course.counts))
                 try:
                     try:
-                        failed = course.run(chosen, packs, told)
+                        failed = course.run(chosen, told)
                     finally:
                         chosen.close()
                         results.merge(anchored.folder)

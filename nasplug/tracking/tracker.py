@@ -171,6 +171,8 @@ class Tracker(Children):
         client.log_dict(run, environment, "environment.json")
         tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
         tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
+        if earlier := results.versions(self._folder):  # parameters are those of the first version: MLflow writes them once
+            tags["nasplug.extended"] = "; ".join(", ".join(one.added) for one in earlier)
         tags |= {f"nasplug.version.{name}": version for name, version in environment["packages"].items()}
         if not task_places(axes(self.config)):
             task, digest = self._task("")
