@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from nasplug.console import one_line
@@ -204,14 +205,19 @@ def _exp(s: Any, z: Any, sign: int = 1) -> Any:
     return s.exp(z if sign > 0 else s.Mul(s.Integer(-1), z, evaluate=False), evaluate=False)
 
 
+def _largest(s: Any, z: Any) -> Any:
+    """``max(0, z)`` as it stands: sympy takes seconds to find that it cannot be simplified."""
+    return s.Max(0, z, evaluate=bool(z.is_number))
+
+
 def _activations(s: Any) -> dict[str, Callable[[Any], Any]]:
     return {
         "identity": lambda z: z,
-        "relu": lambda z: s.Max(0, z),
-        "leaky_relu": lambda z: 0.01 * z + 0.99 * s.Max(0, z),  # sympy folds conditions of conditions together: none
+        "relu": lambda z: _largest(s, z),
+        "leaky_relu": lambda z: 0.01 * z + 0.99 * _largest(s, z),  # sympy folds conditions of conditions together: none
         "tanh": s.tanh,
         "sigmoid": lambda z: 1 / (1 + _exp(s, z, -1)),
-        "elu": lambda z: s.Max(0, z) + _exp(s, s.Min(0, z)) - 1,
+        "elu": lambda z: _largest(s, z) + _exp(s, s.Min(0, z, evaluate=bool(z.is_number))) - 1,
         "silu": lambda z: z / (1 + _exp(s, z, -1)),
         "gelu": lambda z: z * (1 + s.erf(z / s.sqrt(2))) / 2,
         "softplus": lambda z: s.log(1 + _exp(s, z)),
@@ -226,7 +232,8 @@ def _sympy_atom(s: Any, atom: Atom) -> Any:
         return s.Symbol(f"{atom.column} is missing", real=True)
     x = s.Symbol(atom.column, real=True)
     if atom.kind == "ramp":
-        return s.Min(1, s.Max(0, (x - atom.low) / (atom.high - atom.low)))
+        part = (x - atom.low) / (atom.high - atom.low)
+        return s.Min(1, _largest(s, part), evaluate=False)
     return (x - atom.centre) / atom.unit if atom.centre or atom.unit != 1.0 else x
 
 
@@ -240,9 +247,10 @@ def sympy(made: Terms) -> dict[str, Any]:
     names = made.activations
     functions = _activations(s)
     values: list[Any] = []
+    atom_of = cache(lambda atom: _sympy_atom(s, atom))
 
     def total(one: Sum) -> Any:
-        read = [(w, _sympy_atom(s, atom) if atom is not None else values[m]) for w, atom, m in one.terms]
+        read = [(w, atom_of(atom) if atom is not None else values[m]) for w, atom, m in one.terms]
         # A difference stays one: written out it would lose digits. What is a number alone becomes one.
         parts = [s.Mul(s.Float(w), value, evaluate=bool(value.is_number)) for w, value in read]
         return s.Add(s.Float(one.constant), *parts)

@@ -83,7 +83,8 @@ def run(folder: Path, made: Program, rows: pd.DataFrame) -> Ran:
         else:
             values[atom.column] = features[:, atom.number if atom.kind == "ramp" else atom.place]
     symbols = [sympy.Symbol(name, real=True) for name in values]
-    compiled = sympy.lambdify(symbols, list(expressions.values()), modules=["scipy", "numpy"], cse=True, dummify=True)
+    with sympy.evaluate(False):  # else each ramp is simplified again, for minutes
+        compiled = sympy.lambdify(symbols, list(expressions.values()), modules=["scipy", "numpy"], cse=True, dummify=True)
     start = time.perf_counter()
     with np.errstate(all="ignore"):  # branches that are not taken overflow
         found = compiled(*values.values())
