@@ -33,7 +33,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 NO_REPORT = frozenset(
     {
-        "test_activations", "test_bad_input", "test_clusters", "test_compact", "test_compression", "test_damage",
+        "test_activations", "test_bad_input", "test_clusters", "test_compact", "test_compression", "test_costing",
+        "test_damage",
         "test_discretize", "test_endings", "test_ensemble", "test_export", "test_extend", "test_folds",
         "test_gate", "test_identity",
         "test_images", "test_imbalance", "test_lineage", "test_linear", "test_monotone", "test_observers",

@@ -178,7 +178,7 @@ def _sizes(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
     from nasplug.monotone import told
-    from nasplug.plan import beyond, inside, most_halves, sizings
+    from nasplug.plan import beyond, cost_of, few_words, inside, most_halves, sizings
 
     out = console()
     sizes = study.generations.sizes
@@ -213,6 +213,11 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     out.print(table)
     for line in (*_sizes(sizings(study.config, packs, study.plugins)), *about(study.task)):
         out.print(line, highlight=False, soft_wrap=True)
+    if words := few_words(packs, study.axes):
+        out.print(words, highlight=False, soft_wrap=True)
+    later = round(sum(pack.rows for pack in own) * (sum(sizes) / max(sizes[0], 1) - 1.0))
+    if (cost := cost_of(study.config, packs, study.plugins, later=later)) is not None:
+        out.print(str(cost), highlight=False, soft_wrap=True)
     if len(sizes) > 1:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
     if study.config.stop is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,12 @@ from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
 from nasplug.errors import ConfigError, NasplugError
 
+if TYPE_CHECKING:
+    from nasplug.plan import Cost
+
 __all__ = ["config", "extend", "front", "plan", "run"]
+
+LONG_SECONDS = 60.0  # a study that may take longer says so before it starts
 
 runner_option = click.option(
     "--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run."
@@ -106,9 +111,13 @@ def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
     from nasplug.progress import Watcher
     from nasplug.summary import print_summary
 
+    def before(cost: Cost) -> None:
+        if cost.seconds[1] >= LONG_SECONDS:
+            say(str(cost), error=True)
+
     with nullcontext() if quiet else Watcher() as watcher:
         observers = [] if watcher is None else [watcher]
-        study.run(observers=observers, **options)
+        study.run(observers=observers, before=None if quiet or options["address"] else before, **options)
     if as_json:
         print_json(_results(study))
     else:
@@ -131,7 +140,7 @@ def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
 @ours
 def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as_json: bool) -> None:
     """Show what a study would do: what varies, its packs, its size. Nothing is run."""
-    from nasplug.plan import inside, most_halves, sizings
+    from nasplug.plan import cost_of, inside, most_halves, sizings
     from nasplug.plan import measure as timed
     from nasplug.study import Study
     from nasplug.summary import about, print_plan
@@ -143,6 +152,8 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as
         packs = study.plan()
     sizes = study.generations.sizes
     if as_json:
+        later = sum(p.rows for p in packs if not p.linear) * (sum(sizes) - sizes[0]) // max(sizes[0], 1)
+        cost = cost_of(study.config, packs, study.plugins, later=later)
         print_json(
             {
                 "study": study.config.study,
@@ -156,6 +167,7 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as
                 "packs": [{"id": p.id, "networks": p.rows, "values": p.values} for p in packs],
                 "pack_sizes": sizings(study.config, packs, study.plugins),
                 "data": about(study.task),
+                "cost": None if cost is None else cost.plain(),
                 "networks_on_half_samples": 0 if study.config.counted is None else most_halves(study.config.counted),
             }
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
 from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, keep_pace, shape_of
 from nasplug.plan.compiling import worth_compiling
+from nasplug.plan.costing import Cost, cost_of, few_words
 from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
@@ -51,6 +52,7 @@ __all__ = [
     "Axis",
     "Calibration",
     "Components",
+    "Cost",
     "Numbers",
     "Pace",
     "Pack",
@@ -70,8 +72,10 @@ __all__ = [
     "combinations",
     "components",
     "corners",
+    "cost_of",
     "count",
     "data_key",
+    "few_words",
     "forget_tasks",
     "going_on",
     "grid",

@@ -20,7 +20,7 @@ from nasplug.plan.varying import Pack
 from nasplug.plugins import Plugins
 from nasplug.train import Search, train
 
-__all__ = ["measure", "sizings"]
+__all__ = ["Kind", "kinds", "measure", "sizings"]
 
 FIRST = 16  # networks of the smallest pack that is tried; each next one has four times as many
 NEAR = 1.05  # the smallest pack is taken whose pace is so near to the fastest
@@ -43,33 +43,46 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Packs that differ in numbers alone: one of them, built, and the rows that all have."""
+    """Packs that differ in numbers alone; the first of them, built."""
 
-    pack: Pack
+    packs: Sequence[Pack]
     parts: Components
     search: Search
     activations: int
-    rows: int
+
+    @property
+    def pack(self) -> Pack:
+        """The first."""
+        return self.packs[0]
+
+    @property
+    def rows(self) -> int:
+        """Of all."""
+        return sum(pack.rows for pack in self.packs)
 
 
-def _kinds(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, device: str = "cpu") -> Iterator[Kind]:
-    """Each kind of packs, by its first one."""
+def kinds(
+    study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, device: str = "cpu", *, most: int | None = None
+) -> Iterator[Kind]:
+    """Each kind of packs; of many at most so many, evenly over them."""
     members: dict[tuple[bool, str], list[Pack]] = {}
     for pack in packs:
         members.setdefault((pack.linear, json.dumps(pack.values, sort_keys=True, default=str)), []).append(pack)
-    for pack, *others in members.values():
+    each = list(members.values())
+    for mine in each[:: -(-len(each) // most)] if most else each:
+        pack = mine[0]
         parts = components(study_of(study, pack), pack, plugins, device)
         search = assemble(parts, pack, plugins, device)
         one = search.take(search.seeds.new_zeros(1))
         with torch.no_grad():
             nets = one.relax(one.method.init(one.task, one.seeds), one.tau.at(0))
-        yield Kind(pack, parts, search, nets.activations, sum(each.rows for each in (pack, *others)))
+        yield Kind(mine, parts, search, nets.activations)
 
 
 def sizings(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> dict[str, list[str]]:
     """How the sizes of these packs are known, in words, each with the first packs of the kinds that it is said of."""
     found: dict[str, list[str]] = {}
-    for kind in _kinds(study, packs, plugins):
+    for kind in kinds(study, packs, plugins):
         why = sizing(kind.parts, kind.search, kind.activations, kind.rows).why
         found.setdefault(why, []).append(kind.pack.id)
     return found
@@ -86,7 +99,7 @@ def measure(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> None
     device = pick_device(study.resources.device, study.resources.gpus)
     seen: dict[str, int] = {}
     with arithmetic(max(1, int(study.resources.cpus))):
-        for kind in _kinds(study, packs, plugins, device):
+        for kind in kinds(study, packs, plugins, device):
             shape, _ = shape_and_leaves(kind.parts, kind.search, kind.activations)
             if seen.get(str(shape), 0) >= kind.rows:
                 continue

@@ -119,6 +119,12 @@ class Course:
         more, rows = round(len(own) * scale), int(sum(pack.rows for pack in own) * scale)
         return Counts(len(packs) + more, sum(pack.rows for pack in packs) + rows, len(done), sum(done.values()))
 
+    @property
+    def waiting(self) -> tuple[list[Pack], int]:
+        """Packs that are planned and not trained, and how many networks of later generations there will be."""
+        packs = [pack for pack in [*self._known, *self.first] if not (self.folder / "packs" / pack.id / TABLE).exists()]
+        return packs, self.counts.networks - sum(pack.rows for pack in [*self._known, *self.first])
+
     def run(self, runner: Runner, told: Audience) -> dict[str, str]:
         """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
         failed: dict[str, str] = {}

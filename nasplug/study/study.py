@@ -22,7 +22,7 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks
 from nasplug.observers import Audience, listeners
 from nasplug.packs import load_networks
-from nasplug.plan import LOSS, TASK, Axis, Pack, axes, build_task, row_of, settle, task_places
+from nasplug.plan import LOSS, TASK, Axis, Cost, Pack, axes, build_task, cost_of, row_of, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
 from nasplug.report import (
@@ -36,7 +36,7 @@ from nasplug.report import (
     write_ensemble,
     write_report,
 )
-from nasplug.runner import Runner, runner_of
+from nasplug.runner import Runner, SerialRunner, runner_of
 from nasplug.sampling import Generations, drawing_of
 from nasplug.study.course import Course, nothing_finished, started, stopped
 from nasplug.study.planning import first_packs
@@ -178,6 +178,7 @@ class Study:
         extend: bool = False,
         progress: bool | None = None,
         report: bool = True,
+        before: Callable[[Cost], object] | None = None,
     ) -> Study:
         """Run what is not done yet; write results, report and tracking. Running again resumes: nothing is done twice.
 
@@ -194,6 +195,7 @@ class Study:
                 one lacks. Its networks stay as they are. Without it such a folder is refused.
             progress: whether to show how far it is, on standard error; None: in notebooks, as one line.
             report: whether to write the report and its pictures, and the chosen network as graphs (``best/``).
+            before: is told what is left to train, and what that costs here, before it starts.
 
         Raises:
             ConfigError: before any work, for what cannot be run; nothing is written then.
@@ -212,6 +214,11 @@ class Study:
             plain, home = scrub(self.config.plain()), self.folder.resolve()
             anchored = self._anchored()
             course = Course(anchored.config, anchored.plugins, packs)
+            if before is not None:
+                waiting, later = course.waiting
+                together = 1 if isinstance(chosen, SerialRunner) else None
+                if (cost := cost_of(self.config, waiting, self.plugins, later=later, together=together)) is not None:
+                    before(cost)
             with Audience(home, audience) as told:
                 told.tell(StudyStarted(plain, home, course.counts))
                 try:
