@@ -12,6 +12,7 @@ from nasplug.drawing.effects import MOST_EFFECTS, draw_effects
 from nasplug.drawing.fronts import draw_front
 from nasplug.drawing.graphs import draw_network
 from nasplug.drawing.judging import draw_labels, draw_numbers
+from nasplug.drawing.magnitudes import STRONGEST, draw_magnitudes
 from nasplug.drawing.paths import draw_path, path_of
 from nasplug.drawing.reading import Strength, strengths
 from nasplug.drawing.several import draw_fronts, fronts_picture
@@ -22,6 +23,7 @@ from nasplug.drawing.terminal import front_picture, network_picture
 
 __all__ = [
     "MOST_EFFECTS",
+    "STRONGEST",
     "Strength",
     "draw_curves",
     "draw_cut",
@@ -30,6 +32,7 @@ __all__ = [
     "draw_front",
     "draw_fronts",
     "draw_labels",
+    "draw_magnitudes",
     "draw_network",
     "draw_numbers",
     "draw_path",

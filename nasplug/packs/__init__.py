@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from nasplug.packs.relaxed import MOST_WEIGHTS
 from nasplug.packs.running import run_pack
 from nasplug.packs.stored import (
     AGAIN,
     CERTIFICATE,
     HISTORIES,
     NETWORKS,
+    OWN,
     PACK,
+    RELAXED,
     TABLE,
     examine,
     identity_of,
@@ -20,8 +23,11 @@ __all__ = [
     "AGAIN",
     "CERTIFICATE",
     "HISTORIES",
+    "MOST_WEIGHTS",
     "NETWORKS",
+    "OWN",
     "PACK",
+    "RELAXED",
     "TABLE",
     "examine",
     "identity_of",

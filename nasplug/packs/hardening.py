@@ -19,8 +19,9 @@ from nasplug.discretize import Certificates, discretize
 from nasplug.errors import ContractError
 from nasplug.finetune import better, finetune, retrain
 from nasplug.networks import Networks, forward, sizes
-from nasplug.packs.stored import CERTIFICATE, HISTORIES, SPLITS, Standing
-from nasplug.plan import Components
+from nasplug.packs.relaxed import relaxed_of
+from nasplug.packs.stored import CERTIFICATE, FITTED, HISTORIES, SPLITS, Standing
+from nasplug.plan import Components, Pack
 from nasplug.train import Search, evaluate
 
 __all__ = ["harden", "of_rows", "places_of"]
@@ -33,11 +34,12 @@ def places_of(parts: Components, now: Standing) -> list[Discretizer | ByRow]:
 
 
 @torch.no_grad()
-def harden(parts: Components, search: Search, now: Standing, named: Mapping[str, str]) -> tuple[Networks, dict[str, Any]]:
-    """Soft networks -> hard ones, with scores at each stage as columns, in which each split is ``named``.
+def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tuple[Networks, dict[str, Any]]:
+    """Soft networks -> hard ones, with scores at each stage as columns, and what some were before (`nasplug.packs.relaxed`).
 
     Of the rows that train to the end, whose ``search`` it is.
     """
+    named = FITTED if pack.fitted else {part: part for part in SPLITS}
     task, last = search.task, search.steps - 1
     soft = search.relax(now.state.kept, search.tau.at(last))
     columns: dict[str, Any] = {}
@@ -52,7 +54,9 @@ def harden(parts: Components, search: Search, now: Standing, named: Mapping[str,
                 columns[f"{stage}{named[split]}_{name}"] = values.detach().cpu().double().numpy()
 
     score(soft, search.forward, "relaxed_", ("valid",))
-    hard, certificates = discretize(task, search.direct(soft), places_of(parts, now))
+    direct = search.direct(soft)
+    hard, certificates = discretize(task, direct, places_of(parts, now))
+    cut = hard
     score(hard, forward, "cut_", ("valid",))
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.scale)
@@ -71,7 +75,10 @@ def harden(parts: Components, search: Search, now: Standing, named: Mapping[str,
     score(hard, forward, "", SPLITS)
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
-    return hard, columns | _certified(certificates)
+    by = "loss" if pack.fitted else parts.study.choose.by
+    judged = columns.get(f"{named['valid']}_{by}", columns[f"{named['valid']}_loss"])
+    judged = -judged if by in task.higher else judged
+    return hard, columns | _certified(certificates) | relaxed_of(pack, now.rows, columns, direct, cut, judged)
 
 
 def _certified(certificates: Certificates) -> dict[str, Any]:
@@ -112,7 +119,8 @@ def of_rows(nets: Networks, columns: Mapping[str, Any], now: Standing, count: in
             at = [int(np.argmax(np.stack(now.history["step"])[:, row] == last[row])) for row in range(count)]
             found[name] = np.where(gone, np.stack(now.history[history])[at, np.arange(count)], each)
         else:
-            found[name] = each if name == "status" else pa.array(each, mask=gone)
+            kind = values.type if isinstance(values, pa.Array) else None
+            found[name] = each if name == "status" else pa.array(each, kind, mask=gone)
     loss = found["relaxed_valid_loss"]
     found["status"] = np.where(gone, np.where(np.isfinite(loss), "stopped", "diverged"), found["status"])
     return nets.map(tall), found | {"step": last} | {name: now.stopped[name] for name in sorted(now.stopped) if name != "step"}

@@ -26,10 +26,8 @@ from nasplug.packs.hardening import harden, of_rows
 from nasplug.packs.stopping import after_rung
 from nasplug.packs.stored import (
     CHECKPOINT,
-    FITTED,
     HISTORIES,
     PACK,
-    SPLITS,
     TABLE,
     Standing,
     identity_of,
@@ -123,7 +121,7 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
     done, training = now.state.step, time.perf_counter()
     now, here, compiled = yield from _trained(study, pack, parts, search, now, folder, identity)
     trained = time.perf_counter()
-    nets, columns = harden(parts, here, now, FITTED if pack.fitted else {part: part for part in SPLITS})
+    nets, columns = harden(parts, here, now, pack)
     hardened = time.perf_counter()
     judged = columns["fitted_loss" if pack.fitted else "valid_loss"]
     healthy = finite(now.state.kept).cpu().numpy()

@@ -35,7 +35,9 @@ __all__ = [
     "FITTED",
     "HISTORIES",
     "NETWORKS",
+    "OWN",
     "PACK",
+    "RELAXED",
     "SPLITS",
     "TABLE",
     "Standing",
@@ -54,6 +56,8 @@ PACK = "pack.json"
 SPLITS = ("train", "valid", "test")
 FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks that are scored on what they have seen
 CERTIFICATE = "certificate"
+RELAXED = "relaxed"
+OWN = (CERTIFICATE, RELAXED)  # columns of text that stay in the pack's own table
 OF_INPUTS = ("monotone", "groups", "terms")  # what networks say of their inputs, whole numbers
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error

@@ -37,6 +37,7 @@ from nasplug.report.lines import Verdict, lines_of, write_verdict
 from nasplug.report.mean import ensemble_words
 from nasplug.report.paper import Grid, render
 from nasplug.report.parts import certified, cut_grid, made_grid, retrained, snippets, trouble_grids
+from nasplug.report.softened import softened
 from nasplug.report.stable import steadiness
 from nasplug.report.tables import columns_of, grid_of, heading_of, thinned, trivial_words
 from nasplug.report.words import facts_words, network_verdict, rule_words
@@ -113,6 +114,8 @@ def write_report(study: Finished, began: float | None = None) -> Path:
     steady = steadiness(study, best)
     if steady is not None and steady.picture is not None:
         figures["frequencies"], words["frequencies"] = steady.picture, steady.seen
+    soft = softened(study, front, chosen, task.features if network.stem is None else ())
+    figures["soft"], words["soft"] = soft.picture, soft.seen
     pictures = {name: Markup(svg(figure, name, words[name])) for name, figure in figures.items() if figure is not None}
     _save(folder, figures)  # last: letters that no font here has are lost in it
     files.write_csv(folder / "front.csv", front.drop(columns="owners", errors="ignore"))
@@ -153,6 +156,7 @@ def write_report(study: Finished, began: float | None = None) -> Path:
         one=kind_words(places)[0],
         several=kind_words(places)[1],
         cut=cut_grid(standing, best, task.facts),
+        soft=soft,
         retrain=retrained(frame),
         certificate=certified(results.certificate(folder, chosen), frame),
         finetune=config.train.finetune if isinstance(config.train.finetune, int) else None,

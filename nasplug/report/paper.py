@@ -31,6 +31,7 @@ class Grid:
         text: whether cells are words that may break, not numbers.
         sortable: whether a reader may want another order.
         meanings: what columns mean, where their headings do not say it.
+        looks: of each row and cell its class in the style sheet, where cells have colours.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Grid:
     text: bool = False
     sortable: bool = False
     meanings: Sequence[tuple[str, str]] = ()
+    looks: Sequence[Sequence[str]] = ()
 
 
 def render(template: str, **values: Any) -> str:

@@ -16,7 +16,16 @@ from nasplug.results.choosing import (
     to_refit,
 )
 from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measured, measures, within
-from nasplug.results.stored import certificate, facts_of, network, pack_record, plan_of, write_certificate, write_facts
+from nasplug.results.stored import (
+    certificate,
+    facts_of,
+    network,
+    pack_record,
+    plan_of,
+    relaxed,
+    write_certificate,
+    write_facts,
+)
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 from nasplug.results.telling import shown_difference, shown_error
 from nasplug.results.versions import VERSIONS, Version, ended, number_of, planner_of, versions
@@ -52,6 +61,7 @@ __all__ = [
     "plan_of",
     "planner_of",
     "read",
+    "relaxed",
     "shown_difference",
     "shown_error",
     "slack",

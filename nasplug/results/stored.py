@@ -12,11 +12,21 @@ from nasplug import files
 from nasplug.activations import FUNCTIONS, Function
 from nasplug.compact import CompactNetwork, compact
 from nasplug.errors import ConfigError, scrub
-from nasplug.packs import AGAIN, CERTIFICATE, PACK, TABLE, load_networks
+from nasplug.packs import AGAIN, CERTIFICATE, PACK, RELAXED, TABLE, load_networks
 from nasplug.plan import Axis, Pack, data_key, row_of, with_secrets
 from nasplug.tasks import Facts, Task
 
-__all__ = ["certificate", "facts_of", "facts_of_row", "network", "pack_record", "plan_of", "write_certificate", "write_facts"]
+__all__ = [
+    "certificate",
+    "facts_of",
+    "facts_of_row",
+    "network",
+    "pack_record",
+    "plan_of",
+    "relaxed",
+    "write_certificate",
+    "write_facts",
+]
 
 TASKS = "tasks"
 
@@ -90,6 +100,22 @@ def certificate(folder: Path, replica: str) -> dict[str, Any] | None:
         return None
     (text,) = rows[CERTIFICATE].to_pylist()
     found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def relaxed(folder: Path, replicas: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What replicas were before they were made hard (`nasplug.packs.relaxed`), of those of which it was kept.
+
+    Each has ``candidates``; ``layers`` with ``shares`` of the candidates, one row per choice, ``gates`` of neurons, the
+    ``choices`` (places of candidates) and neurons ``kept`` afterwards; ``weights``, how many; and of up to `MOST_WEIGHTS` of
+    them ``blocks`` with the magnitudes ``before`` and which were ``kept``, ``(H_to, H_from)``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for pack in sorted({row_of(name)[0] for name in replicas}):
+        path = folder / "packs" / pack / TABLE
+        table = files.read_table(path, ["replica", RELAXED], [("replica", "in", list(replicas))])
+        if RELAXED in table.column_names:
+            found |= {row["replica"]: json.loads(row[RELAXED]) for row in table.to_pylist() if row[RELAXED]}
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nasplug import files
 from nasplug.errors import ConfigError
 from nasplug.folds import FITTED, FOLD, OverFolds, Steady, independent
-from nasplug.packs import CERTIFICATE, TABLE
+from nasplug.packs import OWN, TABLE
 from nasplug.plan import LINEAR, halved
 from nasplug.results.stored import facts_of_row, plan_of
 from nasplug.results.versions import versions
@@ -29,7 +29,8 @@ FAILURES = "failures.parquet"
 def merge(folder: Path) -> int:
     """Join the packs' tables into ``<folder>/replicas.parquet``, one row group per pack, and return the number of rows.
 
-    One pack is in memory at a time; certificates stay in the packs' own tables. Columns that a pack does not have are null
+    One pack is in memory at a time; certificates, and what networks were before hardening, stay in the packs' own
+    tables. Columns that a pack does not have are null
     in its rows; a column that is a number in one pack and text in another (a sweep over 32 and "full") is text in all.
     Rows of refitted networks get the scores of their configuration over its folds, and whether they are picked
     (`nasplug.folds`); where selection was counted, rows get how often their inputs were kept. Networks on half samples have no
@@ -42,7 +43,7 @@ def merge(folder: Path) -> int:
         return 0
     for file in found:
         files.verify(file)
-    schemas = [pa.schema([field for field in pq.read_schema(file) if field.name != CERTIFICATE]) for file in found]
+    schemas = [pa.schema([field for field in pq.read_schema(file) if field.name not in OWN]) for file in found]
     over = _over_folds(folder, [file for file, schema in zip(found, schemas, strict=True) if FOLD in schema.names])
     steady = Steady.of(folder)
     schema = _schema([*schemas, *(more.schema for more in (over, steady) if more)])
@@ -50,7 +51,7 @@ def merge(folder: Path) -> int:
     fixed = {pack: one.fixed for one in versions(folder) for pack in one.packs if not pack.startswith(LINEAR)}
     with files.table_writer(folder / TABLE, schema) as writer:
         for file in found:
-            table = files.read_table(file, lambda name: name != CERTIFICATE)
+            table = files.read_table(file, lambda name: name not in OWN)
             table = _filled(table, fixed.get(file.parent.name, {}), schema)
             if over and FOLD in table.column_names:
                 table = over.added(table)

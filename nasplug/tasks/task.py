@@ -116,7 +116,7 @@ class Task(Described):
             link=self.link,
             samples={part: split.samples for part, split in zip(PARTS, self.splits, strict=True)},
             trivial=self.trivial,
-            higher=tuple(name for name, metric in {**DEFAULTS, **self.scores}.items() if metric.higher),
+            higher=self.higher,
             variance=float(variance(y, None if weights is None else weights.double()).mean()),
             resamples=self.rounds,
             effective={
@@ -140,6 +140,11 @@ class Task(Described):
         else:
             valid = change(valid)
         return replace(self, train=train, valid=valid, test=change(self.test))
+
+    @property
+    def higher(self) -> tuple[str, ...]:
+        """Names of scores of which more is better."""
+        return tuple(name for name, metric in {**DEFAULTS, **self.scores}.items() if metric.higher)
 
     @property
     def stacked(self) -> bool:
