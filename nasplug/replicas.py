@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["clip", "column", "finite", "norm", "normal", "orthogonal", "seeds_of", "take", "total", "uniform"]
+__all__ = ["clip", "column", "finite", "norm", "normal", "number_of", "orthogonal", "seeds_of", "take", "total", "uniform"]
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # the two multipliers of splitmix64 (Steele, Lea, Flood 2014)
@@ -34,15 +34,16 @@ def _scramble(z: Tensor) -> Tensor:
 
 def number_of(stream: str) -> int:
     """A stream's name as a number: what a compiled step takes as a constant (`nasplug.train.compile_step` says so)."""
-    return zlib.crc32(stream.encode())
+    number = _GOLDEN * (zlib.crc32(stream.encode()) + 1) % 2**64
+    return number - 2**64 if number >= 2**63 else number  # as a signed 64-bit integer: sums wrap as they should
 
 
-def _bits(seeds: Tensor, stream: str, count: int) -> Tensor:
+def _bits(seeds: Tensor, stream: str | Tensor, count: int) -> Tensor:
     """``seeds (K,)`` -> ``(K, count)`` random 64-bit integers; a row depends on its own seed and the stream's name alone."""
     if not len(seeds):  # shapes alone are asked for, of networks that may be too large to make
         return torch.empty(0, count, dtype=torch.long, device=seeds.device)
-    name = torch.tensor(number_of(stream), device=seeds.device)  # int64: products wrap as they should
-    key = _scramble(_scramble(seeds.long()) + _GOLDEN * (name + 1))  # (K,)
+    number = number_of(stream) if isinstance(stream, str) else stream
+    key = _scramble(_scramble(seeds.long()) + number)  # (K,)
     index = torch.arange(1, count + 1, device=seeds.device)
     return _scramble(key.unsqueeze(-1) + _GOLDEN * index)  # (K, count)
 
@@ -86,8 +87,11 @@ def _orthonormal(gaussian: Tensor) -> Tensor:
     return found
 
 
-def seeds_of(seeds: Tensor, stream: str) -> Tensor:
-    """One derived seed per row: long ``(K,)``, for noise that must differ between uses (steps, restarts)."""
+def seeds_of(seeds: Tensor, stream: str | Tensor) -> Tensor:
+    """One derived seed per row: long ``(K,)``, for noise that must differ between uses (steps, restarts).
+
+    ``stream``: its name, or that name's `number_of`, long ``(1,)``, where the name changes on the device.
+    """
     return _shift(_bits(seeds, stream, 1).squeeze(-1), 1)
 
 

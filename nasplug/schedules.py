@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -130,10 +130,18 @@ class Track:
     table: Tensor
     index: Tensor
     scale: Tensor
+    flat: Tensor = field(init=False, repr=False, compare=False)
+    """The table, row after row."""
 
-    def at(self, step: int) -> Tensor:
-        """The values of all rows at a step (0-based): ``(K,)``."""
-        return self.table[step].index_select(0, self.index) * self.scale
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flat", self.table.reshape(-1))
+
+    def at(self, step: int | Tensor) -> Tensor:
+        """The values of all rows at a step (0-based): ``(K,)``. A counter, long ``(1,)``, may stand for it on the device."""
+        if isinstance(step, int):
+            return self.table[step].index_select(0, self.index) * self.scale
+        place = step if self.table.shape[1] == 1 else torch.add(self.index, step, alpha=self.table.shape[1])
+        return self.flat.index_select(0, place) * self.scale
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Track:
         """The same track on a device, in a floating-point type."""

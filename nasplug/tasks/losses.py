@@ -196,7 +196,7 @@ class Pinball(Loss):
         """The mean over targets and levels; the outputs of a target stand together, in the order of the levels."""
         k, _, b = outputs.shape
         away = y.unsqueeze(-2) - outputs.view(k, -1, len(self.levels), b)  # (K, T, L, B)
-        level = outputs.new_tensor(self.levels).view(-1, 1)
+        level = torch.cat([outputs.new_full((1, 1), level) for level in self.levels])  # (L, 1), made on the device
         return torch.maximum(level * away, (level - 1.0) * away).mean((1, 2))
 
     def point(self, outputs: Tensor) -> Tensor:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nasplug.contracts import Params, Proximal
+from nasplug.contracts import Params, SearchMethod
 from nasplug.networks import Networks
-from nasplug.replicas import column, finite, seeds_of
+from nasplug.replicas import column, finite
+from nasplug.train.course import course
+from nasplug.train.replaying import Steps
 from nasplug.train.scoring import evaluate, kept
-from nasplug.train.search import OBJECTIVE, Batches, Report, Search, State, halves, start
+from nasplug.train.search import OBJECTIVE, Report, Search, State, start
 from nasplug.train.softness import softness
 from nasplug.train.steps import alternate, compile_step, step
 
@@ -53,27 +55,21 @@ def train(
         more = torch.cat([rows, rows.new_zeros(room - len(rows))])
         search, state = search.take(more), state.take(more)
     params, moments, best = state.params, state.moments, state.best
-    architect = search.architect
-    held: Batches | None = None
-    mine = search.task.train
-    if architect is not None and architect.share > 0:
-        mine, other = halves(search.task.train, architect.share, search.data_seed)
-        held = Batches(other, search.batch, search.data_seed + 1)
-    batches = Batches(mine, search.batch, search.data_seed)
-    once: Callable[..., tuple[Tensor, Tensor]] = step if held is None else alternate
-    advance = compile_step(once) if compiled else once
-    freezing = _freezing(search)
+    first, end = state.step, search.steps if until is None else until
+    bilevel = search.architect is not None and search.architect.share > 0
+    once: Callable[..., tuple[Tensor, Tensor]] = alternate if bilevel else step
+    ahead = course(search, compile_step(once) if compiled else once, first, end)
+    move = Steps(ahead, once)
+    since = search.steps if ahead.frozen is None else int(ahead.frozen.min())  # asked once: before it no zero is frozen
+    projects = type(search.method).project is not SearchMethod.project
     portions = kept(search.task.valid, len(search.seeds))
-    for t in range(state.step, search.steps if until is None else until):
-        batch = batches.at(t).batch
-        given = batch if held is None else (batch, held.at(t).batch)
-        noise = seeds_of(search.seeds, f"step {t}") if search.traits.stochastic else None
-        levels = tuple(level.at(t) for level in search.levels)
-        support = _support(search, params, t, freezing)
-        loss, penalty = advance(search, params, moments, given, search.lr.at(t), search.tau.at(t), levels, noise)
-        for name, mask in support.items():
-            params[name].mul_(mask)
-        params = search.method.project(params, t + 1, search.steps)
+    clock = torch.tensor([first], device=search.seeds.device)
+    for t in range(first, end):
+        for shown in ahead.shown:
+            shown.turn(t)
+        loss, penalty = move(params, moments, clock, t >= since)
+        if projects:
+            params = move.settle(params, search.method.project(params, t + 1, search.steps))
         if (t + 1) % every == 0 or t + 1 == search.steps:
             with torch.no_grad():
                 nets = search.relax(params, search.tau.at(t))  # without noise, as it will be made hard
@@ -93,32 +89,7 @@ def train(
             if not whole:
                 metrics, healthy = {name: values[rows] for name, values in metrics.items()}, healthy[rows]
                 now = now.take(rows)
-            yield Report(t + 1, search.steps, metrics, healthy, now.copy())  # steps write in place
-
-
-def _freezing(search: Search) -> Tensor | None:
-    """The step from which each row's zeros are frozen, long ``(K,)``: all its proximal penalties are over; None without any.
-
-    One that was never above 0 freezes nothing: its row's step is T.
-    """
-    found: Tensor | None = None
-    for regularizer, level in zip(search.penalties, search.levels, strict=True):
-        if isinstance(regularizer, Proximal):
-            steps = torch.arange(1, search.steps + 1, device=level.table.device).unsqueeze(1)
-            after = (steps * (level.table > 0)).amax(0)[level.index]  # (K,): one more than the last step above 0
-            after = torch.where((after > 0) & (level.scale > 0), after, search.steps)
-            found = after if found is None else torch.maximum(found, after)
-    return found
-
-
-@torch.no_grad()
-def _support(search: Search, params: Params, t: int, freezing: Tensor | None) -> Params:
-    """What a step must leave at 0: leaves of ones, and of zeros where a frozen row's leaf is exactly 0; none for most steps."""
-    if freezing is None or t < int(freezing.min()):
-        return {}
-    frozen = freezing <= t  # (K,)
-    held = search.method.hold(search.relax(params, search.tau.at(t)))
-    return {name: ((leaf != 0) | ~column(frozen, leaf)).to(leaf) for name, leaf in held.items()}
+            yield Report(t + 1, search.steps, metrics, healthy, now.copy(), move.reason)  # steps write in place
 
 
 def _best(search: Search, best: Params, params: Params, t: int, loss: Tensor, nets: Networks) -> Params:

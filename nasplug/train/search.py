@@ -191,7 +191,8 @@ class State:
 class Report:
     """One interval: metrics of all rows, each ``(K,)``, and the state to save. ``healthy``: bool ``(K,)``, all finite.
 
-    It is a copy: the steps that follow do not change it, and what is done to it changes no training.
+    It is a copy: the steps that follow do not change it, and what is done to it changes no training. ``eager``: why steps run
+    one by one where others are replayed (`nasplug.train.replaying`); empty where nothing is to be said.
     """
 
     step: int
@@ -199,6 +200,7 @@ class Report:
     metrics: Mapping[str, Tensor]
     healthy: Tensor
     state: State
+    eager: str = ""
 
 
 def start(search: Search) -> State:
@@ -233,16 +235,23 @@ class Batches:
         self.size = split.samples if batch is None else min(batch, split.samples)
         self.per_epoch = split.samples // self.size
         self.data_seed = data_seed
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.long)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a batch is all samples, in their order."""
+        return self.size == self.split.samples
+
+    def order(self, first: int, end: int) -> Tensor:
+        """Which samples each step from ``first`` up to ``end`` is shown: long ``(end - first, B)``, on the host."""
+        epochs = range(first // self.per_epoch, -(-end // self.per_epoch))
+        shown = torch.cat([self._epoch(epoch) for epoch in epochs])
+        return shown[first - epochs.start * self.per_epoch :][: end - first]
+
+    def _epoch(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed((self.data_seed * 1_000_003 + epoch) % 2**63)
+        order = torch.randperm(self.split.samples, generator=generator)
+        return order[: self.per_epoch * self.size].view(self.per_epoch, self.size)
 
     def at(self, step: int) -> Split:
         """The batch of a step: ``x (I, B)``, its targets and weights, the same samples in all rows."""
-        if self.size == self.split.samples:
-            return self.split
-        epoch, position = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self.data_seed * 1_000_003 + epoch) % 2**63)
-            self._order = torch.randperm(self.split.samples, generator=generator).to(self.split.x.device)
-            self._epoch = epoch
-        return self.split.columns(self._order[position * self.size : (position + 1) * self.size])
+        return self.split if self.whole else self.split.columns(self.order(step, step + 1)[0].to(self.split.x.device))

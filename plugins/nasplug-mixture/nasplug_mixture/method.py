@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
@@ -100,7 +99,7 @@ class Mixture(SearchMethod):
         soft = torch.softmax((logits + gumbel.to(leaf)) / heat, -1)
         if self.sampling == "gumbel":
             return soft
-        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
         return hard + (soft - soft.detach())  # the bracket is exactly 0, and has the gradient
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -96,10 +96,17 @@ class Autoencoder:
     sampling: Sampling
     digest: str
     about: Mapping[str, Any]
+    _elsewhere: dict[str, Weights] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Autoencoder:
-        """The same on a device, in a floating-point type."""
-        return replace(self, weights={name: w.to(device, dtype) for name, w in self.weights.items()})
+        """The same on a device, in a floating-point type. Copies are kept: a step that asks again moves nothing."""
+        first = next(iter(self.weights.values()))
+        if first.device == torch.device(device) and first.dtype == dtype:
+            return self
+        key = f"{device} {dtype}"
+        if key not in self._elsewhere:
+            self._elsewhere[key] = {name: w.detach().to(device, dtype) for name, w in self.weights.items()}
+        return replace(self, weights=self._elsewhere[key])
 
 
 @lru_cache(maxsize=256)
