@@ -1,19 +1,25 @@
 """How long a packed training step takes on the device that is here, for packs of 64 to 65,536 networks.
 
     PYTHONPATH=. python3 benchmarks/gpu.py [--quick] [--seconds S] [--device cpu] [--workloads ...] [--modes ...] [--sizes ...]
+    PYTHONPATH=. python3 benchmarks/gpu.py --study [--quick] [--networks N]
+
+Modes: eager, compiled, captured (a CUDA graph, as the training loop replays it), both; to compare with, `torch.func.vmap` and
+one `nn.Module` alone; and eager packs on this machine's CPU. `--study` runs a whole study of 100,000 XOR networks instead.
 
 A step is forward, loss, L1 penalty, backward and Adam in float32. Before anything is timed, each program is compared with
 float64 on the CPU over its first steps, and a wrong one ends the run with status 1. Of each pack the first and the last
 networks are compared: a network's result does not depend on the others. What does not fit in memory or in the time given is
 skipped and named. The last line is one JSON object.
 
-It needs torch and what `nasplug.train` imports (`benchmarks/README.md`), no installed nasplug and no plugin.
+It needs torch and what `nasplug.train` imports (`benchmarks/README.md`), no installed nasplug and no plugin; pydantic may be
+missing. `--study` needs all that nasplug does, and says what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import json
 import os
 import platform
@@ -21,33 +27,46 @@ import resource
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from absent import stand_in, stand_ins
 from torch import Tensor
-from workloads import WORKLOADS, Workload, search
 
-from nasplug.machine import arithmetic
-from nasplug.train import State, compile_step, start, step
+stand_in("pydantic")
 
-MODES = ("eager", "compiled")
+from modes import MODES, OURS, PROGRAMS, Advance, UnservedError  # noqa: E402
+from workloads import WORKLOADS, Workload, search  # noqa: E402
+
+from nasplug.machine import arithmetic  # noqa: E402
+from nasplug.train import State, start  # noqa: E402
+
 SIZES = (64, 512, 4096, 16384, 65536)
 QUICK_SIZES = (64, 512)
-SECONDS, QUICK_SECONDS = 150.0, 45.0
+SECONDS, QUICK_SECONDS = 200.0, 45.0
 
 CHECKED_STEPS = 5
+CAPTURED_STEPS = 8  # the first few of them are not replayed yet
 CHECKED_ROWS = 4  # at either end of a pack
 TOLERANCE = 1e-3  # of how far the parameters moved; float32 gives 1e-6 to 1e-4, a wrong leaf or row 0.1 and more
 
 ROUND_SECONDS = 0.1
+MOST_STEPS = 100_000  # in a round
 MOST_SHARE = 0.2  # of the time given, for one program
+CPU_SIZE, CPU_SECONDS = 512, 8.0  # of the packs on the CPU that a GPU is compared with
+NEEDED = (
+    "pydantic", "pluggy", "yaml", "numpy", "pandas", "pyarrow", "safetensors", "sklearn", "matplotlib", "optuna", "rich",
+    "click", "nasplug_edges", "nasplug_regularizers", "nasplug_discretizers",
+)  # fmt: skip
+
 FIRST_COMPILATION = 15.0  # seconds, before any was timed
 
 H100 = "H100 SXM, 3.35 TB/s"
 H100_BANDWIDTH = 3.35e12  # bytes per second
+H100_ARITHMETIC = 67e12  # float32 operations per second
 STATE_BYTES = 4 * 6  # per parameter and step: weight and two moments, read and written once
 
 
@@ -79,20 +98,14 @@ def put(table: dict[str, dict[str, dict[int, Any]]], program: Program, value: fl
     table.setdefault(program.work.name, {}).setdefault(program.mode, {})[program.k] = rounded
 
 
-def packed(work: Workload, seeds: Tensor, dtype: torch.dtype, mode: str) -> tuple[State, Callable[[], Tensor]]:
-    """Where the networks of these seeds begin, and one step of all of them: their losses ``(K,)`` before it."""
+def packed(work: Workload, seeds: Tensor, dtype: torch.dtype, mode: str) -> tuple[State, Advance]:
+    """Where the networks of these seeds begin, and what makes steps of all of them."""
     plan = search(work, seeds, dtype)
     state = start(plan)
-    advance = compile_step() if mode == "compiled" else step
-    batch, lr, tau, levels = plan.task.train.pair, plan.lr.at(0), plan.tau.at(0), tuple(level.at(0) for level in plan.levels)
-
-    def once() -> Tensor:
-        return advance(plan, state.params, state.moments, batch, lr, tau, levels, None)[0]
-
-    return state, once
+    return state, PROGRAMS[mode](work, plan, state)
 
 
-def deviation(program: Program, state: State, once: Callable[[], Tensor]) -> float:
+def deviation(program: Program, state: State, once: Advance) -> float:
     """How far the first steps are from float64 on the CPU: the worst of the losses (relative) and of the leaves.
 
     Of a leaf it is the mean distance in units of the mean way that its numbers went. A mean, since a gradient that is 0 but for
@@ -100,10 +113,11 @@ def deviation(program: Program, state: State, once: Callable[[], Tensor]) -> flo
     """
     k = program.k
     rows = torch.tensor(sorted({*range(min(k, CHECKED_ROWS)), *range(max(0, k - CHECKED_ROWS), k)}))
+    steps = CAPTURED_STEPS if "captured" in program.mode else CHECKED_STEPS
     true_state, true_once = packed(program.work, rows, torch.float64, "eager")
     begun = {name: p.clone() for name, p in true_state.params.items()}
     found = []
-    for _ in range(CHECKED_STEPS):
+    for _ in range(steps):
         loss, true_loss = once().cpu()[rows].double(), true_once()
         found.append(((loss - true_loss) / true_loss).abs().max())
     for name, true in true_state.params.items():
@@ -112,7 +126,7 @@ def deviation(program: Program, state: State, once: Callable[[], Tensor]) -> flo
     return float(torch.stack(found).max())  # NaN if one of them is
 
 
-def compare(program: Program, state: State, once: Callable[[], Tensor]) -> float:
+def compare(program: Program, state: State, once: Advance) -> float:
     """`deviation`, and the end of the run where it is too large."""
     off = deviation(program, state, once)
     if not off <= TOLERANCE:
@@ -123,18 +137,20 @@ def compare(program: Program, state: State, once: Callable[[], Tensor]) -> float
     return off
 
 
-def nanoseconds(program: Program, once: Callable[[], Tensor], device: torch.device, rounds: int) -> float:
+def nanoseconds(program: Program, once: Advance, device: torch.device, rounds: int) -> float:
     """Per network and step: the median of some rounds, each of many steps and waited for."""
 
     def took(steps: int) -> float:
         synchronize(device)
         began = time.perf_counter()
-        for _ in range(steps):
-            once()
+        once(steps)
         synchronize(device)
         return (time.perf_counter() - began) / steps
 
-    steps = max(1, int(ROUND_SECONDS / took(1)))
+    steps, each = 1, took(1)
+    while 2 * steps * each < ROUND_SECONDS and steps < MOST_STEPS:  # a launch has a cost of its own, which one step shows alone
+        steps = min(max(2 * steps, int(ROUND_SECONDS / each)), MOST_STEPS)
+        each = took(steps)
     return 1e9 * statistics.median(took(steps) for _ in range(rounds)) / program.k
 
 
@@ -153,6 +169,18 @@ def parameters(work: Workload) -> int:
 def limit_ns(work: Workload) -> float:
     """Nanoseconds in which an H100's memory gives and takes a network's weights and moments once."""
     return 1e9 * STATE_BYTES * parameters(work) / H100_BANDWIDTH
+
+
+def arithmetic_ns(work: Workload) -> float:
+    """Nanoseconds of an H100's float32 arithmetic: a layer's product, and of its backward pass both, the first layer's one."""
+    layers = enumerate(zip(work.widths, work.widths[1:], strict=False))
+    operations = sum((6 if number else 4) * work.samples * source * to for number, (source, to) in layers)
+    return 1e9 * operations / H100_ARITHMETIC
+
+
+def least_ns(work: Workload) -> float:
+    """No step is shorter, if weights and moments go through the memory of an H100."""
+    return max(limit_ns(work), arithmetic_ns(work))
 
 
 def held_bytes(program: Program) -> int:
@@ -193,7 +221,7 @@ def reason_to_skip(program: Program, figures: Figures, device: torch.device, rou
     expected = stepping_seconds(program, figures, rounds)
     if expected > MOST_SHARE * seconds:
         return f"time: its steps take about {expected:.0f} s, more than one program's share of {seconds:.0f} s"
-    if program.mode == "compiled":
+    if "compiled" in program.mode:
         expected += compiling_seconds(figures)
     if expected > left:
         return f"time: about {expected:.0f} s, and {max(left, 0.0):.0f} of {seconds:.0f} s are left"
@@ -210,15 +238,16 @@ def run(program: Program, figures: Figures, device: torch.device, rounds: int) -
         began = time.perf_counter()
         state, once = packed(program.work, torch.arange(program.k, device=device), torch.float32, program.mode)
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="torch cannot compile")  # else eager steps would go by that name
+            # Else eager steps would go by that name.
+            warnings.filterwarnings("error", message="torch cannot compile|steps cannot be captured")
             off = compare(program, state, once)
-        if program.mode == "compiled":
+        if "compiled" in program.mode:
             put(figures.compile_seconds, program, time.perf_counter() - began)
         ns = nanoseconds(program, once, device, rounds)
     except torch.OutOfMemoryError:
         return f"memory: the device has not enough of its {memory(device)[1] / 2**30:.1f} GiB"
-    except UserWarning as warning:
-        return str(warning)
+    except (UnservedError, UserWarning) as reason:
+        return str(reason)
     put(figures.deviation, program, off)
     put(figures.ns, program, ns)
     if device.type == "cuda":
@@ -227,9 +256,9 @@ def run(program: Program, figures: Figures, device: torch.device, rounds: int) -
 
 
 def programs(works: Sequence[Workload], modes: Sequence[str], sizes: Sequence[int]) -> Iterator[Program]:
-    """Eager first: it is quick and tells how long the rest takes. Then compiled, the largest packs first: they matter most."""
-    for mode in modes:
-        for k in sorted(sizes, reverse=mode == "compiled"):
+    """Eager first: it is quick and tells how long the rest takes. Then the others, large packs first: they matter most."""
+    for mode in sorted(modes, key=MODES.index):
+        for k in [1] if mode == "alone" else sorted(sizes, reverse=mode != "eager"):
             for work in works:
                 yield Program(work, mode, k)
 
@@ -246,6 +275,8 @@ def name_of(device: torch.device) -> str:
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [work.name for work in WORKLOADS]
+    parser.add_argument("--study", action="store_true", help="a whole study of XOR networks with its report instead")
+    parser.add_argument("--networks", type=int, help="of the study; 100,000, quick 2,000")
     parser.add_argument("--quick", action="store_true", help="two sizes, under a minute also on a busy CPU")
     parser.add_argument("--seconds", type=float, help=f"what the run may take; {SECONDS:g}, quick {QUICK_SECONDS:g}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the GPU where there is one")
@@ -276,9 +307,40 @@ def measure(given: argparse.Namespace, device: torch.device, began: float) -> Fi
             print(f"{program}: skipped ({why})", flush=True)
             continue
         ns = figures.ns[program.work.name][program.mode][program.k]
-        share = limit_ns(program.work) / ns
+        share = least_ns(program.work) / ns
         print(f"{program}: {ns:.4g} ns per network and step, {100 * share:.2g} % of the limit of an H100", flush=True)
     return figures
+
+
+def beside(given: argparse.Namespace, began: float) -> dict[str, float]:
+    """Eager packs on this machine's CPU, one thread: nanoseconds per network and step, as far as there is time."""
+    cpu, figures, found = torch.device("cpu"), Figures(), {}
+    for work in WORKLOADS:
+        program = Program(work, "eager", CPU_SIZE)
+        there_is_time = given.seconds - (time.perf_counter() - began) > CPU_SECONDS
+        if work.name in given.workloads and there_is_time and not run(program, figures, cpu, 1):
+            found[work.name] = figures.ns[work.name]["eager"][CPU_SIZE]
+            print(f"{program}, on the CPU: {found[work.name]:.4g} ns per network and step", flush=True)
+    return found
+
+
+def studied(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """The figures of a whole study, from start to report, in a process of its own.
+
+    Raises:
+        SystemExit: naming what is not installed.
+    """
+    if missing := [name for name in NEEDED if name in stand_ins() or importlib.util.find_spec(name) is None]:
+        raise SystemExit(
+            f"--study runs a whole study, and {', '.join(missing)} cannot be imported; pip install . and the plugins "
+            "(README.md). Without --study, nothing of this is needed"
+        )
+    import scale
+
+    networks = given.networks or (2_000 if given.quick else 100_000)
+    figures = scale.study(networks, 100 if given.quick else 1500, runner="serial", device=device.type)
+    whole = {"seconds_100k": figures["seconds"]} if device.type == "cuda" and figures["networks"] == 100_000 else {}
+    return {"device": name_of(device), "torch": torch.__version__, "quick": given.quick, **figures, **whole}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -286,11 +348,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options(arguments)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if given.device == "auto" else given.device)
     print(f"{name_of(device)}, torch {torch.__version__}", flush=True)
+    if given.study:
+        print(json.dumps(studied(given, device)))
+        return
     with arithmetic(threads=1):  # as packs compute
         figures = measure(given, device, began)
-    limits = {work.name: limit_ns(work) for work in WORKLOADS if work.name in given.workloads}
+        cpu = beside(given, began) if device.type == "cuda" else {}
+    works = [work for work in WORKLOADS if work.name in given.workloads]
+    limits, least = ({work.name: of(work) for work in works} for of in (limit_ns, least_ns))
+    ours = {name: [ns for mode in OURS for ns in modes.get(mode, {}).values()] for name, modes in figures.ns.items()}
     shares = {
-        name: {mode: {k: float(f"{limits[name] / ns:.4g}") for k, ns in sizes.items()} for mode, sizes in modes.items()}
+        name: {mode: {k: float(f"{least[name] / ns:.4g}") for k, ns in sizes.items()} for mode, sizes in modes.items()}
         for name, modes in figures.ns.items()
     }
     found = {
@@ -299,7 +367,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "python": platform.python_version(),
         "quick": given.quick,
         "ns_per_network_step": figures.ns,
-        "limit": {"device": H100, "ns": {name: round(ns, 3) for name, ns in limits.items()}, "fraction": shares},
+        "limit": {
+            "device": H100,
+            "ns": {name: round(ns, 3) for name, ns in limits.items()},
+            "arithmetic_ns": {work.name: round(arithmetic_ns(work), 3) for work in works},
+            "fraction": shares,
+        },
+        "best_ns": {name: min(found) for name, found in ours.items() if found},
+        "cpu_ns": cpu,
         "memory_bytes": memory(device)[1],
         "peak_bytes": figures.peak if device.type == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "from_float64": figures.deviation,

@@ -10,7 +10,6 @@ this kind (one thread), to say how far from the bottom we are.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import os
@@ -24,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from workloads import LEVEL, MIXTURE, WORKLOADS, Workload, data, search
+from torch import nn
+from workloads import LEVEL, WORKLOADS, Module, Workload, data, search
 
-from nasplug.activations import function_of
 from nasplug.machine import arithmetic
 from nasplug.plugins import load_plugins
 from nasplug.train import train
@@ -37,30 +35,6 @@ PACKS = {"xor": (4096,), "breast_cancer": (128, 512), "mixture": (32, 128), "wid
 
 LIMIT_US = {"xor": 0.021, "breast_cancer": 4.3, "mixture": 87.0, "wide": 12.9}
 """Microseconds per network and step of a hand-fused C kernel, on another machine of this kind."""
-
-
-class Module(nn.Module):
-    """The same network as people write it."""
-
-    def __init__(self, widths: tuple[int, ...], mixture: bool) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.logits = nn.ParameterList(nn.Parameter(torch.zeros(w, len(MIXTURE))) for w in widths[1:-1]) if mixture else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i == len(self.layers) - 1:
-                return x
-            if self.logits is None:
-                x = torch.relu(x)
-            else:
-                choice = torch.softmax(self.logits[i], -1)
-                x = sum(choice[:, c] * function_of(name)(x) for c, name in enumerate(MIXTURE))  # type: ignore[assignment]
-        return x
-
-    def penalty(self) -> Tensor:
-        return torch.stack([layer.weight.abs().sum() for layer in self.layers]).sum()  # type: ignore[union-attr,operator]
 
 
 def plain_steps(work: Workload) -> Callable[[int], None]:

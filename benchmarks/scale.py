@@ -83,6 +83,30 @@ def inside(config: Mapping[str, Any], runner: Literal["ray", "serial"]) -> None:
     )
 
 
+def study(
+    networks: int,
+    steps: int,
+    *,
+    runner: Literal["ray", "serial"],
+    compile: bool | Literal["auto"] = "auto",
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Run one study in a fresh process.
+
+    Raises:
+        SystemExit: with the end of what it said, where it failed.
+    """
+    train = {**XOR["train"], "steps": steps, "compile": compile}
+    with tempfile.TemporaryDirectory() as folder:
+        whole = {"store": folder, "seeds": max(1, networks // 100), "train": train, "resources": {"device": device}}
+        command = [sys.executable, str(Path(__file__).resolve()), "--runner", runner, "--inside", json.dumps({**XOR, **whole})]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the study failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="20,000 networks")
@@ -96,14 +120,7 @@ def main() -> None:
         inside(json.loads(given.inside), given.runner)
         return
     networks = given.networks or (20_000 if given.quick else 100_000)
-    train = {**XOR["train"], "steps": given.steps, "compile": False if given.eager else "auto"}
-    with tempfile.TemporaryDirectory() as folder:
-        config = {**XOR, "store": folder, "seeds": max(1, networks // 100), "train": train}
-        command = [sys.executable, str(Path(__file__).resolve()), "--runner", given.runner, "--inside", json.dumps(config)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"the study failed:\n{done.stderr[-3000:]}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    figures = study(networks, given.steps, runner=given.runner, compile=False if given.eager else "auto")
     share = figures["beside_training"]
     print(
         f"{figures['networks']:,} XOR networks, {given.steps:,} steps, {figures['packs']} packs ({figures['programs']} with "

@@ -5,12 +5,14 @@ It imports what a training step needs and nothing else: it also runs where few o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nasplug.activations import function_of
 from nasplug.contracts import Params, Regularizer, SearchMethod
 from nasplug.networks import Networks
 from nasplug.optimizers import Adam
@@ -18,7 +20,7 @@ from nasplug.replicas import total, uniform
 from nasplug.tasks import Split, Task, unscaled
 from nasplug.train import Search
 
-__all__ = ["L1", "LEVEL", "MIXTURE", "WORKLOADS", "Constant", "Dense", "Workload", "data", "search"]
+__all__ = ["L1", "LEARNING_RATE", "LEVEL", "MIXTURE", "WORKLOADS", "Constant", "Dense", "Module", "Workload", "data", "search"]
 
 LEARNING_RATE = 1e-3
 LEVEL = 1e-3
@@ -79,6 +81,30 @@ class Dense(SearchMethod):
         )
 
 
+class Module(nn.Module):
+    """The same network as people write it."""
+
+    def __init__(self, widths: tuple[int, ...], mixture: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.logits = nn.ParameterList(nn.Parameter(torch.zeros(w, len(MIXTURE))) for w in widths[1:-1]) if mixture else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == len(self.layers) - 1:
+                return x
+            if self.logits is None:
+                x = torch.relu(x)
+            else:
+                choice = torch.softmax(self.logits[i], -1)
+                x = sum(choice[:, c] * function_of(name)(x) for c, name in enumerate(MIXTURE))  # type: ignore[assignment]
+        return x
+
+    def penalty(self) -> Tensor:
+        return torch.stack([layer.weight.abs().sum() for layer in self.layers]).sum()  # type: ignore[union-attr,operator]
+
+
 class L1(Regularizer):
     needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
@@ -92,7 +118,7 @@ class Constant:
 
     values: Tensor
 
-    def at(self, step: int) -> Tensor:
+    def at(self, step: int | Tensor) -> Tensor:
         return self.values
 
 

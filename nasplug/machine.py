@@ -155,6 +155,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=64)
 def version_of(package: str) -> str:
     """Of an installed package; in words where it is not installed."""
     try:

@@ -20,8 +20,8 @@ BARE = """
 import importlib.machinery, importlib.metadata, importlib.util, runpy, sys
 
 AWAY = {
-    "click", "jsonschema", "matplotlib", "mlflow", "optuna", "pandas", "pyarrow", "pytest", "ray", "rich", "safetensors",
-    "scipy", "sklearn", "yaml",
+    "click", "jsonschema", "matplotlib", "mlflow", "optuna", "pandas", "pyarrow", "pydantic", "pytest", "ray", "rich",
+    "safetensors", "scipy", "sklearn", "yaml",
 }
 
 finder = importlib.machinery.PathFinder
@@ -62,6 +62,36 @@ def test_a_right_step_is_near_float64(gpu: ModuleType, name: str, k: int) -> Non
 
 
 @pytest.mark.parametrize("name", ["xor", "breast_cancer", "mixture", "wide"])
+@pytest.mark.parametrize("mode", ["vmap", "alone"])
+def test_what_it_is_compared_with_does_the_same(gpu: ModuleType, name: str, mode: str) -> None:
+    k = 1 if mode == "alone" else 3
+    program = gpu.Program(eager(gpu, name, k).work, mode, k)
+    assert 0 < gpu.compare(program, *gpu.packed(program.work, torch.arange(k), torch.float32, mode)) < gpu.TOLERANCE / 20
+
+
+def test_a_cpu_captures_no_steps(gpu: ModuleType) -> None:
+    for mode in ("captured", "compiled_captured"):
+        program = gpu.Program(eager(gpu, "xor", 4).work, mode, 4)
+        assert gpu.run(program, gpu.Figures(), torch.device("cpu"), 1) == "steps are captured on a GPU alone"
+
+
+def test_a_study_says_what_is_missing(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "NEEDED", ("torch", "nothing_of_this_name"))
+    with pytest.raises(SystemExit, match="nothing_of_this_name cannot be imported"):
+        gpu.main(["--study", "--quick", "--device", "cpu"])
+
+
+@pytest.mark.slow
+def test_a_study_is_timed_whole(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--study", "--quick", "--networks", "100", "--device", "cpu"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["networks"] == 100
+    assert found["seconds"] > 0
+    assert "seconds_100k" not in found
+    assert set(found["stages"]) == {"build", "train", "harden"}
+
+
+@pytest.mark.parametrize("name", ["xor", "breast_cancer", "mixture", "wide"])
 def test_a_step_stays_on_its_device(gpu: ModuleType, name: str) -> None:
     """A tensor that is left on the CPU does not go with those of another device."""
     meta = torch.device("meta")
@@ -85,7 +115,9 @@ def lose_a_number(params: Mapping[str, Tensor], before: Mapping[str, Tensor]) ->
 
 @pytest.mark.parametrize("spoil", [freeze_last_row, freeze_a_leaf, lose_a_number])
 def test_a_wrong_step_ends_the_run(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, spoil: Any) -> None:
-    right = gpu.step
+    import modes
+
+    right = modes.step
 
     def wrong(search: Any, params: dict[str, Tensor], *rest: Any) -> Any:
         before = {name: leaf.clone() for name, leaf in params.items()}
@@ -94,7 +126,7 @@ def test_a_wrong_step_ends_the_run(gpu: ModuleType, monkeypatch: pytest.MonkeyPa
             spoil(params, before)
         return found
 
-    monkeypatch.setattr(gpu, "step", wrong)
+    monkeypatch.setattr(modes, "step", wrong)
     with pytest.raises(SystemExit) as stopped:
         gpu.main(["--device", "cpu", "--workloads", "xor", "--modes", "eager", "--sizes", "64"])
     assert "xor, eager, K = 64" in str(stopped.value.code)  # words: Python prints them and ends with status 1
@@ -142,10 +174,13 @@ def test_it_runs_where_little_is_installed() -> None:
     assert found["torch"] == torch.__version__
     assert found["device"]
     ns = found["ns_per_network_step"]["xor"]
-    assert set(ns) == {"eager", "compiled"}
-    assert all(set(sizes) == {"64"} and sizes["64"] > 0 for sizes in ns.values())
+    assert set(ns) == {"eager", "compiled", "vmap", "alone"}
+    assert all(set(sizes) == {"1" if mode == "alone" else "64"} and min(sizes.values()) > 0 for mode, sizes in ns.items())
+    assert found["best_ns"]["xor"] == min(ns["eager"]["64"], ns["compiled"]["64"])
+    assert found["skipped"]["xor"]["captured"]["64"] == "steps are captured on a GPU alone"
     assert ns["compiled"]["64"] < ns["eager"]["64"]
     assert found["limit"]["ns"] == {"xor": 0.122}
+    assert found["limit"]["arithmetic_ns"] == {"xor": 0.003}
     assert found["limit"]["fraction"]["xor"]["eager"]["64"] == pytest.approx(0.1218 / ns["eager"]["64"], rel=1e-3)
     assert all(mode[str(10**9)].startswith("memory") for mode in found["skipped"]["xor"].values())
     assert found["memory_bytes"] > found["peak_bytes"] > 0

@@ -24,7 +24,17 @@ from nasplug.machine import device_name
 from nasplug.plan.building import Components
 from nasplug.plugins.memory import cache_folder
 
-__all__ = ["SECONDS_PER_NUMBER", "Calibration", "Pace", "Shape", "calibration_of", "keep_best", "keep_pace", "shape_of"]
+__all__ = [
+    "GPU_SECONDS_PER_NUMBER",
+    "SECONDS_PER_NUMBER",
+    "Calibration",
+    "Pace",
+    "Shape",
+    "calibration_of",
+    "keep_best",
+    "keep_pace",
+    "shape_of",
+]
 
 SECONDS_PER_NUMBER = 1e-9  # measured on one core with eager steps, good to a factor of two
 GPU_SECONDS_PER_NUMBER = 1e-11  # not measured: 4 bytes at 400 GB/s

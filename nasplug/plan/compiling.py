@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from nasplug.plan.building import Components
-from nasplug.plan.calibration import SECONDS_PER_NUMBER, shape_of
+from nasplug.plan.calibration import GPU_SECONDS_PER_NUMBER, SECONDS_PER_NUMBER, shape_of
 from nasplug.train import Search
 
 __all__ = ["worth_compiling"]
@@ -38,6 +38,7 @@ def worth_compiling(
     if choice != "auto":
         return choice
     numbers = shape_of(parts, params, activations).numbers
-    seconds = SECONDS_PER_NUMBER * numbers * max(room, len(search.seeds)) * steps * alike
+    each = GPU_SECONDS_PER_NUMBER if search.seeds.device.type == "cuda" else SECONDS_PER_NUMBER
+    seconds = each * numbers * max(room, len(search.seeds)) * steps * alike
     compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
     return seconds > COMPILE_SECONDS and compiler
