@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from nasplug.activations import Function
 from nasplug.groups import gathered
 from nasplug.networks.passing import mixed
 from nasplug.networks.record import Edge, Networks
@@ -64,7 +65,7 @@ def alive(nets: Networks) -> Networks:
     }
     gates = {layer: useful[layer].to(first.dtype) for layer in range(1, d)}
     # Which layers have biases is read from the skeleton and not from the numbers: a row must not get one from its pack.
-    offset = any(bool(nets.function(name)(first.new_zeros(())) != 0) for name in nets.candidates)  # f(0) != 0
+    offset = any(_shifts(nets.function(name)) for name in nets.candidates)  # f(0) != 0
     biased = set(nets.biases)
     for to, source in sorted(weights):
         if source > 0 and (offset or source in biased):
@@ -99,7 +100,7 @@ def harden(nets: Networks) -> Networks:
         nets,
         gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},
         edge_gates={edge: (g >= 0.5).to(g.dtype) for edge, g in nets.edge_gates.items()},
-        choices={layer: F.one_hot(c.argmax(-1), c.shape[-1]).to(c.dtype) for layer, c in nets.choices.items()},
+        choices={layer: torch.zeros_like(c).scatter_(-1, c.argmax(-1, keepdim=True), 1.0) for layer, c in nets.choices.items()},
     )
 
 
@@ -136,3 +137,9 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     for number, kernels in hard.kernels.items():
         macs += (kernels != 0).flatten(1).sum(1) * (nets.stem.places[number - 1] if nets.stem else 1)
     return dict(zip(SIZES, (edges, neurons, layers, reads, parameters, macs), strict=True))
+
+
+@lru_cache(maxsize=256)
+def _shifts(function: Function) -> bool:
+    """Whether f(0) is not 0: asked once, and on the host, so that training on a GPU does not wait for it."""
+    return bool(function(torch.zeros(())) != 0)
