@@ -241,6 +241,13 @@ def test_folds_refits_and_half_samples_are_extended(tmp_path: Path) -> None:
     same(extended, once)
 
 
+def test_rounds_of_stronger_levels_get_new_seeds(tmp_path: Path) -> None:
+    far = {"penalties": [{"use": "l1", "level": {"log": [1e-4, 1e-3], "points": 4}}], "reach": 1}
+    small = raw(tmp_path, **far) | {"seeds": 1}
+    assert len(ran(small).frame) == 8  # four rounds of one level each
+    same(ran(small | {"seeds": 2}, extend=True), ran(small | {"seeds": 2, "study": "once"}))
+
+
 @pytest.mark.parametrize("use", ["random", "tpe"])
 def test_trials_go_on(tmp_path: Path, use: str) -> None:
     drawn = [{"use": "l1", "level": {"log": [0.001, 0.1]}}]

@@ -154,6 +154,10 @@ class Numbers:
         for number in sorted(known):
             self._free.setdefault(known[number], deque()).append(number)
 
+    def some(self, configurations: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether there are packs for one of these, whose number was not given yet."""
+        return any(self._free.get(_key(configuration)) for configuration in configurations)
+
     def of(self, configurations: Sequence[Mapping[str, Any]]) -> list[int]:
         """The numbers of these, each of which is given once."""
         found = []

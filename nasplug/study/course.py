@@ -179,6 +179,7 @@ class Course:
             frame = self.frame
             so_far = frame[frame["replica"].map(lambda name: row_of(name)[0]).isin({pack.id for pack in done})]
             planned_before = remembered(self.config, len(generations.sizes) + number - 1)
+            planned_before |= bool(self.kept) and self._numbers.some(configurations)  # new seeds of old rounds
             if reached(self.config, so_far) and not planned_before:
                 return
             yield configurations
