@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -114,11 +114,29 @@ def _hold_memory(hold: bool) -> None:
 
 
 @contextmanager
-def arithmetic(threads: int) -> Iterator[None]:
+def _on_gpu(device: str, share: float, *, tf32: bool) -> Iterator[None]:
+    """How packs compute on a GPU: with all digits unless ``tf32``, and with no more of its memory than their ``share``."""
+    place = torch.device(device)
+    index = torch.cuda.current_device() if place.index is None else place.index
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32  # of convolutions, where torch allows it by default
+    torch.cuda.set_per_process_memory_fraction(share, index)  # Ray counts shares of a GPU, and holds nobody to them
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(matmul)
+
+
+@contextmanager
+def arithmetic(threads: int, device: str = "cpu", *, share: float = 1.0, tf32: bool = False) -> Iterator[None]:
     """How packs compute: on ``threads`` threads, with numbers below 1e-38 as zero, in memory that is kept between steps.
 
-    A second thread makes small steps slower, and weights that decay to 1e-40 cost a hundredfold. The process's own settings
-    are put back afterwards: a notebook that runs a study keeps the arithmetic it had.
+    A second thread makes small steps slower, and weights that decay to 1e-40 cost a hundredfold. On a GPU a pack has a
+    ``share`` of the memory, and products have the 10 bits of TF32 where ``tf32`` allows it. The process's own settings are put
+    back afterwards: a notebook that runs a study keeps the arithmetic it had.
     """
     flushed = bool(torch.full((), 1e-40) * 1.0 == 0.0)
     before = torch.get_num_threads()
@@ -126,7 +144,8 @@ def arithmetic(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads)
     _hold_memory(True)
     try:
-        yield
+        with _on_gpu(device, share, tf32=tf32) if device.startswith("cuda") else nullcontext():
+            yield
     finally:
         _hold_memory(False)
         torch.set_flush_denormal(flushed)
@@ -150,6 +169,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
+        "tf32": device.startswith("cuda") and torch.get_float32_matmul_precision() != "highest",
         "packages": {package: version_of(package) for package in PACKAGES},
         "git": _commit(os.getcwd()),
     }

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,19 @@ def threads(study: StudyConfig) -> int:
     return max(1, int(study.resources.cpus))
 
 
+@contextmanager
+def placed(study: StudyConfig, rows: int) -> Iterator[str]:
+    """The device of a pack of so many rows, with the arithmetic and the share of memory that it has there.
+
+    Raises:
+        ConfigError: for a device that is not here.
+    """
+    takes = study.resources.of(rows)
+    device = pick_device(takes.device, takes.gpus)
+    with arithmetic(threads(study), device, share=takes.gpus or 1.0, tf32=study.train.allow_tf32):
+        yield device
+
+
 @dataclass(frozen=True, slots=True)
 class SerialRunner:
     """In this process, one pack at a time: for notebooks, debugging and small studies."""
@@ -89,10 +103,9 @@ class SerialRunner:
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
-        device = pick_device(study.resources.device, study.resources.gpus)
         for pack in packs:
             try:
-                with arithmetic(threads(study)):
+                with placed(study, pack.rows) as device:
                     for progress in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
                         watch.reported(pack.id, progress)
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
@@ -122,9 +135,8 @@ def _trial(
     plugins = load_plugins()
     plugins.require(manifest)
     pack = Pack(**packs[config["pack"]])
-    device = pick_device(settled.resources.device, settled.resources.gpus)
     told = False
-    with arithmetic(threads(settled)):
+    with placed(settled, pack.rows) as device:
         for progress in run_pack(settled, pack, plugins, Path(folder) / "packs" / pack.id, device=device):
             tune.report(asdict(progress))
             told = True
@@ -250,16 +262,21 @@ class RayRunner:
             folder=str(folder),
             home=os.getcwd(),
         )
-        resources = study.resources
+        rows = {pack.id: pack.rows for pack in packs}
+
+        def takes(config: Mapping[str, Any]) -> Any:
+            found = study.resources.of(rows[config["pack"]])
+            return tune.PlacementGroupFactory([{"CPU": found.cpus, "GPU": found.gpus}])
+
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune.with_resources(trainable, takes),
             param_space={"pack": tune.grid_search([pack.id for pack in packs])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folder / "ray"),
                 callbacks=[Tell()],
-                failure_config=tune.FailureConfig(max_failures=resources.retries),
+                failure_config=tune.FailureConfig(max_failures=study.resources.retries),
                 verbose=0,
             ),
         )

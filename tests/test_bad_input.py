@@ -209,7 +209,10 @@ STUDIES: list[tuple[str, Any, str, str, str]] = [
     ("resources.pack", 2.5, "resources.pack: 2.5", "a whole number >= 1 or 'auto'", "needed:"),
     ("resources.cpus", 0, "resources.cpus: 0", "a number > 0", "needed:"),
     ("resources.gpus", -1, "resources.gpus: -1", "a number >= 0", "needed:"),
-    ("resources.gpus", 1.5, "1.5", "a share of one GPU (0 to 1) or a whole number", "needed:"),
+    ("resources.gpus", 1.5, "1.5", "1 or a share of one GPU (0 to 1): a pack trains on one", "needed:"),
+    ("resources.gpus", 2, "resources.gpus: 2", "1 or a share of one GPU (0 to 1): a pack trains on one", "needed:"),
+    ("resources.cpu_below", 64, "cpu_below: 64 with gpus: 0", "where all packs train on CPUs", "remove it"),
+    ("train", {"allow_tf32": True, "dtype": "float64"}, "allow_tf32: true with dtype: float64", "TF32 is", "remove one"),
     ("resources.retries", -1, "resources.retries: -1", "a whole number >= 0", "needed:"),
     # schedules with bad numbers
     (
@@ -260,7 +263,6 @@ STUDIES: list[tuple[str, Any, str, str, str]] = [
     ("penalties.0.use", "eigenvalue", "'eigenvalue' reads eigenvalues", "it makes: ", "Take another one here"),
     ("discretizers", [{"use": "argmax"}], "'argmax' reads choices", "it makes: ", "Take another one here"),
     ("resources.cpus", 10_000, "resources.cpus: 10000", "this machine has", "Write cpus: "),
-    ("resources.gpus", 1000, "resources.gpus: 1000", "this machine has", "Write gpus: "),
     ("resources.device", "cuda", "device: cuda with gpus: 0", "Ray hides the GPUs", "Write gpus: 1"),
     ("resources", {"device": "cuda:1", "gpus": 1}, "device: cuda:1", "Ray chooses which", "Write device: cuda"),
 ]

@@ -14,7 +14,7 @@ import pytest
 from nasplug import results
 from nasplug.config import Stop, parse
 from nasplug.errors import ConfigError
-from nasplug.packs import TABLE, run_pack, running
+from nasplug.packs import TABLE, run_pack, training
 from nasplug.packs.ranking import fittest
 from nasplug.plan import Pack, going_on, rungs, share_of_steps
 from nasplug.study import Study
@@ -115,7 +115,7 @@ def test_a_killed_pack_goes_on_as_if_it_had_not_been(
     reports: int, halved: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also between a rung and its checkpoint."""
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     pack = Pack(**results.pack_record(halved.folder, "p0000")["pack"])
     going = run_pack(halved.config, pack, halved.plugins, tmp_path)
     for _ in range(reports):
@@ -221,7 +221,7 @@ def test_a_smaller_pack_has_room_for_the_programs_of_the_others_after_each_rung(
     packs = mine.plan()
     assert [(pack.rows, pack.room) for pack in packs] == [(50, 0)] * 4 + [(46, 50)]
     first, last = (share_of_steps(mine.config, packs[at], 60)[0] for at in (0, 4))
-    rooms = [running._room(mine.config, packs[4], passed) for passed in (1, 2)]
+    rooms = [training._room(mine.config, packs[4], passed) for passed in (1, 2)]
     assert rooms == [rows for _, rows in first]
     assert all(room >= rows for room, (_, rows) in zip(rooms, last, strict=True))
-    assert running._room(mine.config, packs[0], 1) == 0
+    assert training._room(mine.config, packs[0], 1) == 0

@@ -123,9 +123,16 @@ class Train(BaseModel):
     architecture: Architecture | None = None
     keep: Literal["last", "best"] = "last"
     dtype: Literal["float32", "float64"] = "float32"
+    allow_tf32: bool = False
     data_seed: Seed = 0
     compile: bool | Literal["auto"] = "auto"
     reports: int = Field(20, ge=1, le=MOST_REPORTS)
+
+    @model_validator(mode="after")
+    def _digits(self) -> Train:
+        if self.allow_tf32 and self.dtype == "float64":
+            raise ValueError("allow_tf32: true with dtype: float64; TF32 is a way of float32 alone: remove one of the two")
+        return self
 
 
 class Sampler(Use):
@@ -200,12 +207,27 @@ class Resources(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     retries: int = Field(2, ge=0)
 
+    cpu_below: Annotated[int, Field(ge=2)] | None = None
+
     @field_validator("gpus")
     @classmethod
-    def _whole_gpus(cls, gpus: float) -> float:
-        if gpus > 1 and gpus % 1:
-            raise ValueError(f"{gpus}; needed: a share of one GPU (0 to 1) or a whole number of them")
+    def _one_gpu(cls, gpus: float) -> float:
+        if gpus > 1:
+            raise ValueError(f"{gpus:g}; needed: 1 or a share of one GPU (0 to 1): a pack trains on one, and others beside it")
         return gpus
+
+    @model_validator(mode="after")
+    def _beside(self) -> Resources:
+        if self.cpu_below is not None and not self.gpus:
+            raise ValueError(
+                f"cpu_below: {self.cpu_below} with gpus: 0, where all packs train on CPUs; remove it, or write gpus: 1"
+            )
+        return self
+
+    def of(self, rows: int) -> Resources:
+        """What a pack of so many rows takes: with ``cpu_below`` a smaller one trains on CPUs, beside those on GPUs."""
+        small = self.cpu_below is not None and rows < self.cpu_below
+        return self.model_copy(update={"gpus": 0.0, "device": "cpu", "cpu_below": None}) if small else self
 
 
 REGISTERED = (

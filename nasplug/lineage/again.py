@@ -133,7 +133,7 @@ def again(
     device = _device(study, str(record["training"]["device"]))
     place = int(record["pack"]["row"]), int(record["pack"]["rows"])
     rows, at = stand_in(place[1], place[0])
-    with arithmetic(threads(study)):
+    with arithmetic(threads(study), device, tf32=study.train.allow_tf32):
         here = environment(device)
     found = list(_differences(record, facts, here, makers(settled, plugins)))
     made, row = _train(study, plan.only(0, rows), at, plugins, device, facts)
@@ -222,7 +222,7 @@ def _train(
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there) / pack.id
         try:
-            with arithmetic(threads(study)):
+            with arithmetic(threads(study), device, tf32=study.train.allow_tf32):
                 for _ in run_pack(study, pack, plugins, folder, device=device):
                     pass
         except NasplugError as error:
@@ -312,6 +312,7 @@ def _differences(
         ("processor", "cpu"),
         ("processor", "instructions"),
         ("device", "cuda"),
+        ("device", "tf32"),
     ):
         if name in there and there[name] != here[name]:
             yield Difference(cause, name, str(there[name]), str(here[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,12 +35,11 @@ def measured(stop: Stop, parts: Components, search: Search, now: Standing) -> di
     return {name: found[name] for name in stop.by}
 
 
-def after_rung(stop: Stop, pack: Pack, parts: Components, search: Search, now: Standing) -> Standing:
-    """Where training stands once a rung is passed: fewer rows.
+def after_rung(stop: Stop, pack: Pack, now: Standing, scores: Mapping[str, np.ndarray]) -> Standing:
+    """Where training stands once a rung is passed: fewer rows; ``scores`` are those that were `measured` there.
 
     Candidates are compared by means over their folds, each group among itself; `nasplug.packs.ranking.fittest` go on.
     """
-    scores = measured(stop, parts, search, now)
     place = np.full(pack.rows, -1)
     place[now.rows] = np.arange(len(now.rows))
     values = np.stack(list(scores.values()), axis=1)  # (n, M)
@@ -61,5 +61,5 @@ def after_rung(stop: Stop, pack: Pack, parts: Components, search: Search, now: S
     for name in stop.by:
         if f"rung_{name}" in stopped:
             stopped[f"rung_{name}"][now.rows] = scores[name]
-    index = torch.from_numpy(place[rows]).to(search.seeds.device)
+    index = torch.from_numpy(place[rows]).to(next(iter(now.state.params.values())).device)
     return replace(now, state=now.state.take(index).copy(), rows=rows, passed=passed, stopped=stopped)

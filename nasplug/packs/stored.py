@@ -77,6 +77,7 @@ class Standing:
             rows that were stopped before it 0 and NaN.
         passed: rungs that are behind it.
         stopped: columns of the rows that were stopped, ``(K,)`` each: at which ``step`` (0: not) and what they had there.
+        portions: how many its rows are trained in, as far as memory has asked for it.
     """
 
     state: State
@@ -84,6 +85,7 @@ class Standing:
     history: dict[str, list[np.ndarray]]
     passed: int = 0
     stopped: dict[str, np.ndarray] = field(default_factory=dict)
+    portions: int = 1
 
 
 def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
@@ -100,7 +102,7 @@ def save_checkpoint(folder: Path, identity: str, now: Standing) -> None:
     tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in now.history.items() if rows}
     tensors |= {f"stopped/{name}": torch.from_numpy(values) for name, values in now.stopped.items()}
     tensors["rows/rows"] = torch.from_numpy(now.rows)
-    told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed)}
+    told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed), "portions": str(now.portions)}
     files.write_tensors(folder / CHECKPOINT, tensors, told)
 
 
@@ -133,6 +135,7 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         history,
         int(metadata["passed"]),
         {name: values.cpu().numpy() for name, values in groups["stopped"].items()},
+        int(metadata.get("portions", "1")),
     )
 
 

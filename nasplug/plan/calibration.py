@@ -72,6 +72,7 @@ def shape_of(parts: Components, params: Mapping[str, Tensor], activations: int) 
     """The shape of a pack's networks: ``params`` are its leaves ``(K, ...)``, ``activations`` those of one network."""
     study = parts.study
     names = [study.method.use, *(penalty.use for penalty in study.penalties), study.train.optimizer.use, study.train.dtype]
+    names += ["tf32"] if study.train.allow_tf32 else []
     count = sum(math.prod(leaf.shape[1:]) for leaf in params.values())
     return Shape(" ".join(names), count, activations, parts.batch or parts.task.train.samples)
 

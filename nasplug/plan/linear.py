@@ -47,7 +47,7 @@ def linear_study(study: StudyConfig) -> StudyConfig:
     raw = study.plain()
     train = raw["train"]
     penalty = {"use": "lasso", "level": ANY, "ramp": {"use": "step", "at": 0.5, "before": 1.0, "after": {"grid": [1.0, 0.0]}}}
-    kept = {key: train[key] for key in ("dtype", "data_seed", "compile", "reports")}
+    kept = {key: train[key] for key in ("dtype", "allow_tf32", "data_seed", "compile", "reports")}
     return parse(
         raw
         | {

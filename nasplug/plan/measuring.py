@@ -43,12 +43,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Packs that differ in numbers alone; the first of them, built."""
+    """Packs that differ in numbers alone; the first of them, built on a device."""
 
     packs: Sequence[Pack]
     parts: Components
     search: Search
     activations: int
+    device: str
 
     @property
     def pack(self) -> Pack:
@@ -62,21 +63,23 @@ class Kind:
 
 
 def kinds(
-    study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, device: str = "cpu", *, most: int | None = None
+    study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, *, here: bool = False, most: int | None = None
 ) -> Iterator[Kind]:
-    """Each kind of packs; of many at most so many, evenly over them."""
+    """Each kind of packs, ``here`` on the device that it trains on, else on the CPU; at most so many, evenly over them."""
     members: dict[tuple[bool, str], list[Pack]] = {}
     for pack in packs:
         members.setdefault((pack.linear, json.dumps(pack.values, sort_keys=True, default=str)), []).append(pack)
     each = list(members.values())
     for mine in each[:: -(-len(each) // most)] if most else each:
         pack = mine[0]
+        takes = study.resources.of(sum(one.rows for one in mine))
+        device = pick_device(takes.device, takes.gpus) if here else "cpu"
         parts = components(study_of(study, pack), pack, plugins, device)
         search = assemble(parts, pack, plugins, device)
         one = search.take(search.seeds.new_zeros(1))
         with torch.no_grad():
             nets = one.relax(one.method.init(one.task, one.seeds), one.tau.at(0))
-        yield Kind(mine, parts, search, nets.activations)
+        yield Kind(mine, parts, search, nets.activations, device)
 
 
 def sizings(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> dict[str, list[str]]:
@@ -96,21 +99,21 @@ def measure(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> None
     Raises:
         ConfigError: for a device that is not here.
     """
-    device = pick_device(study.resources.device, study.resources.gpus)
-    seen: dict[str, int] = {}
-    with arithmetic(max(1, int(study.resources.cpus))):
-        for kind in kinds(study, packs, plugins, device):
-            shape, _ = shape_and_leaves(kind.parts, kind.search, kind.activations)
-            if seen.get(str(shape), 0) >= kind.rows:
-                continue
-            seen[str(shape)] = kind.rows
+    seen: dict[tuple[str, str], int] = {}
+    threads, share = max(1, int(study.resources.cpus)), study.resources.gpus or 1.0
+    for kind in kinds(study, packs, plugins, here=True):
+        device, (shape, _) = kind.device, shape_and_leaves(kind.parts, kind.search, kind.activations)
+        if seen.get((device, str(shape)), 0) >= kind.rows:
+            continue
+        seen[device, str(shape)] = kind.rows
+        with arithmetic(threads, device, share=share, tf32=study.train.allow_tf32):
             tried = list(_tried(kind, device))
-            for one in tried:
-                keep_pace(study.resources, device, shape, one.rows, one.nanoseconds, compiled=one.compiled)
-            if tried:
-                fastest = min(one.nanoseconds for one in tried)
-                best = next(one for one in tried if one.nanoseconds <= NEAR * fastest)
-                keep_best(study.resources, device, shape, Best(best.rows, best.nanoseconds, best.bytes))
+        for one in tried:
+            keep_pace(study.resources, device, shape, one.rows, one.nanoseconds, compiled=one.compiled)
+        if tried:
+            fastest = min(one.nanoseconds for one in tried)
+            best = next(one for one in tried if one.nanoseconds <= NEAR * fastest)
+            keep_best(study.resources, device, shape, Best(best.rows, best.nanoseconds, best.bytes))
 
 
 def _sizes(rows: int, device: str) -> Iterator[int]:

@@ -97,7 +97,7 @@ def sizing(parts: Components, search: Search, activations: int, rows: int) -> Si
     many rows as its memory holds, as there the launch of a kernel is what costs. With ``stop`` the size of packs decides which
     networks are stopped, so that it is never taken from times.
     """
-    resources = parts.study.resources
+    resources = parts.study.resources.of(rows)
     shape, leaves = shape_and_leaves(parts, search, activations)
     _light(parts, leaves)
     size = 4 * shape.numbers

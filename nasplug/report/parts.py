@@ -126,6 +126,11 @@ def made_grid(frame: pd.DataFrame, folder: Path, digest: str) -> Grid:
         ("nasplug", version("nasplug")),
         ("torch", ", ".join(sorted({str(p.get("torch", "?")) for p in packs}))),
         ("device", ", ".join(sorted({str(p.get("device", "?")) for p in packs}))),
+        *[
+            ("did not fit in memory", f"pack {p['pack']['id']}: trained in {n} portions")
+            for p in packs
+            if (n := p.get("portions", 1)) > 1
+        ],
         ("Python", platform.python_version()),
         ("data (SHA-256)", digest),
     ]

@@ -23,6 +23,7 @@ __all__ = [
     "network",
     "pack_record",
     "plan_of",
+    "portioned",
     "relaxed",
     "write_certificate",
     "write_facts",
@@ -44,6 +45,21 @@ def pack_record(folder: Path, pack: str) -> dict[str, Any]:
         return files.read_json(path)
     except files.DamageError as error:
         raise files.DamageError(path, error.reason, AGAIN) from None
+
+
+def portioned(folder: Path, pack: str) -> str:
+    """What is to be said of a finished pack whose networks did not all fit in memory at once; empty of others.
+
+    Raises:
+        ConfigError: as `pack_record`.
+    """
+    record = pack_record(folder, pack)
+    if record.get("portions", 1) == 1:
+        return ""
+    return (
+        f"pack {pack} did not fit in memory; its {len(record['pack']['seeds'])} networks were trained in {record['portions']} "
+        "portions, one after another. Smaller packs (resources.pack) take less time than portions"
+    )
 
 
 def plan_of(folder: Path, pack: str, found: Sequence[Axis]) -> Pack:

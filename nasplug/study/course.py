@@ -263,6 +263,8 @@ class Course:
         def on_end(pack: str) -> None:
             nonlocal merged, took
             told.tell(PackFinished(pack, self.folder / "packs" / pack))
+            if halved := results.portioned(self.folder, pack):
+                _log.warning("%s", halved)
             began = time.monotonic()
             if began - merged > max(MERGE_SECONDS, took / MERGE_SHARE):
                 results.merge(self.folder)

@@ -64,7 +64,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One pack is done, and of the other a checkpoint is there."""
     store = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packs.running, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(packs.training, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             tiny(store).run(Stop())
     folder = store / "tiny"

@@ -1,0 +1,223 @@
+"""The training of one pack: up to each rung, then to the end, with checkpoints, in as many portions as memory asks for."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasplug.config import Stop, StudyConfig
+from nasplug.hookspecs import Progress
+from nasplug.machine import give_back
+from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
+from nasplug.packs.stopping import after_rung, measured
+from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_checkpoint
+from nasplug.plan import (
+    Components,
+    Pack,
+    assemble,
+    candidates,
+    components,
+    going_on,
+    keep_pace,
+    rungs,
+    shape_of,
+    worth_compiling,
+)
+from nasplug.plugins import Plugins
+from nasplug.train import Report, Search, start
+
+__all__ = ["Work", "trained"]
+
+CHECKPOINT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A pack that is built and trains.
+
+    Attributes:
+        parts: what it was built from.
+        search: of all its rows.
+        where: on which device, in how many portions.
+        now: where training stands.
+        compiled: whether steps were compiled.
+        worked: network-steps of this run.
+        ready: when it was built, by `time.perf_counter`.
+        resumed: the step that its checkpoint was of.
+    """
+
+    parts: Components
+    search: Search
+    where: Portions
+    now: Standing
+    compiled: bool = False
+    worked: int = 0
+    ready: float = field(default_factory=time.perf_counter)
+    resumed: int = 0
+
+    @property
+    def here(self) -> Search:
+        """The search of the rows that still train."""
+        return (
+            self.search.take(torch.from_numpy(self.now.rows).to(self.search.seeds.device)) if self.now.passed else self.search
+        )
+
+    def within(self, where: Portions) -> Work:
+        """The same in so many portions: of several, all that is of all rows waits in the CPU's memory."""
+        if where == self.where:
+            return self
+        search = on(self.search, torch.arange(len(self.search.seeds)), HOME)
+        now = replace(self.now, state=moved(self.now.state, HOME), portions=where.count)
+        give_back(where.device)
+        return replace(self, parts=replace(self.parts, task=search.task), search=search, where=where, now=now)
+
+
+def _column(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().double().numpy()
+
+
+def _all_rows(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """``(n,)`` of the ``rows`` -> ``(count,)``, 0 or NaN elsewhere."""
+    found = np.full(count, np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
+    found[rows] = values
+    return found
+
+
+def _recorded(now: Standing, report: Report, count: int) -> dict[str, list[np.ndarray]]:
+    """The history with one report more; what a report lacks, as the entropy of what has no choices, is NaN there."""
+    fresh = {name: _all_rows(_column(values), now.rows, count) for name, values in report.metrics.items()}
+    fresh["step"] = _all_rows(np.full(len(now.rows), report.step, dtype=np.int64), now.rows, count)
+    none, reports = np.full(count, np.nan), len(now.history["step"])
+    names = dict.fromkeys((*now.history, *fresh))
+    return {name: [*now.history.get(name, [none] * reports), fresh.get(name, none)] for name in names}
+
+
+def _progress(pack: Pack, report: Report, since: float, worked: int) -> Progress:
+    """``worked``: network-steps of this run, ``since`` it began."""
+    error = report.metrics["valid_error"]
+    healthy = error[torch.isfinite(error) & (not pack.fitted)]  # else it is that of what rows are trained on
+    seconds = max(time.perf_counter() - since, 1e-9)
+    return Progress(
+        progress=report.step / report.steps,
+        step=report.step,
+        steps=report.steps,
+        networks=pack.rows,
+        diverged=int((~report.healthy).sum()),
+        best_valid_error=float(healthy.min()) if len(healthy) else math.nan,
+        seconds=seconds,
+        network_steps_per_second=worked / seconds,
+    )
+
+
+def _built(study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder: Path, identity: str) -> Work:
+    """A pack where its checkpoint says, or where it begins.
+
+    Raises:
+        NasplugError: where one network alone does not fit in memory.
+    """
+
+    def made(where: Portions) -> tuple[Components, Search]:
+        parts = components(study, pack, plugins, where.home)
+        return parts, assemble(parts, pack, plugins, where.home)
+
+    (parts, search), where = within_memory(made, Portions(device), pack.rows)
+    fresh, where = within_memory(lambda where: begun(search, start, where), where, pack.rows)
+    order = list(fresh.params)
+    found, where = within_memory(lambda where: load_checkpoint(folder, identity, where.home, order), where, pack.rows)
+    now = found or Standing(fresh, np.arange(pack.rows), {name: [] for name in ("step", *HISTORIES)})
+    return Work(parts, search, Portions(device), now, resumed=now.state.step).within(
+        replace(where, count=max(where.count, now.portions))
+    )
+
+
+def trained(
+    study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder: Path, identity: str
+) -> Generator[Progress, None, Work]:
+    """Build a pack, and train it up to each rung, then to the end.
+
+    Where memory ends, rows go on from the last report in twice as many portions.
+
+    A rung's rows are found again where an earlier run ended between its report and its checkpoint.
+
+    Raises:
+        NasplugError: where one network alone does not fit in memory.
+    """
+    work = _built(study, pack, plugins, device, folder, identity)
+    marks, began = rungs(study, pack, work.search.steps), work.ready
+    for number, until in enumerate([*marks, work.search.steps]):
+        if number < work.now.passed:
+            continue
+        since = marks[number - 1] if number else 0
+        while work.now.state.step < until:
+            where = work.where
+            try:
+                for latest, progress in _stretch(study, pack, work, since, until, began, folder, identity):
+                    work = latest
+                    yield progress
+            except (RuntimeError, MemoryError) as error:
+                where = work.where.after(error, len(work.now.rows))
+            work = work.within(where)  # here: the error holds what its frames hold
+        if number < len(marks) and study.stop is not None:
+            work = _after_rung(study.stop, pack, work)
+    return work
+
+
+def _after_rung(stop: Stop, pack: Pack, work: Work) -> Work:
+    """The rows of a pack that go on, compared in portions where memory asks for it."""
+
+    def compared(where: Portions) -> list[dict[str, np.ndarray]]:
+        return in_turn(work.here, work.now, where, lambda search, now: measured(stop, work.parts, search, now))
+
+    found, where = within_memory(compared, work.where, len(work.now.rows))
+    work = work.within(where)
+    return replace(
+        work, now=after_rung(stop, pack, work.now, {name: np.concatenate([s[name] for s in found]) for name in stop.by})
+    )
+
+
+def _stretch(
+    study: StudyConfig, pack: Pack, work: Work, since: int, until: int, began: float, folder: Path, identity: str
+) -> Iterator[tuple[Work, Progress]]:
+    """Steps from where training stands to ``until``, the rung after that at ``since``; ``began``: this run, by the clock."""
+    here, now, every = work.here, work.now, max(1, work.search.steps // study.train.reports)
+    room = _room(study, pack, now.passed) if now.passed else pack.room
+    first = on(here, torch.zeros(1, dtype=torch.long), work.where.device)
+    with torch.no_grad():
+        params = moved(now.state.take(torch.zeros(1, dtype=torch.long, device=here.seeds.device)), work.where.device).params
+        activations = first.relax(params, first.tau.at(0)).activations
+    fast = worth_compiling(work.parts, here, params, activations, steps=until - since, alike=pack.alike, room=room)
+    work = replace(work, compiled=work.compiled or fast)
+    paces: list[float] = []
+    saved = mark = time.perf_counter()
+    for report in steps(here, now.state, work.where, every=every, compiled=fast, room=room if fast else 0, until=until):
+        history = _recorded(now, report, pack.rows)
+        taken = report.step - now.state.step
+        paces.append((time.perf_counter() - mark) / taken)
+        now = replace(now, state=report.state, history=history)
+        work = replace(work, now=now, worked=work.worked + taken * len(now.rows))
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
+            save_checkpoint(folder, identity, now)
+            saved = time.perf_counter()
+        yield work, _progress(pack, report, began, work.worked)
+        mark = time.perf_counter()
+    if len(paces) > 1 and work.where.count == 1:  # in the first interval programs are compiled
+        rows = max(room if fast else 0, len(now.rows))
+        pace = 1e9 * statistics.median(paces[1:]) / rows
+        keep_pace(study.resources, work.where.device, shape_of(work.parts, params, activations), rows, pace, compiled=fast)
+
+
+def _room(study: StudyConfig, pack: Pack, passed: int) -> int:
+    """Rows of the program that a smaller pack shares with others after so many rungs; 0: it has its own."""
+    found = candidates(pack)
+    folds = len(found.rows[0])
+    if not pack.room or study.stop is None or len(found.groups) > 1:  # how many data sets the others have is not known
+        return 0
+    return folds * going_on(study.stop, pack.room // folds, passed)
