@@ -56,6 +56,24 @@ def _no_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setitem(Study.run.__kwdefaults__, "report", False)
 
 
+@pytest.fixture(params=[0, pytest.param(1, marks=pytest.mark.gpu)], ids=["cpu", "gpu"])
+def gpus(request: pytest.FixtureRequest) -> int:
+    """What a study's ``resources.gpus`` is: laws are tested on the CPU, and on a GPU where there is one."""
+    return int(request.param)
+
+
+NO_GPU = "needs a GPU of NVIDIA; there is none"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests want a GPU that is not here."""
+    skipped = [each for each in terminalreporter.stats.get("skipped", []) if NO_GPU in str(each.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests need a GPU and were skipped (pytest -m gpu runs them where there is one)"
+        )
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """An option of ours."""
     parser.addoption("--every-law", action="store_true", help=f"run {' and '.join(SLOW_LAWS)} for every class of a file")
@@ -66,12 +84,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Most of their time is the start of Python and torch: `MOST_SLOW_LAWS` of a file's classes have them unless all are asked.
     """
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
     seen: Counter[tuple[str, str]] = Counter()
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU of NVIDIA; there is none"))
         law = item.name.partition("[")[0]
         if law not in SLOW_LAWS:
             kept.append(item)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from nasplug import files
+from nasplug.cli import main
 from nasplug.packs import TABLE, load_networks, run_pack
 from nasplug.study import Study
 
@@ -71,6 +75,33 @@ def test_a_pack_elsewhere_is_the_same_as_here(tmp_path: Path, case: str) -> None
     for edge, w in load_networks(tmp_path / "there").blocks.items():
         assert w.device == torch.device("cpu")
         torch.testing.assert_close(w, load_networks(tmp_path / "here").blocks[edge], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_a_study_on_a_gpu_is_trained_halted_and_exported(tmp_path: Path, case: str) -> None:
+    """Its numbers are near those of the CPU, a killed pack goes on, and its network leaves the machine."""
+    changes = {**SMALL, **CASES[case], "train": {**SMALL["train"], **CASES[case].get("train", {}), "dtype": "float64"}}
+    here = Study.from_dict({**changes, "store": str(tmp_path / "cpu")}).run("serial", report=False)
+    there = Study.from_dict({**changes, "store": str(tmp_path / "gpu"), "resources": {"pack": 64, "gpus": 0.5}})
+    pack = there.plan()[0]
+    started = run_pack(there.config, pack, there.plugins, there.folder / "packs" / pack.id, device="cuda")
+    next(started)
+    started.close()
+    there.run("serial", report=False)
+    first, second = (study.frame.sort_values("replica").reset_index(drop=True) for study in (here, there))
+    assert first["status"].tolist() == second["status"].tolist()
+    np.testing.assert_allclose(first["valid_loss"], second["valid_loss"], rtol=1e-5, atol=1e-7)
+    record = json.loads((there.folder / "packs" / pack.id / "pack.json").read_text())
+    assert record["device"] == "cuda"
+    assert record["environment"]["device"] == torch.cuda.get_device_name()
+    found = there.network()
+    x = there.task.test.x.double().T
+    assert found(x).device == torch.device("cpu")
+    told = CliRunner().invoke(main, ["export", str(there.folder), "--out", str(tmp_path / "out"), "--to", "python,c"])
+    assert told.exit_code == 0, told.output
+    told = CliRunner().invoke(main, ["reproduce", str(there.folder), "--json"])
+    assert told.exit_code == 0, told.output
 
 
 def test_the_other_device_refuses_what_a_gpu_refuses() -> None:

@@ -34,9 +34,9 @@ def compose() -> dict[str, Any]:
 
 def test_every_service_is_the_one_image_and_waits_for_what_it_needs(compose: Mapping[str, Any]) -> None:
     services = compose["services"]
-    assert set(services) == {"ray-head", "ray-worker", "mlflow", "study"}
+    assert set(services) == {"ray-head", "ray-worker", "gpu-worker", "mlflow", "study"}
     for name, service in services.items():
-        assert service["image"] == "nasplug"
+        assert service["image"] == ("nasplug:gpu" if name == "gpu-worker" else "nasplug")
         assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).exists()
         assert service["volumes"] == ["store:/data"]
         for needed, when in service.get("depends_on", {}).items():
@@ -48,6 +48,7 @@ def test_the_token_is_given_at_start_and_baked_in_nowhere(compose: Mapping[str, 
     assert {name for name, service in compose["services"].items() if service.get("env_file") == "ray.env"} == {
         "ray-head",
         "ray-worker",
+        "gpu-worker",
         "study",
     }
     assert "ray.env" in (ROOT / "docker" / ".gitignore").read_text().split()
@@ -66,6 +67,28 @@ def test_the_image_copies_files_that_exist_and_runs_as_nobody_special() -> None:
         assert f"!{source}" in (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines(), source
     assert "USER nasplug" in lines
     assert any(line.startswith("torch==") for line in (ROOT / "requirements.lock").read_text().splitlines())
+
+
+def test_the_worker_with_gpus_starts_when_asked_for_and_its_image_has_a_torch_for_them(compose: Mapping[str, Any]) -> None:
+    worker = compose["services"]["gpu-worker"]
+    assert worker["profiles"] == ["gpu"]
+    assert [name for name, service in compose["services"].items() if "profiles" in service] == ["gpu-worker"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    ((name, index),) = worker["build"]["args"].items()
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    assert f"ARG {name}=https://download.pytorch.org/whl/cpu\n" in text
+    assert f"{name}={index}" in text, "the command in its head builds the same"
+    for given, wanted in (
+        (index, "pip install --no-cache-dir --index-url"),
+        (f"{index}/cpu", "pip install --no-cache-dir --no-deps"),
+    ):
+        (step,) = re.findall(r"^RUN (case .*?\n.*)$", text, re.MULTILINE)
+        command = step.replace("\\\n", " ").replace("pip install", "echo pip install").replace("requirements.lock", "/dev/null")
+        said = subprocess.run(
+            ["sh", "-c", command], env={"TORCH_INDEX": given, "PATH": os.environ["PATH"]}, capture_output=True, text=True
+        )
+        assert " ".join(said.stdout.split()).startswith(wanted), said.stdout
 
 
 def free_port() -> int:

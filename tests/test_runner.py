@@ -44,14 +44,15 @@ def comparable(frame: Any) -> Any:
     return frame.sort_values("replica").reset_index(drop=True)
 
 
-def test_serial_study_is_reproducible_and_resumes(tmp_path: Path) -> None:
-    first = study(tmp_path / "a").run("serial")
-    again = study(tmp_path / "b").run("serial")
+def test_serial_study_is_reproducible_and_resumes(tmp_path: Path, gpus: int) -> None:
+    resources = {"pack": 4, "gpus": gpus}
+    first = study(tmp_path / "a", resources=resources).run("serial")
+    again = study(tmp_path / "b", resources=resources).run("serial")
     for column in ("valid_loss", "test_loss", "edges"):
         assert (comparable(first.frame)[column] == comparable(again.frame)[column]).all()
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").glob(f"small/packs/*/{TABLE}")}
     assert len(written) == 2
-    study(tmp_path / "a").run("serial")
+    study(tmp_path / "a", resources=resources).run("serial")
     assert written == {p: p.stat().st_mtime_ns for p in written}
 
 
@@ -60,25 +61,26 @@ def test_a_study_leaves_the_arithmetic_of_its_process_alone(tmp_path: Path) -> N
     assert float(torch.full((), 1e-40) * 1.0) > 0.0
 
 
-def test_rows_do_not_depend_on_their_pack(tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_their_pack(tmp_path: Path, gpus: int) -> None:
     double = {**SMALL["train"], "dtype": "float64"}
-    whole = study(tmp_path / "a", train=double, resources={"pack": 8}).run("serial").frame
-    split = study(tmp_path / "b", train=double, resources={"pack": 1}).run("serial").frame
+    whole = study(tmp_path / "a", train=double, resources={"pack": 8, "gpus": gpus}).run("serial").frame
+    split = study(tmp_path / "b", train=double, resources={"pack": 1, "gpus": gpus}).run("serial").frame
     key = ["penalties.0.level", "seed"]
     whole, split = whole.sort_values(key), split.sort_values(key)
     np.testing.assert_allclose(whole["valid_loss"], split["valid_loss"], rtol=1e-9, atol=1e-12)
     assert whole["edges"].tolist() == split["edges"].tolist()
 
 
-def test_a_diverging_row_is_reported_and_harms_no_neighbour(tmp_path: Path) -> None:
+def test_a_diverging_row_is_reported_and_harms_no_neighbour(tmp_path: Path, gpus: int) -> None:
+    resources = {"pack": 64, "gpus": gpus}
     rates = {"choice": [0.01, 1e30]}
-    mixed = study(tmp_path / "a", train={**SMALL["train"], "lr": rates}, resources={"pack": 64}).run("serial").frame
+    mixed = study(tmp_path / "a", train={**SMALL["train"], "lr": rates}, resources=resources).run("serial").frame
     wild = mixed[mixed["train.lr"] > 1]
     tame = mixed[mixed["train.lr"] < 1]
     assert set(wild["status"]) == {"diverged"}
     assert set(tame["status"]) == {"finished"}
     rates = {"choice": [0.01, 0.02]}
-    calm = study(tmp_path / "b", train={**SMALL["train"], "lr": rates}, resources={"pack": 64}).run("serial").frame
+    calm = study(tmp_path / "b", train={**SMALL["train"], "lr": rates}, resources=resources).run("serial").frame
     calm = calm[calm["train.lr"] == 0.01]
     assert tame["valid_loss"].tolist() == calm["valid_loss"].tolist()
     assert tame["edges"].tolist() == calm["edges"].tolist()
