@@ -60,7 +60,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("best", "stop", "mixture")
+
+
+@pytest.mark.parametrize("case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES])
 def test_a_pack_elsewhere_is_the_same_as_here(tmp_path: Path, case: str) -> None:
     study = Study.from_dict({**SMALL, **CASES[case], "store": str(tmp_path)})
     pack = study.plan()[0]

@@ -131,10 +131,9 @@ def portions(done: Study, pack: str = "p0000") -> int:
 
 
 STOP = {"stop": {"use": "halving", "rungs": 2, "keep": 0.5, "by": ["valid_loss", "edges"]}}
-FOLDS = {"validation": {"use": "folds", "folds": 5}, "seeds": 2}
 
 
-@pytest.mark.parametrize("changes", [{}, STOP], ids=["plain", "stop"])
+@pytest.mark.parametrize("changes", [pytest.param({}, marks=pytest.mark.slow), STOP], ids=["plain", "stop"])
 def test_a_pack_that_does_not_fit_is_halved_and_its_networks_are_the_same(
     tmp_path: Path, changes: Mapping[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,6 +146,7 @@ def test_a_pack_that_does_not_fit_is_halved_and_its_networks_are_the_same(
     same(whole, halved)
 
 
+@pytest.mark.slow
 def test_discretizing_is_halved_too(tmp_path: Path) -> None:
     cut = [{"use": "threshold", "eps": 0.01}, {"use": "greedy", "most": 99}]
     whole = study(tmp_path / "a", 99, discretizers=cut).run("serial", report=False)
@@ -185,6 +185,7 @@ def test_a_halved_pack_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: 
     assert record["portions"] == 4
 
 
+@pytest.mark.slow
 def test_portions_of_another_device_wait_in_the_cpus_memory(tmp_path: Path) -> None:
     whole = study(tmp_path / "a", 99, **STOP).run("serial", report=False)
     halved = study(tmp_path / "b", 3, **STOP)
