@@ -329,8 +329,8 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """One process at a time writes to ``folder``; readers are never kept waiting. A crash frees it too.
+def locked(folder: Path, what: str, name: str = LOCK) -> Iterator[None]:
+    """One process at a time writes to ``folder``; readers are never kept waiting. A crash frees it too. ``name``: of its lock.
 
     Raises:
         ConfigError: when another holds it: ``what`` is running, and where.
@@ -340,7 +340,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         return
     import fcntl
 
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     with os.fdopen(handle, "r+", encoding="utf-8", errors="replace") as lock:
         for attempt in reversed(range(LOCK_TRIES)):
             try:

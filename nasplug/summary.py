@@ -240,7 +240,7 @@ def print_summary(study: Study) -> None:
     from nasplug import files, results, stability
     from nasplug.plan import task_places
     from nasplug.report import LINEAR, choices_table, ensemble_words, front_picture, front_table, network_picture
-    from nasplug.tracking import STATE_FILE, database_of
+    from nasplug.tracking import STATE_FILE, database_of, untold
 
     out = console()
     study = study.snapshot()
@@ -261,6 +261,8 @@ def print_summary(study: Study) -> None:
         for words in filter(None, (stability.words(study.folder), ensemble_words(study))):
             out.print(words, highlight=False)
     out.print(f"Report: {study.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    if missing := untold(study.folder):
+        out.print(one_line(missing), highlight=False, soft_wrap=True)
     tracked = study.folder / STATE_FILE
     if tracked.exists():
         try:
@@ -276,7 +278,7 @@ def print_summary(study: Study) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
-        if (told := registered(study)) is not None:
+        if not missing and (told := registered(study)) is not None:
             out.print(f"{one_line(told['sentence'])}.", highlight=False, soft_wrap=True)
         out.print(f"Open MLflow's page: nasplug ui {shlex.quote(str(study.folder))}", highlight=False, soft_wrap=True)
 

@@ -105,6 +105,7 @@ def test_the_commands_are_the_documented_ones() -> None:
         "run",
         "status",
         "stop",
+        "sync",
         "ui",
     ]
 

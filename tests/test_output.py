@@ -141,7 +141,12 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     commands += [["look", table], ["predict", folder, table], ["explain", folder]]
     commands += [["export", folder, "--to", "python", "--out", str(tmp_path)], ["lineage", folder], ["reproduce", folder]]
     shutil.copytree(done.folder, tmp_path / "other")
-    commands += [["compare", folder, str(tmp_path / "other")], ["status", folder], ["doctor", str(done.folder.parent)]]
+    commands += [
+        ["compare", folder, str(tmp_path / "other")],
+        ["status", folder],
+        ["doctor", str(done.folder.parent)],
+        ["sync", folder],
+    ]
     store = ["--store", str(done.folder.parent)]
     commands += [["register", folder, "--name", "full"], ["promote", "full", "--to", "1", *store], ["history", "full", *store]]
     apart = {"ui", "stop", "rollback"}  # they need a server, a study that runs, two champions

@@ -581,7 +581,7 @@ def test_a_deleted_experiment_is_named(store: Path) -> None:
     assert re.search(r"was deleted .* restore", again.untracked)
 
 
-def test_results_survive_a_store_that_fails_at_the_end(store: Path) -> None:
+def test_results_survive_a_store_that_fails_at_the_end(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = study(store)
     tracker = Tracker(done.config, done.plugins)
     study(store, mlflow=None).run("serial")
@@ -590,7 +590,8 @@ def test_results_survive_a_store_that_fails_at_the_end(store: Path) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("ALTER TABLE runs RENAME TO gone")
     tracker.pack_finished()
-    with pytest.raises(NasplugError, match=rf"(?s)results are safe in {done.folder}.*run the same command again"):
+    monkeypatch.setattr("nasplug.tracking.tracker.PAUSES", ())
+    with pytest.raises(NasplugError, match=rf"(?s)results are safe in {done.folder}.*nasplug sync {done.folder}"):
         tracker.study_finished(done.config.plain(), done.folder)
     with sqlite3.connect(database) as connection:
         connection.execute("ALTER TABLE gone RENAME TO runs")
@@ -611,7 +612,7 @@ def test_a_stopped_study_is_said_to_have_failed(store: Path) -> None:
     done = study(store)
     tracker = Tracker(done.config, done.plugins)
     tracker.study_started(done.config.plain(), done.folder)
-    tracker.study_stopped(f"no network finished, see http://me:{PASSWORD}@x")
+    tracker.study_stopped(done.config.plain(), done.folder, f"no network finished, see http://me:{PASSWORD}@x")
     parent = client_of(store).get_run(tracker.run)
     assert parent.info.status == "FAILED"
     assert parent.data.tags["nasplug.stopped"] == "no network finished, see http://x"

@@ -9,6 +9,7 @@ from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.models import lineage, reproduce
 from nasplug.cli.registry import history, promote, register, rollback
 from nasplug.cli.studies import config, extend, front, plan, run
+from nasplug.cli.syncing import sync
 from nasplug.cli.tables import explain, export, look, predict
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "run",
     "status",
     "stop",
+    "sync",
     "ui",
 ]

@@ -20,7 +20,7 @@ from nasplug.cli.group import (
 )
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
-from nasplug.errors import ConfigError, NasplugError
+from nasplug.errors import ConfigError
 
 if TYPE_CHECKING:
     from nasplug.plan import Cost
@@ -122,11 +122,6 @@ def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
         print_json(_results(study))
     else:
         print_summary(study)
-    if study.untracked:
-        raise NasplugError(
-            f"MLflow was not told all of it: {study.untracked}. All results are in {study.folder}; the same command again "
-            "tells MLflow the rest and trains nothing again"
-        )
 
 
 @main.command()
@@ -276,6 +271,7 @@ def _results(study: Any) -> dict[str, Any]:
     from nasplug.plan import task_places
     from nasplug.report import LINEAR
     from nasplug.summary import registered
+    from nasplug.tracking import untold
 
     best = study.best()
     found = {"folder": str(study.folder), "best": rows_of(best.to_frame().T)[0], "front": rows_of(study.front("all"))}
@@ -284,7 +280,9 @@ def _results(study: Any) -> dict[str, Any]:
         found["linear"] = read_json(study.folder / LINEAR)
     with suppress(DamageError):
         found |= {"stability": words} if (words := stability.words(study.folder)) else {}
-    if (told := registered(study)) is not None:
+    if missing := untold(study.folder):
+        found["untold"] = missing
+    elif (told := registered(study)) is not None:
         found["registered"] = told
     if study.config.monotone:
         found["monotone"] = study.config.monotone

@@ -253,7 +253,11 @@ class MLflow(BaseModel):
     )
     promote: Literal["if-better", "challenger", "never"] = "if-better"
     children: int = Field(12, ge=0)
-    wait: float = Field(60.0, ge=0, description="the seconds that the end of a study waits for MLflow (a number >= 0)")
+    wait: float | None = Field(
+        None,
+        ge=0,
+        description="the seconds that a study's end waits for MLflow (a number >= 0; null: 60 for a server, 300 for files)",
+    )
 
 
 class Choose(BaseModel):

@@ -58,6 +58,7 @@ COMMANDS = frozenset(
         "run",
         "status",
         "stop",
+        "sync",
         "ui",
     }
 )

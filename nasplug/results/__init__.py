@@ -19,6 +19,7 @@ from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measur
 from nasplug.results.stored import (
     certificate,
     facts_of,
+    known_tasks,
     network,
     pack_record,
     plan_of,
@@ -51,6 +52,7 @@ __all__ = [
     "flash",
     "front",
     "judged",
+    "known_tasks",
     "latency",
     "measured",
     "measures",

@@ -20,6 +20,7 @@ __all__ = [
     "certificate",
     "facts_of",
     "facts_of_row",
+    "known_tasks",
     "network",
     "pack_record",
     "plan_of",
@@ -106,6 +107,11 @@ def write_facts(folder: Path, facts: Iterable[Facts]) -> None:
         except files.DamageError:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(path, scrub(one.plain()))
+
+
+def known_tasks(folder: Path) -> frozenset[str]:
+    """The digests of the tasks of a study that are known so far."""
+    return frozenset(path.stem for path in (folder / TASKS).glob("*.json"))
 
 
 def certificate(folder: Path, replica: str) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks
 from nasplug.observers import Audience, listeners
 from nasplug.packs import load_networks
-from nasplug.plan import LOSS, TASK, Axis, Cost, Pack, axes, build_task, cost_of, row_of, settle, task_places
+from nasplug.plan import LOSS, TASK, Axis, Cost, Pack, axes, build_task, cost_of, forget_tasks, row_of, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
 from nasplug.report import (
@@ -57,8 +57,7 @@ class Study:
 
     Attributes:
         untold: what observers did wrong or were not told in the last run, one line per observer.
-        untracked: why MLflow does not have all of the last run; empty if it has, or is not used. Running again tells it
-            the rest.
+        untracked: why MLflow does not have all of the last run; empty if it has, or is not used. `sync` tells it the rest.
     """
 
     def __init__(self, config: StudyConfig, plugins: Plugins | None = None, *, fast: bool = False) -> None:
@@ -418,6 +417,21 @@ class Study:
             self.task_of(network)  # refuses data that have changed
         with held(self.config):
             return Tracker(self.config, self.plugins).register(network, name)
+
+    def sync(self) -> bool:
+        """Tell MLflow what it does not have of the last run: results, or how it ended. Whether there was something to tell.
+
+        What it has already is not told twice, whichever process has told it.
+
+        Raises:
+            ConfigError: for a study that runs now, or whose data have changed since it ran.
+            NasplugError: where MLflow fails.
+        """
+        if self.config.mlflow is None:
+            return False
+        forget_tasks()  # the data may have changed since
+        with held(self.config):
+            return Tracker(self.config, self.plugins).sync()
 
     def networks(self, pack: str) -> Networks:
         """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nasplug.tracking.gate import Condition
 from nasplug.tracking.history import Event, History
+from nasplug.tracking.ledger import STATE_FILE, untold
 from nasplug.tracking.lineages import mark_reproduced, traced
 from nasplug.tracking.models import Entry, publish, publish_files, reach
 from nasplug.tracking.page import page_of, serve
@@ -16,7 +17,7 @@ from nasplug.tracking.places import database_of, default_uri, store_of
 from nasplug.tracking.policy import Policy, read_policy
 from nasplug.tracking.promoting import Outcome, history_of, promote, rollback
 from nasplug.tracking.records import spread
-from nasplug.tracking.runs import STATE_FILE, end_killed
+from nasplug.tracking.runs import end_killed
 from nasplug.tracking.schema import state_of
 from nasplug.tracking.serving import MODELS, served
 from nasplug.tracking.standing import Standing, standing
@@ -53,4 +54,5 @@ __all__ = [
     "state_of",
     "store_of",
     "traced",
+    "untold",
 ]

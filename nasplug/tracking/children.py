@@ -17,7 +17,7 @@ from nasplug import ensemble, files, identity, lineage, results
 from nasplug.compact import CompactNetwork, digest_of, save
 from nasplug.config import StudyConfig
 from nasplug.ensemble import Ensemble
-from nasplug.errors import scrub
+from nasplug.errors import ConfigError, scrub
 from nasplug.plan import axes, build_task, row_of, settle
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task
@@ -75,7 +75,7 @@ class Children(Runs):
     """What is written of single networks and packs of a study; `nasplug.tracking.tracker.Tracker` says when."""
 
     def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
-        super().__init__(config)
+        super().__init__(config, plugins.manifest)
         self.plugins = plugins
         self._tasks: dict[str, tuple[Task, str]] = {}
         self._models: dict[str, str] = {}  # digest of a network -> its logged model, or nothing
@@ -96,6 +96,8 @@ class Children(Runs):
         key = json.dumps(own, sort_keys=True)
         if key not in self._tasks:
             task = build_task(settle(self.config, own), self.plugins)
+            if (known := results.known_tasks(self._folder)) and task.digest not in known:
+                raise ConfigError(f"task {task.name!r}: its data have changed since the study ran; put those back")
             self._tasks[key] = (task, task.digest)
         return self._tasks[key]
 
@@ -116,6 +118,16 @@ class Children(Runs):
                 self._client.delete_logged_model(model.model_id)
             self._client.delete_run(child.info.run_id)
         return complete
+
+    def _drop_doubles(self) -> None:
+        """Delete what MLflow made of requests whose answers never came: runs and models that nothing refers to."""
+        for run in self._doubles(self.run):
+            self._client.delete_run(run)
+        outputs = [child.outputs for child in self._children().values()]
+        kept = {model.model_id for each in outputs if each for model in each.model_outputs}
+        for model in self._client.search_logged_models([self._experiment], f"tags.`nasplug.parent_run` = '{self.run}'"):
+            if model.model_id not in kept:
+                self._client.delete_logged_model(model.model_id)
 
     def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:
         """One child run per network of the front, and for ``each`` data set its own; earlier ones learn where they now stand.
@@ -269,7 +281,7 @@ class Children(Runs):
             "nasplug.method": owners["method"],
             **{f"nasplug.{place}": which for place, which in owners.items() if place.startswith("method.")},
             **{f"nasplug.{kind}": _listed(owners, kind) for kind in ("penalties", "discretizers") if _listed(owners, kind)},
-            "nasplug.plugins": ", ".join(sorted({f"{p['distribution']}=={p['version']}" for p in self.plugins.manifest})),
+            "nasplug.plugins": ", ".join(sorted({f"{p['distribution']}=={p['version']}" for p in self._note.plugins})),
             "nasplug.task": task.name,
             "nasplug.data_digest": digest,
             "nasplug.config_digest": self._config_digest,

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from nasplug.errors import NasplugError, scrub
-from nasplug.tracking.runs import user
+from nasplug.tracking.ledger import user
 from nasplug.tracking.schema import alone
 
 __all__ = ["CHALLENGER", "CHAMPION", "Event", "History", "held", "move", "read_history"]

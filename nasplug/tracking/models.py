@@ -17,7 +17,7 @@ from nasplug.errors import NasplugError
 from nasplug.tasks import Task
 from nasplug.tracking.evidence import write_evidence
 from nasplug.tracking.packaging import package
-from nasplug.tracking.places import artifact_root, as_global, probe, talking
+from nasplug.tracking.places import artifact_root, as_global, once, probe, talking
 from nasplug.tracking.schema import alone
 
 __all__ = ["Entry", "ensure_registered", "log_model", "new_version", "publish", "publish_files", "reach"]
@@ -46,7 +46,10 @@ def log_model(
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    model = client.create_logged_model(experiment, name.replace("/", "-"), run, tags=dict(tags), model_type="nasplug.network")
+    with once():
+        model = client.create_logged_model(
+            experiment, name.replace("/", "-"), run, tags=dict(tags), model_type="nasplug.network"
+        )
     client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
     record = Model(
         artifact_path=model.artifact_location,
@@ -85,7 +88,7 @@ def new_version(client: Any, uri: str, name: str, model: str, run: str, tags: Ma
     """A version of the registered model ``name`` from a logged model; its number."""
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-    with as_global(uri):  # the registry of a database looks the model up through MLflow's global URI
+    with as_global(uri), once():  # the registry of a database looks the model up through MLflow's global URI
         made = client.create_model_version(
             name, f"models:/{model}", run_id=run, tags=dict(tags), description=description, model_id=model
         )

@@ -17,8 +17,8 @@ from types import FrameType
 
 from nasplug import files
 from nasplug.errors import ConfigError
+from nasplug.tracking.ledger import STATE_FILE
 from nasplug.tracking.places import SAFE, talking
-from nasplug.tracking.runs import STATE_FILE
 from nasplug.tracking.schema import alone
 
 __all__ = ["attend", "page_of", "serve"]

@@ -23,6 +23,7 @@ __all__ = [
     "database_of",
     "default_uri",
     "locked",
+    "once",
     "probe",
     "quiet",
     "store_of",
@@ -33,6 +34,7 @@ __all__ = [
 SAFE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 """Environment under which MLflow loads no model that could run code; what is logged here needs none."""
 
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _ALONE = threading.RLock()
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -157,7 +159,7 @@ def talking(uri: str, *, retries: int, seconds: int, told: str) -> Iterator[None
         from sqlalchemy.exc import SQLAlchemyError
 
         patience = {
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+            RETRIES: str(retries),
             "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -174,6 +176,19 @@ def talking(uri: str, *, retries: int, seconds: int, told: str) -> Iterator[None
             # `from None`: the original may hold the URI with its password, and tracebacks travel
             text = f"MLflow at {scrub(uri)} failed: {type(error).__name__}: {reason[:1000].rstrip('.')}"
             raise NasplugError(f"{text}. {told}" if told else text) from None
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Within `talking`: requests are sent once. One that makes something may have made it although no answer came."""
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(RETRIES)
+        if before is not None:
+            os.environ[RETRIES] = before
 
 
 @contextmanager

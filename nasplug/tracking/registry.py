@@ -21,7 +21,7 @@ PROMOTED = "nasplug.promoted"  # tag of a version that has had the alias
 PREVIOUS = "nasplug.previous_champion"
 DIGEST = "nasplug.digest"  # tag: what a network is, wherever it came from
 GATE, WHY = "nasplug.gate", "nasplug.gate.why"  # tags: which alias a version got when it was registered, and why
-TRIES = 5
+TRIES = 100  # each one that fails is a move of somebody else: so many may register at once
 MOST_WHY = 4000
 
 
@@ -71,7 +71,7 @@ def register(
     ensure_registered(client, name)
     digest = str(child.data.tags[DIGEST])
     same = client.search_model_versions(f"name = '{name}' AND tags.`{DIGEST}` = '{digest}'")
-    ours = [v for v in same if _has_model(client, v)]
+    ours = sorted((v for v in same if _has_model(client, v)), key=lambda v: (GATE not in v.tags, int(v.version)))
     if ours:
         version = str(ours[0].version)
     else:
@@ -82,6 +82,7 @@ def register(
     twins = frozenset({version, *(str(v.version) for v in same)})
     told = {key: value for v in same for key, value in v.tags.items() if key in (GATE, WHY, PROMOTED)}
     _settle(client, uri, Candidate(name, version, digest, twins, promote), told)
+    _drop_doubles(client, name, version)
     aliases = read_history(client, name).aliases
     return Registered(name, version, next((alias for alias in (CHAMPION, CHALLENGER) if aliases.get(alias) == version), ""))
 
@@ -127,6 +128,15 @@ def _settle(client: Any, uri: str, one: Candidate, told: Mapping[str, str]) -> N
         _tag_version(client, name, version, tags)
         return
     raise NasplugError(f"the aliases of {name!r} are moved by others all the time; version {version} has none yet")
+
+
+def _drop_doubles(client: Any, name: str, version: str) -> None:
+    """Delete versions of the same logged model that a request made although its answer never came."""
+    kept = client.get_model_version(name, version)
+    digest = kept.tags.get(DIGEST, "")
+    for one in client.search_model_versions(f"name = '{name}' AND tags.`{DIGEST}` = '{digest}'"):
+        if str(one.version) != version and one.source == kept.source and GATE not in one.tags:
+            client.delete_model_version(name, str(one.version))
 
 
 def judge(client: Any, uri: str, name: str, version: str, champion: str, level: float = LEVEL) -> Decision:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,16 @@ from nasplug.config import MLflow, StudyConfig, flatten
 from nasplug.console import visible
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.identity import decisive
-from nasplug.tracking.places import artifact_root, database_of, default_uri, talking
+from nasplug.tracking.ledger import STATE_FILE, Note, note_of, story_of, take_note
+from nasplug.tracking.places import artifact_root, database_of, default_uri, once, talking
 from nasplug.tracking.records import now_ms
 from nasplug.tracking.schema import state_of
 
-__all__ = ["STATE_FILE", "Runs", "end_killed", "params_of", "user"]
+__all__ = ["Runs", "end_killed", "params_of"]
 
-STATE_FILE = "mlflow.json"
 FOLDER = "nasplug.folder"  # tag: which folder's study a parent run is of
+RUN_KEY = "nasplug.key"  # tag of a parent run: see `nasplug.tracking.ledger.Note`
+LOCK = ".telling.lock"
 KEY, PARAM, TAG = 250, 6000, 8000  # MLflow's limits
 PAGE = 1000
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's page then shows runs, not traces
@@ -32,14 +33,35 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's page th
 class Runs:
     """A client that is told its URI, the study's experiment and parent run, found or made, and what is written to a run."""
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, manifest: Sequence[Mapping[str, Any]]) -> None:
         self.config = config
+        self._manifest = manifest
         self.settings = config.mlflow or MLflow()
         self.uri = self.settings.uri or default_uri(Path(config.store))
         self.run = ""
         self._client: Any = None
         self._experiment = ""
         self._folder = config.folder.resolve()
+        self._noted: Note | None = None
+
+    @contextmanager
+    def _talk(self, *, retries: int, seconds: int, told: str) -> Iterator[None]:
+        """`talking`, as the only process that tells of this study.
+
+        Raises:
+            NasplugError: where MLflow fails, or another process tells it now.
+        """
+        with talking(self.uri, retries=retries, seconds=seconds, told=told):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with files.locked(self._folder, "telling MLflow of this study", LOCK):
+                yield
+
+    @property
+    def _note(self) -> Note:
+        """What was noted where the study ran; of one that noted nothing, what is known here."""
+        if self._noted is None:
+            self._noted = note_of(self._folder) or take_note(self._folder, self._manifest)
+        return self._noted
 
     def _connect(self) -> Any:
         """A client whose tables exist when it is returned."""
@@ -59,8 +81,10 @@ class Runs:
         name = self.settings.experiment or self.config.study
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            root = artifact_root(self.uri, self.config.store)
-            return str(self._client.create_experiment(name, artifact_location=root, tags=KIND))
+            made = self._make_experiment(name)
+            if made is not None:
+                return made
+            found = self._client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
             raise ConfigError(
                 f"mlflow.experiment: {name!r} was deleted at {scrub(self.uri)}; restore it "
@@ -68,18 +92,43 @@ class Runs:
             )
         return str(found.experiment_id)
 
-    def _find_run(self) -> tuple[str, str]:
-        """The run that this study wrote before, or an empty id and why it cannot go on.
+    def _make_experiment(self, name: str) -> str | None:
+        """Its id; None where another study has made it just now."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            root = artifact_root(self.uri, self.config.store)
+            return str(self._client.create_experiment(name, artifact_location=root, tags=KIND))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return None
+
+    def _find_run(self) -> str:
+        """The run that this study wrote before, or a new one.
 
         A run of this folder that still says RUNNING and is not the one to go on with was killed, and is marked so.
         """
         run, news = self._remembered()
+        if not run:
+            run = self._begun() or self._begin(news)
+            there = self._client.get_run(run).data.params  # what may change cannot be a parameter: those are written once
+            params = [param for param in params_of(flatten(decisive(self.config))) if param.key not in there]
+            self._client.log_batch(run, params=params)
         for left in self._search(f"tags.`{FOLDER}` = '{self._mark}' AND attributes.status = 'RUNNING'"):
             if left.info.run_id != run:
                 self._client.set_terminated(left.info.run_id, "KILLED")
-        if run:
-            self._client.update_run(run, status="RUNNING")
-        return run, news
+        self._client.update_run(run, status="RUNNING")
+        return run
+
+    def _begun(self) -> str:
+        """The run with this study's key: it was made, and that was not written down; empty where there is none."""
+        return next(iter(self._doubles("")), "")
+
+    def _doubles(self, run: str) -> list[str]:
+        """Runs with this study's key beside ``run``, the oldest first."""
+        found = [each.info for each in self._search(f"tags.`{RUN_KEY}` = '{self._note.key}'") if each.info.run_id != run]
+        return [info.run_id for info in sorted(found, key=lambda info: (info.start_time, info.run_id))]
 
     @property
     def _mark(self) -> str:
@@ -112,19 +161,18 @@ class Runs:
         return str(state["run_id"]), ""
 
     def _begin(self, news: str) -> str:
-        """A new parent run with what never changes."""
-        run = self._create_run(self.config.study, {FOLDER: self._mark, **({"nasplug.continues": news} if news else {})})
-        self._client.log_batch(
-            run, params=params_of(flatten(decisive(self.config)))
-        )  # what may change cannot be a parameter: those are written once
-        return run
+        """A new parent run."""
+        story = story_of(self._folder)
+        tags = {FOLDER: self._mark, RUN_KEY: self._note.key, **({"nasplug.continues": news} if news else {})}
+        return self._create_run(self.config.study, tags, began=None if story is None else int(1000 * story.began))
 
     def _create_run(self, name: str, tags: Mapping[str, str], *, child: bool = False, began: int | None = None) -> str:
         """A run with the tags that MLflow's own fluent functions would set; returns its id. ``began``: `now_ms`."""
-        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": user()}
+        standard = {"mlflow.source.name": "nasplug", "mlflow.source.type": "LOCAL", "mlflow.user": self._note.user}
         parent = {"mlflow.parentRunId": self.run} if child else {}
         every = {**standard, **parent, **tags}
-        made = self._client.create_run(self._experiment, start_time=began or now_ms(), run_name=name, tags=every)
+        with once():
+            made = self._client.create_run(self._experiment, start_time=began or now_ms(), run_name=name, tags=every)
         return str(made.info.run_id)
 
     def _remember(self, *, running: bool, **found: str) -> None:
@@ -143,12 +191,13 @@ class Runs:
 
         self._client.log_batch(run, tags=[RunTag(_key(key), value[:TAG]) for key, value in tags.items()])
 
-    def _metrics(self, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    def _metrics(self, run: str, metrics: Mapping[str, float]) -> None:
+        """Numbers of a run; those that it has already are not told again."""
         from mlflow.entities import Metric
 
-        now = now_ms()
-        every = [Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)]
-        self._client.log_batch(run, metrics=every)
+        now, known = now_ms(), self._client.get_run(run).data.metrics
+        news = {key: float(value) for key, value in metrics.items() if math.isfinite(value) and known.get(key) != value}
+        self._client.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in news.items()])
 
     def _search(self, where: str) -> Iterator[Any]:
         """Runs of the experiment, page by page."""
@@ -188,7 +237,9 @@ def end_killed(folder: Path) -> bool:
                     return False
 
                 MlflowClient(tracking_uri=state["uri"], registry_uri=state["uri"]).set_terminated(state["run_id"], "KILLED")
-            files.write_json(path, {**state, "running": False})
+            story = story_of(folder)
+            told = {} if story is None or story.end else {"told": story.mark}
+            files.write_json(path, {**state, **told, "running": False})
     except (NasplugError, OSError, LookupError):  # what the file says may be anything
         return False
     return True
@@ -197,11 +248,3 @@ def end_killed(folder: Path) -> bool:
 def _key(text: str) -> str:
     """A name that MLflow takes for a parameter, tag or metric."""
     return re.sub(r"[^\w.\-: /]", "_", text)[:KEY]
-
-
-def user() -> str:
-    """Who runs this, as the machine calls him."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return "unknown"

@@ -11,13 +11,14 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from nasplug.errors import NasplugError
 from nasplug.tracking.places import database_of, locked
 
-__all__ = ["State", "alone", "prepare", "state_of"]
+__all__ = ["State", "alone", "prepare", "state_of", "whole"]
 
 State = Literal["none", "older", "current"]
 
@@ -38,14 +39,34 @@ def alone(uri: str) -> Iterator[None]:
         yield
 
 
+def whole(uri: str) -> None:
+    """Make the tables of an sqlite file whole where they are not; for any other URI nothing is done.
+
+    Whoever finds them whole waits for nobody: many studies may begin on one store at once.
+
+    Raises:
+        NasplugError: for a file whose tables cannot be made current.
+    """
+    database = database_of(uri)
+    if database is not None and state_of(database) != "current":
+        with alone(uri):
+            pass
+
+
+@lru_cache(maxsize=1)
+def _head() -> str:
+    """The last migration of the installed MLflow; reading all of them takes a while."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())  # type: ignore[no-untyped-call]
+
+
 def state_of(database: Path) -> State:
     """Whether the file has no tables of MLflow, those of another version, or those of this one.
 
     Raises:
         sqlite3.Error: for a file that is no database.
     """
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
     if not database.exists():
         return "none"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
@@ -54,8 +75,7 @@ def state_of(database: Path) -> State:
             return "none"
         marked = "alembic_version" in names
         found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if marked else []
-    head = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
-    return "current" if found == [(head,)] else "older"
+    return "current" if found == [(_head(),)] else "older"
 
 
 def prepare(database: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nasplug import ensemble, files, machine, results
+from nasplug import ensemble, results
 from nasplug.config import REGISTERED, REGISTERED_WORDS, StudyConfig
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.hookspecs import hookimpl
@@ -22,13 +23,15 @@ from nasplug.plan import axes, task_places
 from nasplug.plugins import Plugins
 from nasplug.tasks import Facts, Task
 from nasplug.tracking.children import Children
+from nasplug.tracking.curves import Done, done_of, done_packs, points
 from nasplug.tracking.evidence import write_evidence
+from nasplug.tracking.ledger import is_told, story_of, take_note
 from nasplug.tracking.models import ensure_registered
 from nasplug.tracking.notes import address, model_note, study_note, version_note
-from nasplug.tracking.places import default_uri, probe, talking
+from nasplug.tracking.places import database_of, default_uri, probe
 from nasplug.tracking.records import Row, cleaned, datasets_of, scores_of
 from nasplug.tracking.registry import GATE, WHY, Registered, register
-from nasplug.tracking.schema import alone
+from nasplug.tracking.schema import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +43,12 @@ ARTIFACTS = (TABLE, "report.html", "front.csv", "choices.csv", "stability.csv", 
 PICTURES = ("*.png", "*.svg")
 ENSEMBLE = "ensemble"  # what the mean of several networks is called where a replica is asked for
 MOST_TASKS = 64  # a study that sweeps over more data sets lists the first ones; each network still names its own
+SERVER = 60.0  # seconds that the end of a study waits for a server, and
+FILE = 300.0  # for a database file: the work is done by this machine, which other studies may use too
+ANSWER = 10  # seconds that a server has for a short question, and
+SLOW = 30  # for any other
+AWAY = 30.0  # seconds that a server is left alone that did not answer, while packs are trained
+PAUSES = (1.0, 2.0, 4.0)  # seconds before the end is told again to a server that answered before: it may have been restarted
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +56,8 @@ _log = logging.getLogger(__name__)
 class Tracker(Children):
     """Writes a study to MLflow while it runs and when it is done. Running a study again continues the same parent run.
 
-    ``Tracker(config, plugins).study_finished(config.plain(), folder)`` alone tracks a study that ran untracked before.
+    ``Tracker(config, plugins).study_finished(config.plain(), folder)`` alone tracks a study that ran untracked before. Whatever
+    fails can be told again, here or by `sync` in any process: what MLflow has already is found there, and not made twice.
 
     Attributes:
         uri: the tracking URI, as configured (it may hold a password: never show it; `scrub` it).
@@ -59,12 +69,13 @@ class Tracker(Children):
     def __init__(self, config: StudyConfig, plugins: Plugins) -> None:
         super().__init__(config, plugins)
         self.registered: Registered | None = None
-        self._began = time.monotonic()
-        self.patience_seconds = self.settings.wait
+        usual = SERVER if database_of(self.uri) is None else FILE
+        self.patience_seconds = usual if self.settings.wait is None else self.settings.wait
+        self._study: Mapping[str, Any] = {}
         self._opened = False
-        self._behind = False
-        self._best = math.inf
-        self._counted: dict[str, int] = {}  # pack -> networks
+        self._warned = False
+        self._next = -math.inf  # when MLflow is asked again, in the seconds of a monotonic clock
+        self._done: dict[str, Done] = {}
 
     # -- observers -----------------------------------------------------------------------------------------------------
 
@@ -72,61 +83,77 @@ class Tracker(Children):
     def study_started(self, study: Mapping[str, Any], folder: Path) -> None:
         """Make the schema, the experiment and the parent run, or find the run that this study has already.
 
-        Where MLflow cannot be reached or written now, that is said, and `study_finished` tries again.
+        Where MLflow cannot be reached or written now, that is said once, and tried again as packs finish and at the end.
         """
-        try:
-            self._open(study, folder)
-        except NasplugError as error:
-            self._behind = True
-            _log.warning("%s. The study goes on, and MLflow is told when it ends", error)
+        self._study, self._folder = study, folder.resolve()
+        self._noted = take_note(self._folder, self._manifest)
+        self._try()
 
-    def _open(self, study: Mapping[str, Any], folder: Path) -> None:
+    @hookimpl
+    def pack_finished(self) -> None:
+        """Points on the study's curves: of this pack, and of those that MLflow was not told of."""
+        self._try()
+
+    def _try(self) -> None:
+        """Tell how far the study is. What fails can wait, but packs must not wait for a server that is away, one by one."""
+        if time.monotonic() < self._next:
+            return
+        try:
+            if not self._opened:
+                self._open(self._study)
+            with self._talk(retries=0, seconds=ANSWER, told=""):
+                self._progress()
+        except NasplugError as error:
+            self._next = time.monotonic() + AWAY
+            if not self._warned:
+                _log.warning("%s. The study goes on; MLflow is told as soon as it answers, or with %s", error, self._command)
+            self._warned = True
+
+    @property
+    def _command(self) -> str:
+        return f"nasplug sync {shlex.quote(str(self._folder))}"
+
+    def _open(self, study: Mapping[str, Any]) -> None:
         """Connect, and begin the parent run or go on with it.
 
         Raises:
             NasplugError: when MLflow cannot be reached or written.
         """
-        self._began = time.monotonic()
-        self._folder = folder.resolve()
         store = default_uri(Path(self.config.store))
         told = f"Start that server or correct the URI; mlflow.uri=null tracks into {store}, mlflow=null does not track"
-        with talking(self.uri, retries=1, seconds=5, told=told):
+        with self._talk(retries=0, seconds=ANSWER, told=told):
             probe(self.uri)
-            with alone(self.uri):
-                self._client = self._connect()
-                self._experiment = self._find_experiment()
-            self.run, news = self._find_run()
-            if not self.run:
-                self.run = self._begin(news)
+            whole(self.uri)
+            self._client = self._connect()
+            self._experiment = self._find_experiment()
+            self.run = self._find_run()
             self._describe(study)
             self._remember(running=True)
         self._opened = True
-
-    @hookimpl
-    def pack_finished(self) -> None:
-        """A point on the study's curves. A server that has gone away meanwhile costs the point, never the study."""
-        if self._behind or not self._opened:
-            return
-        try:
-            with talking(self.uri, retries=1, seconds=5, told=""):
-                self._progress()
-        except NasplugError as error:
-            self._behind = True  # do not let every pack wait for a server that is down; study_finished tries again
-            _log.warning("%s; results stay in %s and are tracked when the study ends", error, self._folder)
 
     @hookimpl
     def study_finished(self, study: Mapping[str, Any], folder: Path) -> None:
         """Results, the front's networks with their models, failures, and the registered version.
 
         Raises:
-            NasplugError: when MLflow fails now: the results are in the folder, and running again tracks them.
+            NasplugError: when MLflow fails now, and again after `PAUSES` if it answered before. `sync` tells the rest.
         """
+        self._folder = folder.resolve()
+        for pause in (*PAUSES, None):
+            try:
+                self._finish(study)
+                break
+            except NasplugError:
+                if pause is None or not self._opened:
+                    raise
+                time.sleep(pause)
+
+    def _finish(self, study: Mapping[str, Any]) -> None:
         if not self._opened:
-            self._open(study, folder)
-        told = f"The study's results are safe in {self._folder}; run the same command again to track them, nothing is redone"
-        with talking(self.uri, retries=3, seconds=60, told=told):
+            self._open(study)
+        told = f"The study's results are safe in {self._folder}; to tell MLflow the rest: {self._command}"
+        with self._talk(retries=2, seconds=SLOW, told=told):
             frame = results.read(self._folder)
-            self._count()
             best, rows = self._front(frame)
             children = self._children()
             self._summarize(frame, rows, best)
@@ -142,32 +169,61 @@ class Tracker(Children):
                 mean = self._log_ensemble(children, rows[best])
                 if self.settings.register_ is not None:
                     self._register_mean(f"{self.settings.register_}-ensemble", mean, best)
-            self._client.set_terminated(self.run, "FINISHED")
             found = {} if self.registered is None else dict(zip(("model", "version", "alias"), self.registered, strict=True))
-            self._remember(running=False, **found)
+            self._end("FINISHED", found)
 
     @hookimpl
-    def study_stopped(self, reason: str) -> None:
+    def study_stopped(self, study: Mapping[str, Any], folder: Path, reason: str) -> None:
         """Say in MLflow that the study ended without results."""
-        if not self._opened:
-            return
+        self._folder = folder.resolve()
         try:
-            with talking(self.uri, retries=0, seconds=5, told=""):
-                self._tag(self.run, {"nasplug.stopped": scrub(reason)})
-                self._client.set_terminated(self.run, "FAILED")
-                self._remember(running=False)
+            self._ended_early(study, "FAILED", reason)
         except NasplugError as error:
-            _log.warning("%s", error)
+            _log.warning("%s. To tell MLflow that this study was stopped: %s", error, self._command)
+
+    def _ended_early(self, study: Mapping[str, Any], status: str, reason: str) -> None:
+        """What there is of a study that was stopped or killed."""
+        if not self._opened:
+            self._open(study)
+        with self._talk(retries=0, seconds=ANSWER, told=""):
+            self._progress()
+            if reason:
+                self._tag(self.run, {"nasplug.stopped": scrub(reason)})
+            self._end(status, {})
+
+    def _end(self, status: str, found: Mapping[str, str]) -> None:
+        """The run has ended, and all of it is told."""
+        self._drop_doubles()
+        story = story_of(self._folder)
+        at = None if story is None or story.ended is None else int(1000 * story.ended)
+        self._client.set_terminated(self.run, status, at)
+        self._remember(running=False, **found, **({} if story is None else {"told": story.mark}))
+
+    def sync(self) -> bool:
+        """Tell what MLflow does not have of the last run, which has ended; whether there was something.
+
+        To be called by the process that holds the study's folder.
+
+        Raises:
+            NasplugError: where MLflow fails, or the data have changed since the study ran.
+        """
+        story = story_of(self._folder)
+        if story is None or is_told(self._folder, story):
+            return False
+        if story.end == "finished":
+            self.study_finished(story.study, self._folder)
+        else:
+            self._ended_early(story.study, "FAILED" if story.end else "KILLED", story.reason)
+        return True
 
     # -- the parent run ------------------------------------------------------------------------------------------------
 
     def _describe(self, study: Mapping[str, Any]) -> None:
         """Config, plugins, environment and data; written at each start, as a resumed study may run elsewhere."""
         client, run = self._client, self.run
-        manifest = self.plugins.manifest
+        manifest, environment = self._note.plugins, self._note.environment
         client.log_text(run, yaml.safe_dump(scrub(study), sort_keys=False), "study.yaml")
         client.log_dict(run, {"plugins": manifest}, "plugins.json")
-        environment = machine.environment()
         client.log_dict(run, environment, "environment.json")
         tags = {f"nasplug.plugin.{plugin['plugin']}": str(plugin["version"]) for plugin in manifest}
         tags |= {"nasplug.study": self.config.study, "nasplug.config_digest": self._config_digest}
@@ -183,7 +239,7 @@ class Tracker(Children):
     def _some_tasks(self) -> list[tuple[Task, str]]:
         """The first `MOST_TASKS` different tasks of the packs that are done."""
         found: dict[str, tuple[Task, str]] = {}
-        for pack in sorted(self._counted):
+        for pack in sorted(self._done):
             plan = results.plan_of(self._folder, pack, axes(self.config))
             for row in range(plan.rows):
                 task, digest = self._made(plan.task(row))
@@ -192,34 +248,23 @@ class Tracker(Children):
                     return list(found.values())
         return list(found.values())
 
-    def _count(self) -> None:
-        """Read the tables of packs that were not counted yet."""
-        for file in (self._folder / "packs").glob(f"*/{TABLE}"):
-            if file.parent.name not in self._counted:
-                table = files.read_table(file, ["status", "valid_error"]).to_pandas()
-                self._counted[file.parent.name] = len(table)
-                if "valid_error" not in table:  # refitted networks: scored on what they were trained on
-                    continue
-                good = table.loc[table["status"] == "finished", "valid_error"]
-                self._best = min(self._best, *good) if len(good) else self._best
-
     def _progress(self) -> None:
-        """A point on the study's curves: packs and networks done, the best validation error so far."""
-        self._count()
-        packs, networks = len(self._counted), sum(self._counted.values())
-        self._metrics(self.run, {"packs_done": packs, "networks_done": networks, "best_valid_error": self._best}, step=packs)
+        """The study's curves, from the packs that are done: the same points at the same times, whenever they are told."""
+        self._done |= {pack: done_of(self._folder, pack) for pack in done_packs(self._folder) if pack not in self._done}
+        told = max((point.step for point in self._client.get_metric_history(self.run, "packs_done")), default=0)
+        self._client.log_batch(self.run, metrics=points(self._done.values(), told))
 
     def _summarize(self, frame: pd.DataFrame, rows: Mapping[str, Row], best: str) -> None:
         """The study's numbers, data, files, and a line for the page of the run."""
         self._progress()
         status = frame["status"].value_counts()
-        chosen = rows[best]
+        chosen, story = rows[best], story_of(self._folder)
         metrics = {
             "networks": len(frame),
             **{f"networks_{word}": int(status.get(word, 0)) for word in ("finished", "stopped", "diverged", "failed")},
             "front_size": len(rows),
-            "seconds": time.monotonic() - self._began,
-            "pack_seconds": sum(_pack_seconds(self._folder / "packs" / pack) for pack in self._counted),
+            "seconds": float("nan") if story is None else story.seconds,
+            "pack_seconds": sum(done.seconds for done in self._done.values()),
             **{f"chosen_{name}": value for name, value in scores_of(chosen).items()},
         }
         self._metrics(self.run, metrics)
@@ -267,16 +312,16 @@ class Tracker(Children):
             raise ConfigError(f"{replica!r} {status}; only networks of {self._folder} that finished can be registered")
         if replica == ENSEMBLE and self.config.ensemble is None:
             raise ConfigError("this study has no ensemble; write ensemble: 8, say, and run it again: nothing is retrained")
-        with talking(self.uri, retries=1, seconds=30, told=told):
+        with self._talk(retries=1, seconds=SLOW, told=told):
             probe(self.uri)
-            with alone(self.uri):
-                self._client = self._connect()
-                self._client.search_registered_models(max_results=1)  # the registry makes its own connection
-                self._experiment = self._find_experiment()
+            whole(self.uri)
+            self._client = self._connect()
+            self._client.search_registered_models(max_results=1)  # the registry makes its own connection
+            self._experiment = self._find_experiment()
             self.run, _ = self._remembered()
         if not self.run:
             self.study_finished(self.config.plain(), self._folder)
-        with talking(self.uri, retries=3, seconds=60, told=told):
+        with self._talk(retries=2, seconds=SLOW, told=told):
             children = self._children()
             (row,) = _rows(chosen).values()
             name = name or self.settings.register_ or self.config.study
@@ -329,8 +374,3 @@ class Tracker(Children):
 def _rows(frame: pd.DataFrame) -> dict[str, Row]:
     """Replica -> its row as plain Python values."""
     return {str(row["replica"]): {str(key): value for key, value in row.items()} for row in frame.to_dict("records")}
-
-
-def _pack_seconds(folder: Path) -> float:
-    seconds = results.pack_record(folder.parent.parent, folder.name)["seconds"]
-    return float(sum(seconds.get(part, 0.0) for part in ("build", "train", "harden")))
