@@ -138,6 +138,7 @@ def test_what_could_not_be_told_is_told_later_by_one_command(broken: Path, schem
     assert len(client.search_runs([one.experiment_id for one in client.search_experiments()])) == before
 
 
+@pytest.mark.slow
 def test_what_is_told_later_is_what_is_told_at_once(tmp_path: Path, schema: Path) -> None:
     """Also by somebody else, elsewhere: user, plugins, environment and times are those of the run."""
     done = run(tmp_path)
@@ -271,6 +272,7 @@ def test_two_that_sync_at_once_tell_once(broken: Path, schema: Path) -> None:
     whole(done, default_uri(broken))
 
 
+@pytest.mark.slow
 def test_other_data_are_not_told_as_those_of_the_study(broken: Path, schema: Path) -> None:
     table = broken / "table.csv"
     frame = pd.DataFrame({"x": [float(i) for i in range(60)], "y": [i % 7 + 0.5 for i in range(60)]})
