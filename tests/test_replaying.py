@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +17,7 @@ from nasplug.config import parse
 from nasplug.contracts import Params, Proximal, Regularizer, Traits
 from nasplug.networks import Networks
 from nasplug.optimizers import SGD
+from nasplug.packs import run_pack
 from nasplug.plan import Pack, assemble, components
 from nasplug.plugins import load_plugins
 from nasplug.replicas import column
@@ -245,6 +248,18 @@ def test_a_capture_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         report = last(search())
     equal(report, wanted)
     assert "not permitted" in report.eager
+
+
+def test_a_pack_writes_down_why_it_was_not_replayed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*given: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(replaying, "recorder", lambda device: fails)
+    small = {"study": "s", "task": {"use": "xor"}, "method": {"use": "edges", "hidden": [2]}, "train": {"steps": 6}, "seeds": 1}
+    config, plugins = parse(small | {"linear": False, "mlflow": None}), load_plugins()
+    with pytest.warns(UserWarning, match="they run one by one"):
+        list(run_pack(config, Pack("p", {}, {}, config.seed_list, [0]), plugins, tmp_path / "p"))
+    assert "not permitted" in json.loads((tmp_path / "p" / "pack.json").read_text())["eager"]
 
 
 @pytest.mark.parametrize("case", SEARCHES)

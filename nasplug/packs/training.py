@@ -52,6 +52,7 @@ class Work:
         worked: network-steps of this run.
         ready: when it was built, by `time.perf_counter`.
         resumed: the step that its checkpoint was of.
+        eager: why steps ran one by one where a GPU could have replayed them; empty where nothing is to be said.
     """
 
     parts: Components
@@ -62,6 +63,7 @@ class Work:
     worked: int = 0
     ready: float = field(default_factory=time.perf_counter)
     resumed: int = 0
+    eager: str = ""
 
     @property
     def here(self) -> Search:
@@ -202,7 +204,7 @@ def _stretch(
         taken = report.step - now.state.step
         paces.append((time.perf_counter() - mark) / taken)
         now = replace(now, state=report.state, history=history)
-        work = replace(work, now=now, worked=work.worked + taken * len(now.rows))
+        work = replace(work, now=now, worked=work.worked + taken * len(now.rows), eager=report.eager or work.eager)
         if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
             save_checkpoint(folder, identity, now)
             saved = time.perf_counter()
