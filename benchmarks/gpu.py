@@ -3,8 +3,9 @@
     PYTHONPATH=. python3 benchmarks/gpu.py [--quick] [--seconds S] [--device cpu] [--workloads ...] [--modes ...] [--sizes ...]
     PYTHONPATH=. python3 benchmarks/gpu.py --study [--quick] [--networks N]
 
-Modes: eager, compiled, captured (a CUDA graph, as the training loop replays it), both; to compare with, `torch.func.vmap` and
-one `nn.Module` alone; and eager packs on this machine's CPU. `--study` runs a whole study of 100,000 XOR networks instead.
+Modes: eager, compiled, captured (a CUDA graph, as the training loop replays it), both, engine (`nasplug.engine`); to compare
+with, `torch.func.vmap` and one `nn.Module` alone; and eager packs on this machine's CPU. `--study` runs a whole study of
+100,000 XOR networks instead.
 
 A step is forward, loss, L1 penalty, backward and Adam in float32. Before anything is timed, each program is compared with
 float64 on the CPU over its first steps, and a wrong one ends the run with status 1. Of each pack the first and the last
@@ -221,7 +222,7 @@ def reason_to_skip(program: Program, figures: Figures, device: torch.device, rou
     expected = stepping_seconds(program, figures, rounds)
     if expected > MOST_SHARE * seconds:
         return f"time: its steps take about {expected:.0f} s, more than one program's share of {seconds:.0f} s"
-    if "compiled" in program.mode:
+    if program.mode == "engine" or "compiled" in program.mode:
         expected += compiling_seconds(figures)
     if expected > left:
         return f"time: about {expected:.0f} s, and {max(left, 0.0):.0f} of {seconds:.0f} s are left"
@@ -241,7 +242,7 @@ def run(program: Program, figures: Figures, device: torch.device, rounds: int) -
             # Else eager steps would go by that name.
             warnings.filterwarnings("error", message="torch cannot compile|steps cannot be captured")
             off = compare(program, state, once)
-        if "compiled" in program.mode:
+        if program.mode == "engine" or "compiled" in program.mode:
             put(figures.compile_seconds, program, time.perf_counter() - began)
         ns = nanoseconds(program, once, device, rounds)
     except torch.OutOfMemoryError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from workloads import LEARNING_RATE, LEVEL, Module, Workload
 
-from nasplug.train import Search, State, compile_step, step
+from nasplug.engine import available, canonical
+from nasplug.engine.launching import launch
+from nasplug.train import Batches, Search, State, compile_step, step
 from nasplug.train.course import course
 from nasplug.train.replaying import Steps
 
@@ -63,6 +66,23 @@ def compiled_captured(work: Workload, plan: Search, state: State) -> Advance:
     return _replayed(compile_step(), plan, state)
 
 
+def engine(work: Workload, plan: Search, state: State) -> Advance:
+    """All in one launch of the engine's kernel."""
+    found = canonical(plan, state.params)
+    if isinstance(found, str):
+        raise UnservedError(f"the engine does not serve it: {found}")
+    if not available():
+        raise UnservedError("triton is not installed")
+    if plan.seeds.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise UnservedError("the engine's kernel runs on a GPU, or for tests in Triton's interpreter (TRITON_INTERPRET=1)")
+    batches = Batches(plan.task.train, None, 0)
+
+    def advance(steps: int = 1) -> Tensor:
+        return launch(found, plan, state.params, state.moments, batches, 0, steps)[0]
+
+    return advance
+
+
 def vmap(work: Workload, plan: Search, state: State) -> Advance:
     """Gradients of one network by `torch.func.grad`, of all by `torch.func.vmap`; then our Adam."""
     (x, y), tau = plan.task.train.pair, plan.tau.at(0)
@@ -109,9 +129,10 @@ PROGRAMS: Mapping[str, Callable[[Workload, Search, State], Advance]] = {
     "eager": eager,
     "alone": alone,
     "captured": captured,
+    "engine": engine,
     "vmap": vmap,
     "compiled": compiled,
     "compiled_captured": compiled_captured,
 }
 MODES = tuple(PROGRAMS)
-OURS = ("eager", "captured", "compiled", "compiled_captured")
+OURS = ("eager", "captured", "engine", "compiled", "compiled_captured")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplug.activations import function_of
-from nasplug.contracts import Params, Regularizer, SearchMethod
+from nasplug.contracts import Norms, Params, Regularizer, SearchMethod
 from nasplug.networks import Networks
 from nasplug.optimizers import Adam
 from nasplug.replicas import total, uniform
@@ -111,6 +111,9 @@ class L1(Regularizer):
     def __call__(self, nets: Networks) -> Tensor:
         return total(nets.block(edge).abs().sum((1, 2)) for edge in nets.blocks)  # (K,)
 
+    def norms(self, nets: Networks) -> list[Norms]:
+        return [Norms(layer, "each", 1.0) for layer in range(1, nets.depth + 1)]
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -120,6 +123,9 @@ class Constant:
 
     def at(self, step: int | Tensor) -> Tensor:
         return self.values
+
+    def between(self, first: int, end: int) -> Tensor:
+        return self.values.expand(end - first, -1)
 
 
 def data(work: Workload) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import SequenceMatcher
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from nasplug.errors import ContractError
@@ -20,6 +21,7 @@ from nasplug.tasks import Loss, Metric, Task
 __all__ = [
     "Certifying",
     "Discretizer",
+    "Norms",
     "Params",
     "Proximal",
     "Regularizer",
@@ -142,6 +144,34 @@ class SearchMethod(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """A sum of norms over groups of weights, ``factor sum_g h(|w_g|)``: what an engine computes in a penalty's place.
+
+    Attributes:
+        layer: see ``of``.
+        of: ``each`` weight that enters the layer is a group; or each neuron of the layer (0: each input) has one: of the
+            weights ``entering`` it, ``leaving`` it, or ``both``.
+        factor: what the sum is multiplied by.
+        unit: ``h(n) = unit log(1 + n / unit)``; None: ``h(n) = n``.
+    """
+
+    layer: int
+    of: Literal["each", "entering", "leaving", "both"]
+    factor: float
+    unit: float | None = None
+
+    def __call__(self, nets: Networks) -> Tensor:
+        """The value, ``(K,)``; for tests and checks, as its slope at 0 is not that of a penalty."""
+        if self.of == "each":
+            norms = torch.cat([nets.block(e).abs().flatten(1) for e in nets.blocks if e[0] == self.layer], 1)
+        else:
+            into = [nets.block(e).square().sum(2) for e in nets.blocks if e[0] == self.layer and self.of != "leaving"]
+            out = [nets.block(e).square().sum(1) for e in nets.blocks if e[1] == self.layer and self.of != "entering"]
+            norms = torch.stack([*into, *out]).sum(0).sqrt()
+        return self.factor * (norms if self.unit is None else self.unit * torch.log1p(norms / self.unit)).sum(1)
+
+
 class Regularizer(ABC):
     """A penalty on soft networks, unscaled: nasplug multiplies it by its level, so that levels can be swept."""
 
@@ -155,6 +185,14 @@ class Regularizer(ABC):
     @abstractmethod
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``, >= 0, with finite gradients."""
+
+    def norms(self, nets: Networks) -> Sequence[Norms] | None:
+        """The same value as sums of norms of effective weights, the gradient at a norm of 0 being 0; None: it is none.
+
+        Engines read it (`nasplug.engine`); without it they leave the penalty to plain steps. ``nets`` is one network (K = 1),
+        for its skeleton.
+        """
+        return None
 
     def accept(self, nets: Networks) -> None:  # noqa: B027 - most have nothing to refuse
         """Check one network (K = 1) when a study is planned; return nothing if the options fit.

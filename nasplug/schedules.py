@@ -151,6 +151,10 @@ class Track:
         """The rows at ``index``."""
         return Track(self.table, self.index[index], self.scale[index])
 
+    def between(self, first: int, end: int) -> Tensor:
+        """The values of all rows at the steps from ``first`` up to ``end``: ``(end - first, K)``."""
+        return self.table[first:end].index_select(1, self.index) * self.scale
+
 
 def track(schedules: Sequence[Schedule], index: Sequence[int], scale: Sequence[float], steps: int) -> Track:
     """Tabulate distinct ``schedules`` over ``steps``; row k follows ``schedules[index[k]]`` times ``scale[k]``."""

@@ -19,7 +19,7 @@ from nasplug.errors import NasplugError
 from nasplug.machine import give_back, out_of_memory
 from nasplug.networks import Networks, join
 from nasplug.packs.stored import Standing
-from nasplug.train import Report, Search, State, train
+from nasplug.train import Engine, Report, Search, State, train
 
 __all__ = ["HOME", "Portions", "begun", "in_turn", "moved", "on", "steps", "together", "within_memory"]
 
@@ -128,11 +128,19 @@ def begun(search: Search, start: Callable[[Search], State], portions: Portions) 
 
 
 def steps(
-    search: Search, state: State, portions: Portions, *, every: int, compiled: bool, room: int, until: int
+    search: Search,
+    state: State,
+    portions: Portions,
+    *,
+    every: int,
+    compiled: bool,
+    room: int,
+    until: int,
+    engine: Engine | None = None,
 ) -> Iterator[Report]:
     """As `nasplug.train.train`; of several portions each trains up to the next report in its turn."""
     if portions.count == 1:
-        yield from train(search, state, every=every, compiled=compiled, room=room, until=until)
+        yield from train(search, state, every=every, compiled=compiled, room=room, until=until, engine=engine)
         return
     parts = portions.of(len(search.seeds))
     size = len(parts[0]) if compiled else 0  # one program for all
@@ -141,7 +149,8 @@ def steps(
         found: list[Report] = []
         for index in parts:
             own = moved(state.take(index), portions.device)
-            (report,) = train(on(search, index, portions.device), own, every=every, compiled=compiled, room=size, until=stop)
+            mine = on(search, index, portions.device)
+            (report,) = train(mine, own, every=every, compiled=compiled, room=size, until=stop, engine=engine)
             found.append(
                 replace(
                     report,

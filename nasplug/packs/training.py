@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nasplug.config import Stop, StudyConfig
+from nasplug.engine import engine_for
 from nasplug.hookspecs import Progress
 from nasplug.machine import give_back
 from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
@@ -196,10 +197,12 @@ def _stretch(
         params = moved(now.state.take(torch.zeros(1, dtype=torch.long, device=here.seeds.device)), work.where.device).params
         activations = first.relax(params, first.tau.at(0)).activations
     fast = worth_compiling(work.parts, here, params, activations, steps=until - since, alike=pack.alike, room=room)
-    work = replace(work, compiled=work.compiled or fast)
+    engine = None if study.train.compile is False else engine_for(first, params)
+    room = room if fast and engine is None else 0
+    work = replace(work, compiled=work.compiled or fast or engine is not None)
     paces: list[float] = []
     saved = mark = time.perf_counter()
-    for report in steps(here, now.state, work.where, every=every, compiled=fast, room=room if fast else 0, until=until):
+    for report in steps(here, now.state, work.where, every=every, compiled=fast, room=room, until=until, engine=engine):
         history = _recorded(now, report, pack.rows)
         taken = report.step - now.state.step
         paces.append((time.perf_counter() - mark) / taken)
@@ -211,9 +214,10 @@ def _stretch(
         yield work, _progress(pack, report, began, work.worked)
         mark = time.perf_counter()
     if len(paces) > 1 and work.where.count == 1:  # in the first interval programs are compiled
-        rows = max(room if fast else 0, len(now.rows))
+        rows = max(room, len(now.rows))
         pace = 1e9 * statistics.median(paces[1:]) / rows
-        keep_pace(study.resources, work.where.device, shape_of(work.parts, params, activations), rows, pace, compiled=fast)
+        kind, fast = shape_of(work.parts, params, activations), fast or engine is not None
+        keep_pace(study.resources, work.where.device, kind, rows, pace, compiled=fast)
 
 
 def _room(study: StudyConfig, pack: Pack, passed: int) -> int:

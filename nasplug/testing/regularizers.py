@@ -159,6 +159,14 @@ class RegularizerLaws(NeedsLaws):
             value = calm("compile law, tensors without data", component, empty)
             assert value.device.type == "meta", f"compile law: networks on 'meta' gave a value on {value.device}"
 
+    def test_norms(self) -> None:
+        """What it offers engines as sums of norms is its value."""
+        component = self.component()
+        for nets in self.examples():
+            if parts := component.norms(networks.take(nets, torch.tensor([0]))):
+                found = torch.stack([part(nets) for part in parts]).sum(0)
+                same({"value": found}, {"value": component(nets)}, "norms law", TOLERANCE)
+
     def test_changes_nothing(self) -> None:
         """Called twice it says the same, and the networks stay as they were."""
         component = self.component()

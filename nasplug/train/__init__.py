@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from nasplug.train.loop import train
 from nasplug.train.scoring import ValidationLoss, evaluate
-from nasplug.train.search import OBJECTIVE, Architect, Batches, Keep, Report, Search, State, halves, start
+from nasplug.train.search import OBJECTIVE, Architect, Batches, Engine, Keep, Report, Search, State, halves, start
 from nasplug.train.steps import alternate, compile_step, step
 
 __all__ = [
     "OBJECTIVE",
     "Architect",
     "Batches",
+    "Engine",
     "Keep",
     "Report",
     "Search",

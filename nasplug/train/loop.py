@@ -13,7 +13,7 @@ from nasplug.replicas import column, finite
 from nasplug.train.course import course
 from nasplug.train.replaying import Steps
 from nasplug.train.scoring import evaluate, kept
-from nasplug.train.search import OBJECTIVE, Report, Search, State, start
+from nasplug.train.search import OBJECTIVE, Engine, Report, Search, State, start
 from nasplug.train.softness import softness
 from nasplug.train.steps import alternate, compile_step, step
 
@@ -28,6 +28,7 @@ def train(
     compiled: bool = False,
     room: int = 0,
     until: int | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Report]:
     """Train all rows from ``state`` (or from their seeds) and yield a `Report` after every ``every`` steps and at the end.
 
@@ -40,6 +41,7 @@ def train(
             packs of several sizes. Reports are of the K rows.
         until: the step to stop at, a multiple of ``every``, so that it changes no report; schedules run over all steps. None:
             the last.
+        engine: makes the steps between two reports, unless it finds that it cannot.
 
     Yields:
         Reports with ``train_loss`` and ``penalty`` of the last step, ``valid_loss`` and ``valid_error`` of the soft networks,
@@ -64,10 +66,16 @@ def train(
     projects = type(search.method).project is not SearchMethod.project
     portions = kept(search.task.valid, len(search.seeds))
     clock = torch.tensor([first], device=search.seeds.device)
+    told, ended = None, first  # what an engine says of its steps, and where they end
     for t in range(first, end):
-        for shown in ahead.shown:
+        if engine is not None and t == ended:
+            ended = min((t // every + 1) * every, end)
+            told = engine(search, params, moments, t, ended)
+        if told is not None and t + 1 < ended:
+            continue
+        for shown in ahead.shown if told is None else ():
             shown.turn(t)
-        loss, penalty = move(params, moments, clock, t >= since)
+        loss, penalty = told or move(params, moments, clock, t >= since)
         if projects:
             params = move.settle(params, search.method.project(params, t + 1, search.steps))
         if (t + 1) % every == 0 or t + 1 == search.steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +18,20 @@ from nasplug.replicas import take
 from nasplug.schedules import Track
 from nasplug.tasks import Split, Task
 
-__all__ = ["ARCHITECTURE", "OBJECTIVE", "Architect", "Batch", "Batches", "Keep", "Report", "Search", "State", "halves", "start"]
+__all__ = [
+    "ARCHITECTURE",
+    "OBJECTIVE",
+    "Architect",
+    "Batch",
+    "Batches",
+    "Engine",
+    "Keep",
+    "Report",
+    "Search",
+    "State",
+    "halves",
+    "start",
+]
 
 Batch = tuple[Tensor, ...]
 """Inputs, targets, and weights where there are some (`nasplug.tasks.Split.batch`)."""
@@ -255,3 +268,10 @@ class Batches:
     def at(self, step: int) -> Split:
         """The batch of a step: ``x (I, B)``, its targets and weights, the same samples in all rows."""
         return self.split if self.whole else self.split.columns(self.order(step, step + 1)[0].to(self.split.x.device))
+
+
+Engine = Callable[[Search, Params, dict[str, Tensor], int, int], tuple[Tensor, Tensor] | None]
+"""Makes many steps at once, in place: those from a first up to an end, as `step` would one by one.
+
+Returns task loss and penalty, ``(K,)``, before the last of them. None: it has made none, and makes none later.
+"""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nasplug.additive import room
-from nasplug.contracts import Proximal, Regularizer
+from nasplug.contracts import Norms, Proximal, Regularizer
 from nasplug.errors import ConfigError
 from nasplug.groups import gathered, spread
 from nasplug.networks import Edge, Networks
@@ -90,6 +90,11 @@ class Grouped(Regularizer):
         values = family.norms if self.adaptive is None else unit * torch.log1p(family.norms / unit)
         return family.level * (factor * values).sum(1)
 
+    def _norms(self, layer: int, of: Side, family: Family) -> Norms:
+        """A family as engines read it, whose groups are all of one size."""
+        factor, unit = self._numbers(family)
+        return Norms(layer, of, family.level * float(factor), None if self.adaptive is None else float(unit))
+
     def _numbers(self, family: Family) -> tuple[Tensor, Tensor]:
         """The factor of each group, and the norm at which `adaptive` has halved the pull: both ``(G,)`` or ``()``."""
         root = family.sizes.sqrt()
@@ -119,6 +124,13 @@ class Inputs(Grouped):
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``."""
         return self._values(nets, {edge: nets.block(edge) for edge in nets.blocks})
+
+    def norms(self, nets: Networks) -> Sequence[Norms] | None:
+        """One group per input; None where inputs share a column, or networks are a sum of small ones."""
+        if nets.groups or nets.terms:
+            return None
+        (family,) = self._families(nets, dict(nets.blocks))
+        return [self._norms(0, "leaving", family)]
 
     def accept(self, nets: Networks) -> None:
         """Refuse a stem: what leaves layer 0 are its features.
@@ -173,6 +185,13 @@ class Neurons(Grouped):
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``; 0 for networks without hidden neurons."""
         return self._values(nets, {edge: nets.block(edge) for edge in nets.blocks})
+
+    def norms(self, nets: Networks) -> Sequence[Norms] | None:
+        """One group per hidden neuron; None where networks are a sum of small ones."""
+        if nets.terms:
+            return None
+        families = self._families(nets, dict(nets.blocks))
+        return [self._norms(layer, self.of, family) for layer, family in enumerate(families, 1)]
 
     def accept(self, nets: Networks) -> None:
         """Refuse networks without hidden layers, and another number of ``layers`` than they have.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nasplug.contracts import Regularizer
+from nasplug.contracts import Norms, Regularizer
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks
 from nasplug.replicas import total
@@ -29,6 +29,11 @@ class L1(Regularizer):
         if self.layers is None:
             return total(nets.block(edge).abs().sum((1, 2)) for edge in nets.blocks)
         return total(self.layers[edge[0] - 1] * nets.block(edge).abs().sum((1, 2)) for edge in nets.blocks)
+
+    def norms(self, nets: Networks) -> Sequence[Norms]:
+        """Each weight alone."""
+        factors = self.layers or (1.0,) * nets.depth
+        return [Norms(layer, "each", factor) for layer, factor in enumerate(factors, 1)]
 
     def accept(self, nets: Networks) -> None:
         """Refuse another number of ``layers`` than the networks have.
