@@ -19,7 +19,7 @@ from nasplug.data.validation import Validation
 from nasplug.errors import ConfigError
 from nasplug.folds import candidates, configurations, independent, means, outcomes, paired, picked, spread
 from nasplug.networks import forward
-from nasplug.packs.running import _progress
+from nasplug.packs.training import _progress
 from nasplug.plan import REFIT, Pack, axes, chunk, components, grid
 from nasplug.plugins import load_plugins
 from nasplug.results import allowed, choose, front, pack_record, read, to_refit

@@ -196,7 +196,7 @@ def test_the_page_escapes_names(labels: Study) -> None:
 
 def test_pictures_in_the_page_are_well_formed_and_have_their_own_ids(labels: Study) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page(labels), flags=re.DOTALL)
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     ids: list[str] = []
     for picture in pictures:
         root = ElementTree.fromstring(picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))

@@ -46,6 +46,7 @@ REMEDIES: Mapping[str, str] = {
     "test_loss_fits_the_kind": "Take mse, logistic or cross_entropy as the kind of task has it",
     "test_makes_the_same_digest": "Make the same data, scales and names from the same options, and read no clock",
     "test_needs_are_enough": "Declare every part that is read in needs",
+    "test_norms": "Give the norms whose sum the value is, or None; a proximal penalty gives None",
     "test_options_are_plain_data": "Write options as a YAML file would hold them",
     "test_output_is_hard": "Make gates 0 or 1 and choices one-hot, in rows that are NaN too",
     "test_prints_nothing_to_the_output": "Log to standard error: the standard output is the command's answer",

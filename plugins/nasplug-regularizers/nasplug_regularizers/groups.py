@@ -169,6 +169,9 @@ class ProximalInputs(Inputs, Proximal):
         """``(K,)``."""
         return self._values(nets, dict(nets.blocks))
 
+    def norms(self, nets: Networks) -> None:
+        """None: its value is of weights without their gates, and no gradient of it is used."""
+
     def shrink(self, nets: Networks, amount: Tensor) -> Networks:
         """Block soft threshold: no two groups share a weight."""
         (family,) = self._families(nets, dict(nets.blocks))
@@ -240,6 +243,9 @@ class ProximalNeurons(Neurons, Proximal):
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``; 0 for networks without hidden neurons."""
         return self._values(nets, dict(nets.blocks))
+
+    def norms(self, nets: Networks) -> None:
+        """None: its value is of weights without their gates, and no gradient of it is used."""
 
     def shrink(self, nets: Networks, amount: Tensor) -> Networks:
         """Block soft threshold, layer by layer; where groups overlap, `SWEEPS` sweeps of Dykstra's algorithm."""
