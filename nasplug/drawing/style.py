@@ -123,7 +123,7 @@ def svg(figure: Figure, name: str, seen: str = "") -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(
         r'(<image\b[^>]*?)\sid="[^"]*"', r"\g<1>", text
-    )  # two that look the same would have one id; nothing refers to it
+    )  # of two that look the same it is one
     text = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
     said = escape(visible(" ".join(seen.split())), {'"': "&quot;"})
     head = re.match(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
