@@ -121,9 +121,7 @@ def svg(figure: Figure, name: str, seen: str = "") -> str:
     text = visible(buffer.getvalue())  # names have what no XML may have
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r'(<image\b[^>]*?)\sid="[^"]*"', r"\g<1>", text
-    )  # of two that look the same it is one
+    text = re.sub(r'(<image\b[^>]*?)\sid="[^"]*"', r"\g<1>", text)  # of two that look the same it is one
     text = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
     said = escape(visible(" ".join(seen.split())), {'"': "&quot;"})
     head = re.match(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
