@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nasplug.data.columns import AnyKind, Part, Scale, assemble, from_frames
 from nasplug.data.cornn import find
-from nasplug.data.fitting import Gaps, Numeric
+from nasplug.data.fitting import Gaps, Numeric, few
 from nasplug.data.origins import digest_of_frames
 from nasplug.data.resampling import generator
 from nasplug.data.tables import file_of, known, table
@@ -86,6 +86,7 @@ def from_arrays(
         )
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "buif":
         raise ConfigError(f"{where}: x holds {inputs.dtype}; needed: numbers. For text, give a data frame, or use task 'table'")
+    few(where, inputs.shape[1] - len(exclude or ()), len(inputs))
     columns = 1 if outputs.ndim == 1 else outputs.shape[1]
     if columns > 1 and kind in ("binary", "classes") and isinstance(outputs, np.ndarray):
         raise ConfigError(
