@@ -64,6 +64,7 @@ def inside(config: Mapping[str, Any], runner: Literal["ray", "serial"]) -> None:
     for pack in packs:
         stages.update(pack)
     networks = len(study.frame)
+    finished = study.frame[study.frame["status"] == "finished"]
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(each.ru_utime + each.ru_stime for each in used)
     print(
@@ -77,6 +78,8 @@ def inside(config: Mapping[str, Any], runner: Literal["ray", "serial"]) -> None:
                 "beside_training": 1.0 - covered / total,
                 "packs": len(packs),
                 "programs": int(stages["compiled"]),
+                "valid_loss": float(finished["valid_loss"].median()),
+                "solved": float((finished["valid_error"] == 0).mean()),
                 "stages": {name: stages[name] for name in ("build", "train", "harden")},
             }
         )
@@ -90,13 +93,14 @@ def study(
     runner: Literal["ray", "serial"],
     compile: bool | Literal["auto"] = "auto",
     device: str = "auto",
+    allow_tf32: bool = False,
 ) -> dict[str, Any]:
     """Run one study in a fresh process.
 
     Raises:
         SystemExit: with the end of what it said, where it failed.
     """
-    train = {**XOR["train"], "steps": steps, "compile": compile}
+    train = {**XOR["train"], "steps": steps, "compile": compile, "allow_tf32": allow_tf32}
     with tempfile.TemporaryDirectory() as folder:
         whole = {"store": folder, "seeds": max(1, networks // 100), "train": train, "resources": {"device": device}}
         command = [sys.executable, str(Path(__file__).resolve()), "--runner", runner, "--inside", json.dumps({**XOR, **whole})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -67,6 +68,18 @@ def test_what_it_is_compared_with_does_the_same(gpu: ModuleType, name: str, mode
     k = 1 if mode == "alone" else 3
     program = gpu.Program(eager(gpu, name, k).work, mode, k)
     assert 0 < gpu.compare(program, *gpu.packed(program.work, torch.arange(k), torch.float32, mode)) < gpu.TOLERANCE / 20
+
+
+def test_fewer_bits_are_measured_and_nonsense_is_refused(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = eager(gpu, "xor", 2)
+    monkeypatch.setattr(gpu, "deviation", lambda *_: 0.02)
+    with pytest.raises(SystemExit, match=r"at most 0\.001 is float32"):
+        gpu.compare(program, None, None)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert gpu.compare(program, None, None) == 0.02
+    monkeypatch.setattr(gpu, "deviation", lambda *_: math.nan)
+    with pytest.raises(SystemExit, match=r"at most 0\.1 is TF32"):
+        gpu.compare(program, None, None)
 
 
 def test_a_cpu_captures_no_steps(gpu: ModuleType) -> None:
