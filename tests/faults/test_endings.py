@@ -106,17 +106,16 @@ def test_what_a_plugin_prints_does_not_land_in_standard_output(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_mlflow_that_does_not_answer_costs_the_status_and_nothing_else(tmp_path: Path) -> None:
+def test_mlflow_that_does_not_answer_costs_nothing(tmp_path: Path) -> None:
     study = {**STUDY, "store": str(tmp_path), "mlflow": {"uri": "http://me:hush@127.0.0.1:1"}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     command = ["run", str(tmp_path / "study.yaml"), "--runner", "serial", "--quiet", "--json"]
     done = CliRunner().invoke(main, command)
-    assert done.exit_code == 1, done.output
-    assert json.loads(done.stdout)["best"]["status"] == "finished"
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("Error: MLflow was not told all of it: ")
-    assert "MLflow at http://127.0.0.1:1 failed" in last
-    assert last.endswith("the same command again tells MLflow the rest and trains nothing again")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["best"]["status"] == "finished"
+    assert found["untold"].endswith(f"to tell it: nasplug sync {tmp_path / 'small'}")
+    assert "MLflow at http://127.0.0.1:1 failed" in done.stderr
     assert "hush" not in done.output
     (events,) = tmp_path.glob("*/events.jsonl")
     assert "hush" not in events.read_text()
