@@ -29,8 +29,8 @@ from nasplug import ConfigError, NasplugError, files, hookimpl
 from nasplug.cli import main
 from nasplug.config import to_yaml
 from nasplug.study import Study
-from nasplug.tracking import default_uri, tracker, untold
-from nasplug.tracking.ledger import NOTE, note_of, story_of
+from nasplug.tracking import default_uri, served, tracker, untold
+from nasplug.tracking.ledger import NOTE, STATE_FILE, note_of, story_of
 from nasplug.tracking.schema import prepare
 
 
@@ -425,3 +425,52 @@ def test_a_server_that_is_killed_meanwhile_is_told_when_it_is_there_again(tmp_pa
     server.start()
     assert done.sync()
     whole(done, f"http://127.0.0.1:{server.port}")
+
+
+def test_a_served_model_outlives_its_child_run(tmp_path: Path, schema: Path) -> None:
+    """Telling again cleans up after lost answers; what a person deleted the run of is no such thing."""
+    shutil.copy(schema, tmp_path / "mlflow.db")
+    done = run(tmp_path)
+    client = client_of(default_uri(tmp_path))
+    (version,) = client.search_model_versions("name = 'served'")
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    client.delete_run(model.source_run_id)
+    Study.open(done.folder).run("serial", report=False)
+    assert client.get_logged_model(model.model_id).status == "READY"
+    assert served(default_uri(tmp_path), "models:/served@champion").record["kept_inputs"]
+
+
+def test_a_copied_folder_leaves_the_run_of_the_first_alone(tmp_path: Path, schema: Path) -> None:
+    """A copy has the key of the folder that it was copied from; it may be anybody's."""
+    shutil.copy(schema, tmp_path / "mlflow.db")
+    first = run(tmp_path, mlflow={"experiment": "shared"})
+    client = client_of(default_uri(tmp_path))
+    experiment = client.get_experiment_by_name("shared").experiment_id
+    before = {one.info.run_id: one.info.end_time for one in client.search_runs([experiment])}
+    shutil.copytree(first.folder, tmp_path / "copied")
+    (tmp_path / "copied" / STATE_FILE).unlink()
+    run(tmp_path, study="copied", mlflow={"experiment": "shared"})
+    after = {one.info.run_id: one.info.end_time for one in client.search_runs([experiment])}
+    assert before.items() <= after.items()
+    assert len(after) == 2 * len(before)
+
+
+def test_a_look_at_a_finished_study_does_not_call_it_killed(
+    tmp_path: Path, schema: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(schema, tmp_path / "mlflow.db")
+
+    def away(*_: object) -> None:
+        raise NasplugError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracker.Tracker, "_finish", away)
+        patched.setattr(tracker, "PAUSES", ())
+        done = run(tmp_path)
+    assert untold(done.folder)
+    ask("front", done.folder)
+    client = client_of(default_uri(tmp_path))
+    (told,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert told.info.status == "RUNNING"
+    ask("sync", done.folder)
+    whole(done, default_uri(tmp_path))

@@ -120,13 +120,17 @@ class Children(Runs):
         return complete
 
     def _drop_doubles(self) -> None:
-        """Delete what MLflow made of requests whose answers never came: runs and models that nothing refers to."""
-        for run in self._doubles(self.run):
+        """Delete what MLflow made of requests whose answers never came: empty runs, and models that their run does not have.
+
+        A model whose run is gone stays: a person deleted that, and a registered version may be this model.
+        """
+        for run in self._doubles():
             self._client.delete_run(run)
-        outputs = [child.outputs for child in self._children().values()]
-        kept = {model.model_id for each in outputs if each for model in each.model_outputs}
+        kept: dict[str, set[str]] = {}
+        for child in self._children().values():
+            kept[child.info.run_id] = {model.model_id for model in child.outputs.model_outputs} if child.outputs else set()
         for model in self._client.search_logged_models([self._experiment], f"tags.`nasplug.parent_run` = '{self.run}'"):
-            if model.model_id not in kept:
+            if model.model_id not in kept.get(model.source_run_id, {model.model_id}):
                 self._client.delete_logged_model(model.model_id)
 
     def _log_front(self, rows: Mapping[str, Row], each: Mapping[str, Row], best: str, children: dict[str, Any]) -> None:

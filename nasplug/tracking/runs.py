@@ -122,13 +122,19 @@ class Runs:
         return run
 
     def _begun(self) -> str:
-        """The run with this study's key: it was made, and that was not written down; empty where there is none."""
-        return next(iter(self._doubles("")), "")
+        """The run with this study's key: it was made, and that was not written down; empty where there is none.
 
-    def _doubles(self, run: str) -> list[str]:
-        """Runs with this study's key beside ``run``, the oldest first."""
-        found = [each.info for each in self._search(f"tags.`{RUN_KEY}` = '{self._note.key}'") if each.info.run_id != run]
-        return [info.run_id for info in sorted(found, key=lambda info: (info.start_time, info.run_id))]
+        A copy of the study's folder has the same key. So a run that holds something must be of this folder.
+        """
+        found = [one for one in self._keyed() if not one.data.params or one.data.tags.get(FOLDER) == self._mark]
+        return min(((one.info.start_time, one.info.run_id) for one in found), default=(0, ""))[1]
+
+    def _doubles(self) -> list[str]:
+        """Runs with this study's key beside its own that hold nothing: they were made, and the answer never came."""
+        return [one.info.run_id for one in self._keyed() if one.info.run_id != self.run and not one.data.params]
+
+    def _keyed(self) -> Iterator[Any]:
+        return self._search(f"tags.`{RUN_KEY}` = '{self._note.key}'")
 
     @property
     def _mark(self) -> str:
@@ -219,7 +225,8 @@ def end_killed(folder: Path) -> bool:
     """Mark a study's run as ``KILLED`` where its process ended without saying so; whether it did.
 
     Only in an sqlite file that is there, with the tables of this MLflow: a look at somebody's folder asks no server, and makes
-    or migrates nothing. A study that runs and a read-only folder are left alone too. The next run does it in all these cases.
+    or migrates nothing. A study that runs, one that ended and could not tell MLflow so (`nasplug sync` does), and a read-only
+    folder are left alone too. The next run does it in all these cases.
     """
     path = folder / STATE_FILE
     try:
@@ -227,8 +234,8 @@ def end_killed(folder: Path) -> bool:
             return False
         with files.locked(folder, "the study"):
             state = files.read_json(path)
-            database = database_of(str(state["uri"]))
-            if database is None or not database.exists():
+            database, story = database_of(str(state["uri"])), story_of(folder)
+            if database is None or not database.exists() or (story is not None and story.end):
                 return False
             with talking(state["uri"], retries=0, seconds=5, told=""):
                 from mlflow import MlflowClient
@@ -237,8 +244,7 @@ def end_killed(folder: Path) -> bool:
                     return False
 
                 MlflowClient(tracking_uri=state["uri"], registry_uri=state["uri"]).set_terminated(state["run_id"], "KILLED")
-            story = story_of(folder)
-            told = {} if story is None or story.end else {"told": story.mark}
+            told = {} if story is None else {"told": story.mark}
             files.write_json(path, {**state, **told, "running": False})
     except (NasplugError, OSError, LookupError):  # what the file says may be anything
         return False

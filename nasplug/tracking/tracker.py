@@ -76,6 +76,7 @@ class Tracker(Children):
         self._warned = False
         self._next = -math.inf  # when MLflow is asked again, in the seconds of a monotonic clock
         self._done: dict[str, Done] = {}
+        self._told: int | None = None  # points of the curves that MLflow has; None: it is to be asked
 
     # -- observers -----------------------------------------------------------------------------------------------------
 
@@ -251,8 +252,12 @@ class Tracker(Children):
     def _progress(self) -> None:
         """The study's curves, from the packs that are done: the same points at the same times, whenever they are told."""
         self._done |= {pack: done_of(self._folder, pack) for pack in done_packs(self._folder) if pack not in self._done}
-        told = max((point.step for point in self._client.get_metric_history(self.run, "packs_done")), default=0)
+        if self._told is None:  # later it is known: each pack would ask for all points before it
+            history = self._client.get_metric_history(self.run, "packs_done")
+            self._told = max((point.step for point in history), default=0)
+        told, self._told = self._told, None  # asked again, should the answer not come
         self._client.log_batch(self.run, metrics=points(self._done.values(), told))
+        self._told = len(self._done)
 
     def _summarize(self, frame: pd.DataFrame, rows: Mapping[str, Row], best: str) -> None:
         """The study's numbers, data, files, and a line for the page of the run."""
