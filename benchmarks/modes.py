@@ -12,8 +12,8 @@ from workloads import LEARNING_RATE, LEVEL, Module, Workload
 from nasplug.engine import available, canonical
 from nasplug.engine.launching import launch
 from nasplug.train import Batches, Search, State, compile_step, step
-from nasplug.train.course import course
 from nasplug.train.replaying import Steps
+from nasplug.train.timetable import timetable
 
 __all__ = ["MODES", "OURS", "PROGRAMS", "Advance", "UnservedError"]
 
@@ -52,7 +52,8 @@ def compiled(work: Workload, plan: Search, state: State) -> Advance:
 def _replayed(advance: Callable[..., tuple[Tensor, Tensor]], plan: Search, state: State) -> Advance:
     if plan.seeds.device.type == "cpu":
         raise UnservedError("steps are captured on a GPU alone")
-    move, clock = Steps(course(plan, advance, 0, plan.steps), step), torch.zeros(1, dtype=torch.long, device=plan.seeds.device)
+    move = Steps(timetable(plan, advance, 0, plan.steps), step)
+    clock = torch.zeros(1, dtype=torch.long, device=plan.seeds.device)
     return _repeated(lambda: move(state.params, state.moments, clock, False)[0])
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nasplug.compact import load as load
     from nasplug.contracts import Certifying as Certifying
     from nasplug.contracts import Discretizer as Discretizer
+    from nasplug.contracts import Norms as Norms
     from nasplug.contracts import Params as Params
     from nasplug.contracts import Proximal as Proximal
     from nasplug.contracts import Regularizer as Regularizer
@@ -39,6 +40,7 @@ _HOMES = {
     "contracts": (
         "Certifying",
         "Discretizer",
+        "Norms",
         "Params",
         "Proximal",
         "Regularizer",

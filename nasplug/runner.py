@@ -72,11 +72,6 @@ class Runner(Protocol):
         ...
 
 
-def threads(study: StudyConfig) -> int:
-    """Threads of a pack: the whole cpus it takes."""
-    return max(1, int(study.resources.cpus))
-
-
 @contextmanager
 def placed(study: StudyConfig, rows: int) -> Iterator[str]:
     """The device of a pack of so many rows, with the arithmetic and the share of memory that it has there.
@@ -86,7 +81,7 @@ def placed(study: StudyConfig, rows: int) -> Iterator[str]:
     """
     takes = study.resources.of(rows)
     device = pick_device(takes.device, takes.gpus)
-    with arithmetic(threads(study), device, share=takes.gpus or 1.0, tf32=study.train.allow_tf32):
+    with arithmetic(takes.threads, device, share=takes.gpus or 1.0, tf32=study.train.allow_tf32):
         yield device
 
 

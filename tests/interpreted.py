@@ -23,8 +23,8 @@ from nasplug.activations import FUNCTIONS
 from nasplug.contracts import Regularizer
 from nasplug.engine import Canonical, canonical
 from nasplug.engine.fitting import KINDS
-from nasplug.engine.kernel import _slope, _value
 from nasplug.engine.launching import launch
+from nasplug.engine.tiles import activation, activation_slope
 from nasplug.optimizers import Adam
 from nasplug.schedules import cosine, geometric, linear, track
 from nasplug.tasks import CrossEntropy, Kind, Logistic, Loss, Split, SquaredError, unscaled
@@ -184,8 +184,8 @@ def curves(z, values, slopes, KIND: tl.constexpr):
     """An activation and its slope at 64 places."""
     at = tl.arange(0, 64)
     here = tl.load(z + at)
-    tl.store(values + at, _value(here, KIND))
-    tl.store(slopes + at, _slope(here, KIND))
+    tl.store(values + at, activation(here, KIND))
+    tl.store(slopes + at, activation_slope(here, KIND))
 
 
 def curve_deviation(kind: str) -> float:

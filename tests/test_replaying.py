@@ -24,7 +24,7 @@ from nasplug.replicas import column
 from nasplug.schedules import plateau, track
 from nasplug.tasks import losses
 from nasplug.train import Batches, Report, Search, State, alternate, replaying, start, step, train
-from nasplug.train.course import Course, course
+from nasplug.train.timetable import Timetable, timetable
 from nasplug.train.touches import touches
 
 from .stand_ins import Dense, Openness, Squares, search
@@ -158,7 +158,7 @@ def test_removed_rows_and_a_resume_are_captured_anew(tape: Tape, monkeypatch: py
 
 
 def test_long_orders_of_batches_are_written_a_piece_at_a_time(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nasplug.train import course as module
+    from nasplug.train import timetable as module
 
     found = search(batch=5)
     state = next(iter(train(found, every=4))).state
@@ -385,9 +385,9 @@ def elsewhere(of: Any) -> Any:
     return of
 
 
-def ahead(found: Search) -> Course:
+def ahead(found: Search) -> Timetable:
     bilevel = found.architect is not None and found.architect.share > 0
-    return course(found, alternate if bilevel else step, 0, found.steps)
+    return timetable(found, alternate if bilevel else step, 0, found.steps)
 
 
 @pytest.mark.parametrize("name", STUDIES)

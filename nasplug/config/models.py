@@ -224,6 +224,11 @@ class Resources(BaseModel):
             )
         return self
 
+    @property
+    def threads(self) -> int:
+        """Of a pack: the whole cpus that it takes."""
+        return max(1, int(self.cpus))
+
     def of(self, rows: int) -> Resources:
         """What a pack of so many rows takes: with ``cpu_below`` a smaller one trains on CPUs, beside those on GPUs."""
         small = self.cpu_below is not None and rows < self.cpu_below

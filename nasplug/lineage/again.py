@@ -29,7 +29,6 @@ from nasplug.machine import arithmetic, environment, pick_device
 from nasplug.packs import TABLE, load_networks, run_pack
 from nasplug.plan import Pack, build_task, forget_tasks, settle, study_of, task_facts
 from nasplug.plugins import Plugins
-from nasplug.runner import threads
 from nasplug.tasks import Facts, Origin
 
 __all__ = ["TOLERANCE", "Difference", "Reproduction", "again", "apart", "stand_in"]
@@ -133,7 +132,7 @@ def again(
     device = _device(study, str(record["training"]["device"]))
     place = int(record["pack"]["row"]), int(record["pack"]["rows"])
     rows, at = stand_in(place[1], place[0])
-    with arithmetic(threads(study), device, tf32=study.train.allow_tf32):
+    with arithmetic(study.resources.threads, device, tf32=study.train.allow_tf32):
         here = environment(device)
     found = list(_differences(record, facts, here, makers(settled, plugins)))
     made, row = _train(study, plan.only(0, rows), at, plugins, device, facts)
@@ -222,7 +221,7 @@ def _train(
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there) / pack.id
         try:
-            with arithmetic(threads(study), device, tf32=study.train.allow_tf32):
+            with arithmetic(study.resources.threads, device, tf32=study.train.allow_tf32):
                 for _ in run_pack(study, pack, plugins, folder, device=device):
                     pass
         except NasplugError as error:

@@ -17,7 +17,7 @@ from nasplug.plan.meaning import unambiguous
 from nasplug.plan.measuring import measure, sizings
 from nasplug.plan.packing import chunk
 from nasplug.plan.reach import ROUNDS, beyond, reached
-from nasplug.plan.refits import check_halves, halves, most_halves, refits
+from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves, refits
 from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
@@ -46,6 +46,7 @@ from nasplug.plan.varying import (
 __all__ = [
     "LINEAR",
     "LOSS",
+    "MOST_REFITTED",
     "REFIT",
     "ROUNDS",
     "TASK",

@@ -151,7 +151,7 @@ def _path(device: str) -> Path:
 def calibration_of(resources: Resources, device: str | None = None) -> Calibration:
     """What is known of the device that packs of these resources train on, here; of a GPU that is not here, nothing."""
     wanted = device or ("cpu" if resources.device == "cpu" or (resources.device == "auto" and not resources.gpus) else "cuda")
-    name, gpu = device_name(wanted, max(1, int(resources.cpus))), wanted.startswith("cuda")
+    name, gpu = device_name(wanted, resources.threads), wanted.startswith("cuda")
     with suppress(OSError, files.DamageError, LookupError, TypeError):
         return Calibration(name, gpu, files.read_json(_path(name))["shapes"])
     return Calibration(name, gpu)  # nothing kept yet, or what was kept is damaged: it is made again

@@ -15,7 +15,7 @@ from nasplug.plan.calibration import Calibration, calibration_of
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.measuring import Kind, kinds
 from nasplug.plan.reach import beyond
-from nasplug.plan.refits import most_halves
+from nasplug.plan.refits import MOST_REFITTED, most_halves
 from nasplug.plan.sizing import places, shape_and_leaves
 from nasplug.plan.stopping import share_of_steps
 from nasplug.plan.varying import Axis, Pack, inside
@@ -35,7 +35,6 @@ PACK_SECONDS = 0.5  # of a pack beside its steps: it is built, discretized, scor
 COMPILE_SECONDS = 12.0  # of a worker's first compiled pack
 AROUND = (6.0, 30.0)  # of a study beside its packs: processes start, the report and MLflow are written
 WORKER_BYTES = 500 * 2**20  # of a process with torch
-REFITTED = 64  # configurations that are refitted at most (`nasplug.results.to_refit`)
 MOST_KINDS = 40  # kinds of packs that are looked at; the others are taken to be like them
 FEW = 16  # networks of a pack, below which its steps take as long as those of twice as many
 MANY = 4  # packs of few networks that are worth a word
@@ -147,7 +146,7 @@ def _more(study: StudyConfig, packs: Sequence[Pack], rows: int, later: int) -> t
     folds = len({fold for pack in own for fold in pack.folds})
     if folds:
         seeds, configurations = len(study.seed_list), len({n for pack in own for n in pack.configurations})
-        least, most = least + seeds, most + seeds * min(configurations, REFITTED)
+        least, most = least + seeds, most + seeds * min(configurations, MOST_REFITTED)
     if study.counted is not None:
         least, most = least + study.counted.subsamples, most + most_halves(study.counted)
     return least, most + (rows if beyond(study, 1) else 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from nasplug.config import StudyConfig
+from nasplug.config.models import Resources
 from nasplug.machine import arithmetic, give_back, out_of_memory, pick_device
 from nasplug.plan.building import Components, assemble, components
 from nasplug.plan.calibration import Best, keep_best, keep_pace
@@ -50,6 +51,7 @@ class Kind:
     search: Search
     activations: int
     device: str
+    takes: Resources
 
     @property
     def pack(self) -> Pack:
@@ -79,7 +81,7 @@ def kinds(
         one = search.take(search.seeds.new_zeros(1))
         with torch.no_grad():
             nets = one.relax(one.method.init(one.task, one.seeds), one.tau.at(0))
-        yield Kind(mine, parts, search, nets.activations, device)
+        yield Kind(mine, parts, search, nets.activations, device, takes)
 
 
 def sizings(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> dict[str, list[str]]:
@@ -100,13 +102,13 @@ def measure(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> None
         ConfigError: for a device that is not here.
     """
     seen: dict[tuple[str, str], int] = {}
-    threads, share = max(1, int(study.resources.cpus)), study.resources.gpus or 1.0
     for kind in kinds(study, packs, plugins, here=True):
         device, (shape, _) = kind.device, shape_and_leaves(kind.parts, kind.search, kind.activations)
         if seen.get((device, str(shape)), 0) >= kind.rows:
             continue
         seen[device, str(shape)] = kind.rows
-        with arithmetic(threads, device, share=share, tf32=study.train.allow_tf32):
+        takes = kind.takes
+        with arithmetic(takes.threads, device, share=takes.gpus or 1.0, tf32=study.train.allow_tf32):
             tried = list(_tried(kind, device))
         for one in tried:
             keep_pace(study.resources, device, shape, one.rows, one.nanoseconds, compiled=one.compiled)

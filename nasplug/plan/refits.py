@@ -15,8 +15,9 @@ from nasplug.plan.packing import chunk
 from nasplug.plan.varying import HALVES, LINEAR, LOSS, REFIT, Pack, axes, count, task_places
 from nasplug.plugins import Plugins
 
-__all__ = ["check_halves", "halves", "most_halves", "refits"]
+__all__ = ["MOST_REFITTED", "check_halves", "halves", "most_halves", "refits"]
 
+MOST_REFITTED = 64  # configurations of one data set: a front has some tens
 TOGETHER = ("groups", "time", "column")  # kinds of validation that keep samples together, or apart
 Known = dict[int, dict[str, Any]]
 

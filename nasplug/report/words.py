@@ -13,7 +13,7 @@ from nasplug.packs import TABLE
 from nasplug.plan import kind_words, row_of, task_places
 from nasplug.report.finished import Finished
 from nasplug.report.parts import packs_of
-from nasplug.results import shown_difference
+from nasplug.results import pack_seconds, shown_difference
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _options(options: dict[str, Any]) -> str:
 
 
 def _pack_seconds(folder: Path) -> float:
-    return sum(float(pack["seconds"].get(part, 0.0)) for pack in packs_of(folder) for part in ("build", "train", "harden"))
+    return sum(map(pack_seconds, packs_of(folder)))
 
 
 def _count(n: int, word: str) -> str:

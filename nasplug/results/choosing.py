@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nasplug.config import Choose
 from nasplug.errors import ConfigError
 from nasplug.folds import FITTED, FOLD, candidates, independent, means, on_folds, paired, spread
-from nasplug.plan import REFIT
+from nasplug.plan import MOST_REFITTED, REFIT
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 METHOD = "method.use"  # a column: the method of a row
-MOST_REFITTED = 64  # configurations of one data set: a front has some tens
 RANK = "rank"  # a column that is made where more of a metric is better
 R2_SLACK = 0.01  # a regression network may lose this share of the target's variance to be called as good as the best
 

@@ -23,6 +23,7 @@ __all__ = [
     "known_tasks",
     "network",
     "pack_record",
+    "pack_seconds",
     "plan_of",
     "portioned",
     "relaxed",
@@ -46,6 +47,11 @@ def pack_record(folder: Path, pack: str) -> dict[str, Any]:
         return files.read_json(path)
     except files.DamageError as error:
         raise files.DamageError(path, error.reason, AGAIN) from None
+
+
+def pack_seconds(record: Mapping[str, Any]) -> float:
+    """What a finished pack took, by its record: it was built, trained and made hard."""
+    return sum(float(record["seconds"].get(part, 0.0)) for part in ("build", "train", "harden"))
 
 
 def portioned(folder: Path, pack: str) -> str:

@@ -51,8 +51,7 @@ def done_of(folder: Path, pack: str) -> Done:
     if "valid_error" in table:  # refitted networks are scored on what they were trained on
         best = min(table.loc[table["status"] == "finished", "valid_error"], default=math.inf)
     at = int(1000 * datetime.fromisoformat(record["finished"]).timestamp())
-    seconds = sum(record["seconds"].get(part, 0.0) for part in ("build", "train", "harden"))
-    return Done(at, pack, len(table), float(best), float(seconds))
+    return Done(at, pack, len(table), float(best), results.pack_seconds(record))
 
 
 def points(done: Iterable[Done], after: int) -> list[Any]:

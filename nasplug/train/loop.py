@@ -10,12 +10,12 @@ from torch import Tensor
 from nasplug.contracts import Params, SearchMethod
 from nasplug.networks import Networks
 from nasplug.replicas import column, finite
-from nasplug.train.course import course
 from nasplug.train.replaying import Steps
 from nasplug.train.scoring import evaluate, kept
 from nasplug.train.search import OBJECTIVE, Engine, Report, Search, State, start
 from nasplug.train.softness import softness
 from nasplug.train.steps import alternate, compile_step, step
+from nasplug.train.timetable import timetable
 
 __all__ = ["train"]
 
@@ -60,7 +60,7 @@ def train(
     first, end = state.step, search.steps if until is None else until
     bilevel = search.architect is not None and search.architect.share > 0
     once: Callable[..., tuple[Tensor, Tensor]] = alternate if bilevel else step
-    ahead = course(search, compile_step(once) if compiled else once, first, end)
+    ahead = timetable(search, compile_step(once) if compiled else once, first, end)
     move = Steps(ahead, once)
     since = search.steps if ahead.frozen is None else int(ahead.frozen.min())  # asked once: before it no zero is frozen
     projects = type(search.method).project is not SearchMethod.project

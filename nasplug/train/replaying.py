@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasplug.contracts import Params
-from nasplug.train.course import Course
+from nasplug.train.timetable import Timetable
 from nasplug.train.touches import touches
 
 __all__ = ["Steps", "recorder"]
@@ -51,22 +51,22 @@ class Steps:
         reason: why steps run one by one where they could be replayed; empty where they are replayed, or no device replays.
     """
 
-    def __init__(self, course: Course, plain: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        """``plain``: the step that ``course`` advances by, as it is where that is compiled."""
-        self._course, self._plain = course, plain
-        self._device = course.search.seeds.device
+    def __init__(self, timetable: Timetable, plain: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        """``plain``: the step that ``timetable`` advances by, as it is where that is compiled."""
+        self._timetable, self._plain = timetable, plain
+        self._device = timetable.search.seeds.device
         self._record = recorder(self._device)
         self._replay: Callable[[], tuple[Tensor, Tensor]] | None = None
         self._of: list[object] = []
         self._warm = 0
         self.reason = ""
-        if self._record is not None and not course.search.traits.capturable:
-            self._refuse(f"the method {type(course.search.method).__name__} is not capturable (Traits)", tell=False)
+        if self._record is not None and not timetable.search.traits.capturable:
+            self._refuse(f"the method {type(timetable.search.method).__name__} is not capturable (Traits)", tell=False)
 
     def __call__(self, params: Params, moments: dict[str, Tensor], clock: Tensor, held: bool) -> tuple[Tensor, Tensor]:
-        """One step in place, as `Course.step`. Results may be overwritten by the next one."""
+        """One step in place, as `Timetable.step`. Results may be overwritten by the next one."""
         if self._record is None:
-            return self._course.step(params, moments, clock, held)
+            return self._timetable.step(params, moments, clock, held)
         of = [held, *params.values(), *moments.values()]
         if not _same(of, self._of):
             self._of, self._replay, self._warm = of, None, 0
@@ -75,7 +75,7 @@ class Steps:
                 self._warm += 1
                 return self._begin(params, moments, clock, held)
             self._capture(self._record, params, moments, clock, held)
-        return self._course.step(params, moments, clock, held) if self._replay is None else self._replay()
+        return self._timetable.step(params, moments, clock, held) if self._replay is None else self._replay()
 
     def settle(self, params: Params, moved: Params) -> Params:
         """What a method made of its leaves: where steps are replayed, written into the leaves that they read."""
@@ -92,8 +92,8 @@ class Steps:
     def _begin(self, params: Params, moments: dict[str, Tensor], clock: Tensor, held: bool) -> tuple[Tensor, Tensor]:
         """A step before capture, on a stream of its own as torch asks."""
         if self._warm != LOOKED_AT:
-            return _aside(self._device, lambda: self._course.step(params, moments, clock, held))
-        watched = replace(self._course, advance=self._plain)  # of a compiled one nothing would be seen
+            return _aside(self._device, lambda: self._timetable.step(params, moments, clock, held))
+        watched = replace(self._timetable, advance=self._plain)  # of a compiled one nothing would be seen
         with touches() as found:
             results = _aside(self._device, lambda: watched.step(params, moments, clock, held))
         if found:
@@ -102,7 +102,7 @@ class Steps:
 
     def _capture(self, record: Record, params: Params, moments: dict[str, Tensor], clock: Tensor, held: bool) -> None:
         def move(params: Params, moments: dict[str, Tensor], clock: Tensor) -> tuple[Tensor, Tensor]:
-            return self._course.step(params, moments, clock, held)
+            return self._timetable.step(params, moments, clock, held)
 
         try:
             self._replay = record(move, params, moments, clock)

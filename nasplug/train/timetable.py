@@ -1,4 +1,4 @@
-"""One step of all rows, whose place in the course is a counter on the device: it asks nothing of the host."""
+"""One step of all rows, whose place in time is a counter on the device: it asks nothing of the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nasplug.replicas import column, number_of, seeds_of
 from nasplug.tasks import Split
 from nasplug.train.search import Batch, Batches, Search, halves
 
-__all__ = ["Course", "Shown", "course", "freezing"]
+__all__ = ["Shown", "Timetable", "freezing", "timetable"]
 
 MOST_PLACES = 16_000_000  # of samples in the order of batches that is on the device at once: 128 MB
 
@@ -58,7 +58,7 @@ def _shown(batches: Batches, first: int, end: int) -> Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Timetable:
     """What steps need beside the state that they move; all of it stays where it is while they run.
 
     Attributes:
@@ -106,7 +106,7 @@ class Course:
         return {name: ((leaf != 0) | ~column(frozen, leaf)).to(leaf) for name, leaf in held.items()}
 
 
-def course(search: Search, advance: Callable[..., tuple[Tensor, Tensor]], first: int, end: int) -> Course:
+def timetable(search: Search, advance: Callable[..., tuple[Tensor, Tensor]], first: int, end: int) -> Timetable:
     """The steps from ``first`` up to ``end``, with their tables on the device of the search."""
     mine, held, architect = search.task.train, [], search.architect
     if architect is not None and architect.share > 0:
@@ -117,7 +117,7 @@ def course(search: Search, advance: Callable[..., tuple[Tensor, Tensor]], first:
     if search.traits.stochastic:
         numbers = [number_of(f"step {t}") for t in range(end)]
         streams = torch.tensor(numbers, dtype=torch.long, device=search.seeds.device)
-    return Course(search, advance, tuple(_shown(each, first, end) for each in batches), streams, freezing(search))
+    return Timetable(search, advance, tuple(_shown(each, first, end) for each in batches), streams, freezing(search))
 
 
 def freezing(search: Search) -> Tensor | None:
