@@ -7,6 +7,7 @@ from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.discretizers import Closest, Least, closest, least
 from nasplug_mixture.method import USUAL, Mixture, mixture
 from nasplug_mixture.ranking import Ranked, ranked
+from nasplug_mixture.readout import joint, read
 from nasplug_mixture.sites import Layer, certificates, layers
 from nasplug_mixture.tasks import mixture_teacher
 from nasplug_mixture.verdict import certify
@@ -23,11 +24,13 @@ __all__ = [
     "certificates",
     "certify",
     "closest",
+    "joint",
     "layers",
     "least",
     "mixture",
     "mixture_teacher",
     "ranked",
+    "read",
 ]
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from nasplug.networks import Networks, forward, sums
 from nasplug.tasks import Split, SquaredError, Task
 from nasplug_mixture.certificate import Certificate, certificate
+from nasplug_mixture.readout import read
 
 __all__ = ["Layer", "certificates", "layers", "losses", "probe"]
 
@@ -68,7 +69,7 @@ class Layer:
         past = forward(replace(nets, blocks={edge: w for edge, w in nets.blocks.items() if edge != readout}), x)  # (K, O, N)
         choice = nets.choices[self.layer]
         if choice.shape[1] == 1:
-            return (past.unsqueeze(1) + torch.einsum("koh,khan->kaon", v, values)).unsqueeze(1)
+            return read(values.transpose(1, 2), v, past).unsqueeze(1)
         alone = v.transpose(1, 2)[:, :, None, :, None] * values.unsqueeze(3)  # (K, H, A, O, N)
         mixed = (choice[..., None, None] * alone).sum(2)  # (K, H, O, N)
         none = torch.zeros_like(mixed[:, :1])
