@@ -141,18 +141,21 @@ def test_a_table_of_too_many_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 MEASURED = """
-import json, resource, sys, time
+import json, sys, time
 from nasplug.study import Study
 study = Study.from_dict(json.loads(sys.argv[1]))
 began = time.monotonic()
 study.plan()
 seconds = time.monotonic() - began
 study.run("serial")
-print(json.dumps({"seconds": seconds, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+# Not ru_maxrss: a process begins with the peak of the one that started it, here of all tests so far.
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"seconds": seconds, "kilobytes": int(peak)}))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of one process is read from /proc")
 def test_a_table_of_five_thousand_columns(tmp_path: Path) -> None:
     """8 GB and half a minute of planning: the whole square was drawn for each of a few rows of 5,000 numbers."""
     x = np.random.default_rng(0).normal(size=(400, 5000))
