@@ -1,11 +1,12 @@
 """Modes of `swat` and baselines side by side: error against size over many functions, and how sure the order is.
 
-    python benchmarks/swat_compare.py FOLDERS... [--against LABEL] [--functions FILE.csv] [--pictures FOLDER]
+    python benchmarks/swat_compare.py FOLDERS... [--against LABEL] [--sizes N...] [--functions FILE.csv] [--pictures FOLDER]
     python benchmarks/swat_compare.py --quick
 
 FOLDERS are `<store>/<study>`: a study over functions of CORNN and its baselines. Rows are labelled by what made them: `latent`,
 `switch`, `untrained`, `direct`; "latent + admm" where a discretizer came after; "dense" for another method without penalties;
-"direct, 3000 steps" where an earlier folder has "direct". `--against` is the label that errors are compared with.
+"direct, 3000 steps" where an earlier folder has "direct". `--sizes` compares networks of at most so many non-zeros, whatever
+their level; without it levels are kept apart. `--against` is the label that errors are compared with.
 `--functions` writes one row per function, label, level and depth, `--pictures` draws functions.png, levels.png and depths.png.
 `--quick` makes two small studies for itself: to see that it runs. The last line is JSON: the rows of the table.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from swat_figures import draw
-from swat_tables import by_function, studies, table, told
+from swat_tables import at_most, by_function, studies, table, told
 
 from nasplug.errors import ConfigError
 from nasplug.study import Study
@@ -47,9 +48,12 @@ def quick(store: Path) -> list[Path]:
     return [Study.from_dict({**one, "store": str(store)}).run("serial").folder for one in made]
 
 
-def compare(folders: list[Path], against: str, rows: Path | None, pictures: Path | None) -> list[dict[str, Any]]:
+def compare(
+    folders: list[Path], against: str, sizes: list[int] | None, rows: Path | None, pictures: Path | None
+) -> list[dict[str, Any]]:
     """Print the table, write what is asked for; the table's rows as plain data."""
-    each = by_function(studies(folders))
+    frame = studies(folders)
+    each = by_function(frame if sizes is None else at_most(frame, sizes))
     found = table(each, against)
     print(told(found))
     if rows is not None:
@@ -66,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--against", default="direct", metavar="LABEL")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help="limits of non-zeros, in the place of levels")
     parser.add_argument("--functions", type=Path, metavar="FILE.csv")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--quick", action="store_true", help="compare two small studies made for it: to see that it runs")
@@ -75,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         try:
             folders = quick(Path(temporary)) if given.quick else given.folders
-            found = compare(folders, given.against, given.functions, given.pictures)
+            found = compare(folders, given.against, given.sizes, given.functions, given.pictures)
         except ConfigError as error:
             parser.error(str(error))
     print(json.dumps(found))

@@ -20,10 +20,25 @@ import pandas as pd
 from nasplug import Study
 from nasplug.errors import ConfigError, did_you_mean
 
-__all__ = ["BEST", "FLOOR", "TIE", "by_depth", "by_function", "in_order", "rows_of", "studies", "table", "told"]
+__all__ = [
+    "BEST",
+    "FLOOR",
+    "POOR",
+    "TIE",
+    "at_most",
+    "by_depth",
+    "by_function",
+    "in_order",
+    "rows_of",
+    "studies",
+    "table",
+    "told",
+]
 
 FLOOR = 1e-4
 """Errors below this share of the variance count as equally good: ratios of rounding noise decide nothing."""
+POOR = 0.9
+"""A network of a smaller R2 has not learned its function."""
 TIE = 0.05
 """Errors that differ by less than this share are a tie."""
 BEST = "chosen"
@@ -204,6 +219,20 @@ def studies(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def at_most(frame: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
+    """`rows_of` with a limit of non-zeros in the place of the level: of each limit the networks that keep it, ``<=   30``.
+
+    So levels, like learning rates, are chosen on validation data, and modes are compared at equal sizes.
+
+    Raises:
+        ConfigError: where no network is so small.
+    """
+    parts = [frame[frame["parameters"] <= most].assign(size=f"<= {most:>4}") for most in sizes]
+    if not (found := pd.concat(parts, ignore_index=True)).empty:
+        return found
+    raise ConfigError(f"no network has {max(sizes)} non-zeros or fewer; the smallest has {frame['parameters'].min():g}")
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
@@ -276,10 +305,10 @@ def table(each: pd.DataFrame, against: str = "direct", seed: int = 0) -> pd.Data
     """`by_function` summed up: one row per level, depth and label.
 
     ``test_mse``, ``error``: geometric means over functions, errors not below 1e-4 of the variance; ``neurons``, ``parameters``:
-    medians. ``ratio``: the geometric mean of the errors over those of the label ``against`` at the same level and depth, with
-    bounds ``low`` and ``high`` that hold 90 % (bootstrap over functions, 2,000 draws from ``seed``); ``wins``, ``ties``,
-    ``losses``: functions on which the error is less, within 5 %, or more. What has no level is compared with every level: one
-    row per level, named in ``against``.
+    medians; ``r2``: the median R2, ``poor``: the share of functions with R2 below 0.9. ``ratio``: the geometric mean of the
+    errors over those of the label ``against`` at the same level and depth, with bounds ``low`` and ``high`` that hold 90 %
+    (bootstrap over functions, 2,000 draws from ``seed``); ``wins``, ``ties``, ``losses``: functions on which the error is
+    less, within 5 %, or more. What has no level is compared with every level: one row per level, named in ``against``.
 
     Raises:
         ConfigError: for a label that is not there.
@@ -303,6 +332,8 @@ def table(each: pd.DataFrame, against: str = "direct", seed: int = 0) -> pd.Data
             "seeds": int(part["seeds"].max()),
             "test_mse": _geometric(part["test_mse"], 1e-12),
             "error": _geometric(part["error"], FLOOR),
+            "r2": float(1.0 - part["error"].median()),
+            "poor": float((part["error"] > 1.0 - POOR).mean()),
             "neurons": float(part["neurons"].median()),
             "parameters": float(part["parameters"].median()),
         }
@@ -327,14 +358,15 @@ def told(found: pd.DataFrame) -> str:
     lines = []
     for row in found.to_dict("records"):
         line = {name: row[name] for name in ("mode", "size", "depth", "functions", "seeds")}
-        line |= {name: f"{row[name]:.3g}" for name in ("test_mse", "error", "neurons", "parameters")}
+        line |= {name: f"{row[name]:.3g}" for name in ("test_mse", "error", "r2", "poor", "neurons", "parameters")}
         there = pd.notna(row["ratio"])
         line["against"] = row["against"] if there else ""
         line["ratio"] = f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if there else ""
         lines.append(line | {"wins-ties-losses": f"{row['wins']}-{row['ties']}-{row['losses']}" if there else ""})
     return (
         f"{pd.DataFrame(lines).to_string(index=False)}\n\n"
-        "error: test MSE / variance of the target; it and test_mse are geometric means over functions, neurons (active) and\n"
-        "parameters (non-zero) medians; of each function the median over seeds. ratio: of errors, with 90 % bounds (bootstrap\n"
-        f"over functions); a tie is within {100 * TIE:g} %. depth {BEST}: the least validation error of each function and seed."
+        "error: test MSE / variance of the target; it and test_mse are geometric means over functions, r2, neurons (active)\n"
+        f"and parameters (non-zero) medians, poor the share of functions with R2 below {POOR:g}; of each function the median\n"
+        f"over seeds. ratio: of errors, with 90 % bounds (bootstrap over functions); a tie is within {100 * TIE:g} %. depth\n"
+        f"{BEST}: the least validation error of each function and seed."
     )

@@ -561,6 +561,9 @@ def test_addition() -> None:
     assert torch.allclose(task.test.x.sum(0, keepdim=True), task.test.y, atol=1e-6)
     assert task.test.x.std().item() == pytest.approx(1, abs=0.05)
     assert torch.equal(task.output_scale, torch.ones(1).double())
+    between = addition(values="uniform")
+    assert torch.allclose(between.test.x.sum(0, keepdim=True), between.test.y, atol=1e-6)
+    assert 0.0 <= between.test.x.min().item() < 0.01 < 0.99 < between.test.x.max().item() <= 1.0
 
 
 @pytest.mark.parametrize("make", [xor, addition])

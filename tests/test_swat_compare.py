@@ -109,7 +109,7 @@ def test_the_benchmark_finds_the_factors_and_writes_what_it_is_asked_for(
 def test_the_table_for_people_says_what_it_shows(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(study, "--against", "latent")
     told = capsys.readouterr().out
-    for words in ("0.50 [0.50, 0.50]", "12-0-0", "a tie is within 5 %", "depth chosen:"):
+    for words in ("0.50 [0.50, 0.50]", "12-0-0", "a tie is within 5 %", "chosen: the least"):
         assert words in told
 
 
@@ -150,6 +150,27 @@ def test_bounds_are_those_of_a_mean_over_functions(tmp_path: Path) -> None:
     edge = np.log(1.05)
     assert (line["wins"], line["losses"]) == ((gaps < -edge).sum(), (gaps > edge).sum())
     assert line["wins"] + line["ties"] + line["losses"] == 400
+
+
+def test_modes_are_compared_at_equal_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = []
+    for f in FUNCTIONS:
+        for level, parameters, factor in ((0.1, 90, 1.0), (1.0, 40, 3.0), (4.0, 40, 2.0)):
+            for mode, times in (("direct", 1.0), ("latent", 0.5 if parameters == 40 else 4.0)):
+                what = {"method.mode": mode, "method.depth": 2, "penalties.0.level": level, "parameters": parameters}
+                rows.append(row(f, 0.04 * factor * times, **what))
+    folder = save(tmp_path / "s", SWAT | {"penalties": [{"use": "swat_levels", "level": 1.0, "size": "large"}]}, rows)
+    run(folder, "--sizes", 50, 100)
+    found = pd.DataFrame(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    (small, large) = only(found, mode="latent", depth="chosen").to_dict("records")
+    assert (small["size"], small["parameters"], small["ratio"]) == ("<=   50", 40, pytest.approx(0.5))  # the level 4 of both
+    assert (large["size"], large["error"], large["ratio"]) == ("<=  100", pytest.approx(0.04), pytest.approx(1.0))
+    (direct,) = only(found, mode="direct", size="<=   50", depth="chosen").to_dict("records")
+    assert direct["r2"] == pytest.approx(0.92)
+    assert (direct["poor"], small["poor"]) == (0.0, 0.0)
+    with pytest.raises(SystemExit):
+        run(folder, "--sizes", 10)
+    assert "no network has 10 non-zeros or fewer; the smallest has 40" in capsys.readouterr().err
 
 
 def test_errors_below_the_floor_are_ties(tmp_path: Path) -> None:

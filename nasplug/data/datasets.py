@@ -354,8 +354,15 @@ def xor(
     )
 
 
-def addition(*, samples: int = 200, samples_valid: int = 200, samples_test: int = 1000, seed: int = 0) -> Task:
-    """Addition: a and b from N(0, 1), the target is a + b, exact.
+def addition(
+    *,
+    values: Literal["normal", "uniform"] = "normal",
+    samples: int = 200,
+    samples_valid: int = 200,
+    samples_test: int = 1000,
+    seed: int = 0,
+) -> Task:
+    """Addition: a and b from N(0, 1), or with ``values: uniform`` from [0, 1]; the target is a + b, exact.
 
     Train, valid and test are independent draws. Not scaled. Two skip edges, or 3 edges through one linear unit, are exact.
     """
@@ -364,11 +371,12 @@ def addition(*, samples: int = 200, samples_valid: int = 200, samples_test: int 
     counts(where, samples_valid=samples_valid, samples_test=samples_test)
 
     def draw(stream: int, n: int) -> Part:
-        x = generator(where, seed, stream).standard_normal((n, 2))
+        random = generator(where, seed, stream)
+        x = random.random((n, 2)) if values == "uniform" else random.standard_normal((n, 2))
         return Part(x, x.sum(1, keepdims=True))
 
     parts = [draw(stream, n) for stream, n in enumerate((samples, samples_valid, samples_test))]
-    source = f"made: a + b, seed {seed}"
+    source = f"made: a + b{', of [0, 1]' if values == 'uniform' else ''}, seed {seed}"
     return assemble(
         "addition", "regression", LOSSES["regression"], parts, ("a", "b"), ("a + b",), Scale.none(2), Scale.none(1), source, {}
     )
