@@ -1,4 +1,4 @@
-"""Benchmarks that set a method beside its controls: `sparcs_controls.py`, `edges_dynamics.py` and their bounds."""
+"""Benchmarks of methods and their controls: `sparcs_controls.py`, `edges_dynamics.py` and the bounds they share."""
 
 from __future__ import annotations
 
