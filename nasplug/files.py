@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from nasplug.errors import ConfigError, NasplugError
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from torch import Tensor
 
 __all__ = [
     "LOCK",
@@ -39,6 +38,7 @@ __all__ = [
     "guarded",
     "holder",
     "locked",
+    "put",
     "read_json",
     "read_table",
     "read_tensors",
@@ -48,6 +48,7 @@ __all__ = [
     "sweep",
     "table_writer",
     "unguarded",
+    "unwritten",
     "verify",
     "write_csv",
     "write_json",
@@ -102,11 +103,29 @@ def beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             _to_disk(path.parent)
     except OSError as error:  # Pillow's and pyarrow's are such, too
-        why = error.strerror or str(error)
-        raise NasplugError(f"{path} cannot be written ({why}); mend that and run the same command again") from error
+        raise unwritten(path, error) from error
     finally:
         with suppress(OSError):
             there.unlink(missing_ok=True)
+
+
+def put(there: Path, path: Path) -> None:
+    """A file that is whole takes its place, and survives a loss of power there.
+
+    Raises:
+        NasplugError: as `beside`.
+    """
+    try:
+        _to_disk(there)
+        there.replace(path)
+        _to_disk(path.parent)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def unwritten(path: Path, error: OSError) -> NasplugError:
+    """What is said of a file that cannot be written."""
+    return NasplugError(f"{path} cannot be written ({error.strerror or error}); mend that and run the same command again")
 
 
 def _to_disk(path: Path) -> None:
@@ -147,6 +166,8 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """A sealed safetensors file. Tensors that share memory are written apart."""
+    from safetensors.torch import save_file
+
     # Cloned where needed: safetensors refuses tensors that share memory, as the layers of one parameter may.
     seen: set[int] = set()
     found = {}

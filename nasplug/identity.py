@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from nasplug.config import StudyConfig
 from nasplug.errors import scrub
 from nasplug.plugins import KINDS, Offer, Plugins
 
-__all__ = ["UNDECIDING", "Identity", "decisive", "digest_of", "makers"]
+__all__ = ["UNDECIDING", "Identity", "decisive", "digest_of", "makers", "versions"]
 
 UNDECIDING = frozenset({"study", "store", "choose", "ensemble", "stability", "resources", "mlflow"})
 """Sections of a study that may change between two runs of it: what its networks are does not depend on them."""
@@ -39,6 +40,12 @@ def makers(study: StudyConfig, plugins: Plugins) -> dict[str, str]:
     used = [offer for kind in KINDS if kind != "command" for name, offer in plugins.offers(kind).items() if name in words]
     found = {"nasplug": _version(metadata.version("nasplug"), "nasplug")}
     return found | {offer.owner: _version(offer.version, _module(offer)) for offer in used if offer.owner != "nasplug"}
+
+
+def versions(study: StudyConfig, plugins: Plugins) -> dict[str, str]:
+    """What must be the same on all machines that train packs of a study: Python, torch (for any device), numpy, `makers`."""
+    found = {package: metadata.version(package).partition("+")[0] for package in ("torch", "numpy")}
+    return {"python": platform.python_version(), **found, **makers(study, plugins)}
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -289,32 +289,32 @@ def test_a_study_killed_in_any_phase_ends_as_one_that_was_not(done: Study, tmp_p
 @pytest.mark.slow
 def test_a_pack_that_failed_and_works_later_is_refitted_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study.from_dict(raw(tmp_path, resources={"pack": 6}))
-    import nasplug.runner
+    import nasplug.runner.serial
 
-    real = nasplug.runner.run_pack
+    real = nasplug.runner.serial.run_pack
 
     def broken(config: Any, pack: Pack, *rest: Any, **options: Any) -> Iterator[Any]:
         if 0 in pack.configurations:
             raise RuntimeError("no")
         yield from real(config, pack, *rest, **options)
 
-    monkeypatch.setattr(nasplug.runner, "run_pack", broken)
+    monkeypatch.setattr(nasplug.runner.serial, "run_pack", broken)
     frame = study.run("serial").frame
     failed = frame[frame["status"] == "failed"]
     assert sorted(failed["fold"]) == [0, 0, 1, 1, 2, 2]
     first = set(frame.loc[frame["fold"] == REFIT, "configuration"])
     assert first
     assert 0 not in first
-    monkeypatch.setattr(nasplug.runner, "run_pack", real)
+    monkeypatch.setattr(nasplug.runner.serial, "run_pack", real)
     frame = study.run("serial").frame
     assert (frame["status"] == "finished").all()
     assert set(to_refit(frame, [])) | first == set(frame.loc[frame["fold"] == REFIT, "configuration"])
 
 
 def test_a_refit_that_fails_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nasplug.runner
+    import nasplug.runner.serial
 
-    real = nasplug.runner.run_pack
+    real = nasplug.runner.serial.run_pack
 
     def broken(config: Any, pack: Pack, *rest: Any, **options: Any) -> Iterator[Any]:
         if pack.refitted and max(pack.configurations) == max(wanted):
@@ -326,7 +326,7 @@ def test_a_refit_that_fails_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.
     whole = study.run("serial").frame
     assert (whole["status"] == "finished").all()
     wanted = [0]
-    monkeypatch.setattr(nasplug.runner, "run_pack", broken)
+    monkeypatch.setattr(nasplug.runner.serial, "run_pack", broken)
     with pytest.raises(Exception, match="no network finished: 1 packs failed"):
         Study.from_dict(raw(tmp_path / "b", resources={"pack": 2}, train={"steps": 5, "batch": 32}, penalties=[])).run("serial")
 

@@ -18,7 +18,7 @@ MODULES = {path.name: [path] for path in HOUSE.glob("*.py") if path.name != "__i
 MODULES |= {f"{path.parent.name}/": sorted(path.parent.rglob("*.py")) for path in HOUSE.glob("*/__init__.py")}
 """Name on the map -> files: a package is one module with rooms."""
 
-DOORS = {"ray": "runner.py", "mlflow": "tracking/", "pytest": "testing/"}
+DOORS = {"ray": "runner/", "mlflow": "tracking/", "pytest": "testing/"}
 """Heavy packages, and the one module that may import each."""
 
 LINE = re.compile(r"^\s*(\d+)\s+(\w+(?:\.py|/))\s+(\* )?\s*(\S.*)$")

@@ -163,8 +163,8 @@ def test_differences_between_driver_and_worker_are_told(install: Install, monkey
     with pytest.raises(PluginError) as refused:
         load_plugins().require(driver)
     assert str(refused.value) == (
-        "the driver and this worker have different plugins; nasplug-balance: driver has 2.3, this worker has none; "
-        "install the same set on every node"
+        "the driver and this worker differ; nasplug-balance: driver has 2.3, this worker has none; "
+        "install the same on every node"
     )
     with pytest.raises(PluginError, match=r"nasplug-balance: driver has none, this worker has 2\.3; install"):
         loaded().require(load_plugins().manifest)

@@ -7,6 +7,7 @@ from nasplug.packs.running import run_pack
 from nasplug.packs.stored import (
     AGAIN,
     CERTIFICATE,
+    CHECKPOINT,
     HISTORIES,
     NETWORKS,
     OWN,
@@ -22,6 +23,7 @@ from nasplug.packs.stored import (
 __all__ = [
     "AGAIN",
     "CERTIFICATE",
+    "CHECKPOINT",
     "HISTORIES",
     "MOST_WEIGHTS",
     "NETWORKS",

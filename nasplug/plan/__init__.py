@@ -6,10 +6,20 @@ them on one network, so that a wrong combination is refused here and not at step
 
 from __future__ import annotations
 
-from nasplug.plan.building import Components, assemble, build_task, components, forget_tasks, settle, task_facts
+from nasplug.plan.building import (
+    Components,
+    assemble,
+    build_task,
+    components,
+    forget_tasks,
+    settle,
+    take_tasks,
+    task_facts,
+    tasks_of,
+)
 from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, keep_pace, shape_of
 from nasplug.plan.compiling import worth_compiling
-from nasplug.plan.costing import Cost, cost_of, few_words
+from nasplug.plan.costing import Cost, cost_of, few_words, longest_first
 from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
@@ -88,6 +98,7 @@ __all__ = [
     "lacking",
     "linear_packs",
     "linear_study",
+    "longest_first",
     "measure",
     "most_halves",
     "reached",
@@ -103,8 +114,10 @@ __all__ = [
     "sizings",
     "steps_of",
     "study_of",
+    "take_tasks",
     "task_facts",
     "task_places",
+    "tasks_of",
     "try_out",
     "unambiguous",
     "value_at",

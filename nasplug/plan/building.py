@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
@@ -27,7 +27,18 @@ from nasplug.schedules import Track, still, track
 from nasplug.tasks import Facts, Loss, Metric, Task, scored, stack, traced
 from nasplug.train import Architect, Search
 
-__all__ = ["Components", "assemble", "build_task", "components", "discretizers", "forget_tasks", "settle", "task_facts"]
+__all__ = [
+    "Components",
+    "assemble",
+    "build_task",
+    "components",
+    "discretizers",
+    "forget_tasks",
+    "settle",
+    "take_tasks",
+    "task_facts",
+    "tasks_of",
+]
 
 MOST_VALUES = 2 * 10**7  # of all schedules that one place has in a pack, at all steps: 160 MB
 
@@ -89,8 +100,20 @@ def _data(key: str, plugins: Plugins) -> Task:
     return traced(task)
 
 
+_taken: dict[str, Callable[[], Task]] = {}
+"""On a worker alone: where its tasks come from."""
+
+
+def take_tasks(found: Mapping[str, Callable[[], Task]]) -> None:
+    """On a worker: from now on tasks are what the driver sends, by the keys of `tasks_of`; nothing is read or made here."""
+    _taken.clear()
+    _taken.update(found)
+
+
 @lru_cache(maxsize=16)
 def _task(key: str, plugins: Plugins) -> Task:
+    if _taken:
+        return replace(_taken[key]())  # without the digest that it came with: that of what has arrived is compared
     use, loss, metrics = json.loads(key)
     task = _data(json.dumps(use, sort_keys=True), plugins)
     other: Loss | None = None if loss is None else _built(plugins, "loss", loss.pop("use"), loss, "loss")
@@ -141,6 +164,25 @@ def task_facts(study: StudyConfig, plugins: Plugins) -> Facts:
     return _facts(_key(study), plugins)
 
 
+def tasks_of(study: StudyConfig, pack: Pack) -> dict[str, StudyConfig]:
+    """What a pack of the study learns: a key -> the settled study to build the task of, one for each of its data sets."""
+    found = {}
+    for values in _data_sets(pack):
+        settled = settle(study, json.loads(values))
+        found[_key(settled)] = settled
+    return found
+
+
+def _data_sets(pack: Pack) -> dict[str, int]:
+    """The data sets of a pack's rows, as JSON -> how many come before."""
+    rows = range(pack.rows if any(path.startswith(TASK) for path in pack.columns) else 1)
+    return {key: at for at, key in enumerate(dict.fromkeys(_data_set(pack, row) for row in rows))}
+
+
+def _data_set(pack: Pack, row: int) -> str:
+    return json.dumps(pack.task(row), sort_keys=True)
+
+
 def _optimizer(use: Use, where: str) -> Optimizer:
     name = use.use
     if name not in OPTIMIZERS:
@@ -156,9 +198,7 @@ def _tasks(study: StudyConfig, pack: Pack, plugins: Plugins) -> Task:
         ConfigError: where the data are not those that the pack was planned with.
     """
     stacked = any(path.startswith(TASK) for path in pack.columns)
-    rows = range(pack.rows if stacked else 1)
-    keys = [json.dumps(pack.task(row), sort_keys=True) for row in rows]
-    distinct = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    distinct = _data_sets(pack)
     tasks = []
     for key in distinct:
         values = json.loads(key)
@@ -171,7 +211,7 @@ def _tasks(study: StudyConfig, pack: Pack, plugins: Plugins) -> Task:
             )
         tasks.append(task)
     if stacked:
-        return stack(tasks, [distinct[key] for key in keys], pack.folds)
+        return stack(tasks, [distinct[_data_set(pack, row)] for row in range(pack.rows)], pack.folds)
     if pack.halved:
         drawn = half_samples(tasks[0], 1 + max(pack.folds), study.train.data_seed)
         return replace(tasks[0], resamples=drawn).resampled(pack.folds)

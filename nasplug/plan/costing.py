@@ -21,7 +21,7 @@ from nasplug.plan.stopping import share_of_steps
 from nasplug.plan.varying import Axis, Pack, inside
 from nasplug.plugins import Plugins
 
-__all__ = ["Cost", "cost_of", "few_words"]
+__all__ = ["Cost", "cost_of", "few_words", "longest_first"]
 
 RANGES = {"measured": (0.7, 1.6), "scaled": (0.5, 2.5), "guessed": (0.4, 4.0)}
 """By how much seconds of steps may be less or more, by how their pace is known."""
@@ -97,8 +97,8 @@ def cost_of(
     found = list(kinds(study, packs, plugins, most=MOST_KINDS))
     share = sum(pack.rows for pack in packs) / sum(kind.rows for kind in found)
     for kind in found:
-        ends, size, source, fast = _of_kind(kind, known)
-        ends = [share * end for end in ends]
+        each, size, source, fast = _of_kind(kind, known)
+        ends = [share * sum(end) for end in zip(*each, strict=True)]
         low, high = low + ends[0], high + ends[1]
         biggest, compiled = max(biggest, size), compiled or fast
         sources.add(source)
@@ -120,8 +120,26 @@ def cost_of(
     )
 
 
-def _of_kind(kind: Kind, known: Calibration) -> tuple[list[float], int, str, bool]:
-    """Seconds of its packs, low and high; bytes of the largest; how its pace is known; whether its steps are compiled."""
+def longest_first(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> list[Pack]:
+    """Packs in the order in which workers should take them, so that none is left alone with a long one at the end.
+
+    By the high end of what each may take here; of the same length, as they came. Where there are more than 40 kinds of packs,
+    those that are not looked at count as the others do on average, by their rows.
+    """
+    if len({(pack.rows, pack.linear, repr(pack.values)) for pack in packs}) < 2:
+        return list(packs)
+    known = calibration_of(study.resources)
+    seconds: dict[str, float] = {}
+    rows = 0
+    for kind in kinds(study, packs, plugins, most=MOST_KINDS):
+        seconds |= {pack.id: most for pack, (_, most) in zip(kind.packs, _of_kind(kind, known)[0], strict=True)}
+        rows += kind.rows
+    each = sum(seconds.values()) / rows
+    return sorted(packs, key=lambda pack: -seconds.get(pack.id, each * pack.rows))
+
+
+def _of_kind(kind: Kind, known: Calibration) -> tuple[list[tuple[float, float]], int, str, bool]:
+    """Seconds of its packs, low and high, each; bytes of the largest; how its pace is known; whether steps are compiled."""
     parts, search = kind.parts, kind.search
     shape, leaves = shape_and_leaves(parts, search, kind.activations)
     pack = max(kind.packs, key=lambda one: one.rows)
@@ -130,13 +148,12 @@ def _of_kind(kind: Kind, known: Calibration) -> tuple[list[float], int, str, boo
     eager = pace if not fast else known.pace(shape, pack.rows, compiled=False)
     trained = search.steps * share_of_steps(parts.study, pack, search.steps)[1]
     less, more = RANGES[pace.source]
-    ends = [0.0, 0.0]
+    each = []
     for one in kind.packs:
         steps = trained * max(STEP_SECONDS, 1e-9 * pace.nanoseconds * one.rows)
         after = (parts.finetune + parts.retrain) * max(STEP_SECONDS, 1e-9 * eager.nanoseconds * one.rows)
-        ends[0] += less * (steps + after) + PACK_SECONDS / 2
-        ends[1] += more * (steps + after) + 2 * PACK_SECONDS
-    return ends, 4 * shape.numbers * pack.rows, pace.source, fast
+        each.append((less * (steps + after) + PACK_SECONDS / 2, more * (steps + after) + 2 * PACK_SECONDS))
+    return each, 4 * shape.numbers * pack.rows, pace.source, fast
 
 
 def _more(study: StudyConfig, packs: Sequence[Pack], rows: int, later: int) -> tuple[float, float]:

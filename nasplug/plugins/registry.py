@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plugins"]
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
 
 class Plugins:
     """The loaded plugins: registries with owners, and the observers' hooks.
@@ -182,26 +184,32 @@ class Plugins:
             )
         return found
 
-    def require(self, manifest: list[dict[str, Any]]) -> None:
-        """Refuse to work with other plugins than the driver planned with.
+    def require(self, manifest: list[dict[str, Any]], there: Mapping[str, str] = NONE, here: Mapping[str, str] = NONE) -> None:
+        """Refuse to work with other plugins than the driver planned with, or with other versions of what is below them.
+
+        Args:
+            manifest: the driver's.
+            there, here: versions of other things, the driver's and ours (`nasplug.identity.versions`).
 
         Raises:
             PluginError: with every difference, in one line: a worker's error is told by its last line.
         """
         ours, theirs = ({(p["distribution"], p["plugin"]): p for p in found} for found in (self.manifest, manifest))
         broken = {(b.owner.distribution, b.owner.plugin): b for b in self.broken}
-        told = []
+        told: dict[str, list[str]] = {}
         for key in sorted(ours.keys() | theirs.keys()):
-            here, there = ours.get(key), theirs.get(key)
-            if here == there:
+            mine, other = ours.get(key), theirs.get(key)
+            if mine == other:
                 continue
-            only = [_names(a) - _names(b) if a and b else set() for a, b in ((there, here), (here, there))]
-            brief = f"{key[0]}: driver has {_brief(there, only[0])}, this worker has {_brief(here, only[1])}"
-            told.append(brief + (f" (it {broken[key].error})" if key in broken else ""))
+            only = [_names(a) - _names(b) if a and b else set() for a, b in ((other, mine), (mine, other))]
+            brief = f"driver has {_brief(other, only[0])}, this worker has {_brief(mine, only[1])}"
+            told.setdefault(key[0], []).append(brief + (f" (it {broken[key].error})" if key in broken else ""))
+        for name in [name for name in (*there, *(n for n in here if n not in there)) if there.get(name) != here.get(name)]:
+            brief = f"driver has {there.get(name, 'none')}, this worker has {here.get(name, 'none')}"
+            told.setdefault(name, [brief])
         if told:
-            raise PluginError(
-                f"the driver and this worker have different plugins; {'; '.join(told)}; install the same set on every node"
-            )
+            each = "; ".join(f"{name}: {brief}" for name, briefs in told.items() for brief in briefs)
+            raise PluginError(f"the driver and this worker differ; {each}; install the same on every node")
 
 
 def _label(owner: Owner) -> str:

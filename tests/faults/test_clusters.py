@@ -104,6 +104,6 @@ def test_a_worker_with_other_plugins_tells_every_difference(tmp_path: Path) -> N
     with pytest.raises(NasplugError) as refused:
         Study(parse(STUDY | {"store": str(tmp_path)}), plugins).run("ray")
     told = str(refused.value)
-    assert "the driver and this worker have different plugins; " in told
+    assert "the driver and this worker differ; " in told
     assert "nasplug-one: driver has 1.2, this worker has none; nasplug-two: driver has 1.2, this worker has none; " in told
-    assert "install the same set on every node" in told
+    assert "install the same on every node" in told

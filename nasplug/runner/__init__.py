@@ -1,0 +1,29 @@
+"""Who runs packs: one after another in this process, or each as a Ray Tune trial. The only package that imports ray.
+
+Both runners do the same work (`nasplug.packs.run_pack`), leave the same files, and tell the same observers.
+"""
+
+from __future__ import annotations
+
+from nasplug.errors import ConfigError, did_you_mean
+from nasplug.runner.serial import Runner, SerialRunner, Watch
+from nasplug.runner.trials import RayRunner
+
+__all__ = ["RayRunner", "Runner", "SerialRunner", "Watch", "runner_of"]
+
+
+def runner_of(runner: str | Runner, address: str | None) -> Runner:
+    """The runner of a name, ``ray`` or ``serial``; a runner is given back as it is.
+
+    Raises:
+        ConfigError: for another name, or an address with ``serial``.
+    """
+    if not isinstance(runner, str):
+        return runner
+    if runner == "ray":
+        return RayRunner(address)
+    if runner == "serial":
+        if address is not None:
+            raise ConfigError(f"address {address!r} with runner 'serial', which runs here; leave it out, or take runner 'ray'")
+        return SerialRunner()
+    raise ConfigError(f"runner {runner!r} is not known; known: ray, serial.{did_you_mean(runner, ('ray', 'serial'))}")

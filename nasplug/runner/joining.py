@@ -1,0 +1,101 @@
+"""Which Ray is used: one of this machine, or a running cluster; and why it does not let us in."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from nasplug.errors import ConfigError, NasplugError
+from nasplug.machine import cpus_here
+
+__all__ = ["join", "knock", "last_line"]
+
+KNOCK_SECONDS = 5.0
+DENIED_SECONDS = 30.0
+TOKEN = "authentication token"
+ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
+
+
+def join(address: str | None, cpus: int | None) -> bool:
+    """Start Ray on this machine, or connect to the cluster at an address; False where this process had done so before.
+
+    Raises:
+        NasplugError: where nobody answers, or the cluster wants another token.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune would take Ctrl-C for an end, also after its own
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
+    if address is None and not any(name.startswith("RAY_AUTH") for name in os.environ):
+        # A local Ray wants a token; one in the environment leaves the user's home folder as it was.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+    if address is not None:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # the default is to try for a quarter of an hour
+    import ray  # reads the variables above when it is first imported
+
+    if ray.is_initialized():
+        return False
+    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": cpus or cpus_here()} if address is None else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a ConnectionError is an OSError
+        where = "on this machine" if address is None else f"at address {address!r}"
+        told = last_line(error)
+        denied = told if TOKEN in told.lower() or address is None else _denied(address)
+        if TOKEN in denied.lower():
+            raise NasplugError(
+                f"Ray {where} wants another token: {denied.partition('. ')[0]}. Set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own"
+            ) from error
+        raise NasplugError(f"Ray {where} does not answer: {told}. {ADDRESSES}") from error
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
+    importlib.import_module("ray.tune")
+    return True
+
+
+def _denied(address: str) -> str:
+    """What Ray's own library writes about a token when it connects; empty where that is not the trouble.
+
+    It goes past Python to the standard error, hence another process, whose errors can be read.
+    """
+    code = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=DENIED_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = [line for line in done.stderr.splitlines() if TOKEN in line.lower()]
+    return lines[0].rpartition(": ")[2].strip() if lines else ""
+
+
+def knock(address: str) -> None:
+    """Refuse an address where nobody listens; ``auto`` is known to Ray alone.
+
+    Raises:
+        ConfigError: for what is no address.
+        NasplugError: when nobody answers within seconds.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise ConfigError(f"address {address!r}; needed: auto or host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:  # an OverflowError is a port above 65535
+        raise NasplugError(f"Ray at address {address!r} does not answer: {error}. {ADDRESSES}") from None
+
+
+def last_line(error: object) -> str:
+    """The cause in one line: Ray wraps it in the worker's traceback."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
