@@ -151,6 +151,10 @@ class Track:
         """The rows at ``index``."""
         return Track(self.table, self.index[index], self.scale[index])
 
+    def followed(self, by: Tensor, times: int) -> Track:
+        """The same track, longer: after it the rows of a table ``(R, U)``, so many times."""
+        return Track(torch.cat([self.table, by.repeat(times, 1)]), self.index, self.scale)
+
     def between(self, first: int, end: int) -> Tensor:
         """The values of all rows at the steps from ``first`` up to ``end``: ``(end - first, K)``."""
         return self.table[first:end].index_select(1, self.index) * self.scale

@@ -167,6 +167,18 @@ def _stopping(config: StudyConfig, packs: Sequence[Pack]) -> str:
     return f"Halving by {by}, inside each pack: {rungs} go on{alike}. {100 * share:.0f} % of all steps are trained."
 
 
+def _passing(config: StudyConfig, packs: Sequence[Pack]) -> str:
+    """Which levels rows pass through."""
+    from nasplug.plan import levels_of, paths_of
+
+    path, levels = config.train.path, levels_of(config)
+    if path is None:
+        return ""
+    rows = sum(paths_of(config, pack).pack.rows for pack in packs)
+    ends = f"from {levels[0]:g} to {levels[-1]:g}, with {path.steps:,} steps for each after the first"
+    return f"Path: {rows:,} rows pass through {len(levels)} levels of {path.over}, {ends}."
+
+
 def _sizes(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """How sizes of packs are known, in lines: ``why -> first packs``."""
     for why, packs in found.items():
@@ -222,6 +234,8 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
     if study.config.stop is not None:
         out.print(_stopping(study.config, own), highlight=False, soft_wrap=True)
+    if words := _passing(study.config, own):
+        out.print(words, highlight=False, soft_wrap=True)
     if beyond(study.config, 1):
         out.print(f"Stronger levels follow while no network has at most {study.config.reach} parameters.")
     if study.config.monotone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.config.checking import SWEEPS, check
 from nasplug.config.flat import flatten
+from nasplug.config.levels import LevelPath
 from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
 from nasplug.config.models import (
     REGISTERED,
@@ -31,6 +32,7 @@ __all__ = [
     "REGISTERED_WORDS",
     "SWEEPS",
     "Choose",
+    "LevelPath",
     "MLflow",
     "Sampler",
     "Stability",

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nasplug.config.checking import SWEEPS, check, large, plain, shown
+from nasplug.config.levels import LevelPath
 from nasplug.config.limits import (
     MOST_GENERATION,
     MOST_NETWORKS,
@@ -121,6 +122,7 @@ class Train(BaseModel):
     retrain: Steps = 0
     clip: Rate | None = None
     architecture: Architecture | None = None
+    path: LevelPath | None = None
     keep: Literal["last", "best"] = "last"
     dtype: Literal["float32", "float64"] = "float32"
     allow_tf32: bool = False

@@ -130,7 +130,8 @@ def again(
     settled = settle(study_of(study, plan), plan.values)
     facts = _facts(settle(study, plan.task(0)), plugins, str(record["data"]["task"]["name"]))
     device = _device(study, str(record["training"]["device"]))
-    place = int(record["pack"]["row"]), int(record["pack"]["rows"])
+    trained = record["pack"].get("path", record["pack"])  # of a path all networks up to its own are trained again
+    place = int(trained["row"]), int(trained["rows"])
     rows, at = stand_in(place[1], place[0])
     with arithmetic(study.resources.threads, device, tf32=study.train.allow_tf32):
         here = environment(device)

@@ -15,7 +15,7 @@ from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, scrub
 from nasplug.identity import decisive
 from nasplug.identity import digest_of as digest_of_plain
-from nasplug.plan import REFIT, axes, row_of, shown_values, study_of
+from nasplug.plan import REFIT, Pack, axes, paths_of, row_of, shown_values, study_of
 from nasplug.tasks import Facts
 
 __all__ = ["FILE", "FORMAT", "check", "digest", "lineage_of", "mean_of", "read", "write"]
@@ -60,7 +60,7 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
             "config": plain,
             "digest": digest_of_plain(decisive(config)),
         },
-        "pack": {"rows": plan.rows, "row": place, "plan": scrub(plan.only(place).plain())},
+        "pack": {"rows": plan.rows, "row": place, **_path(config, plan, place), "plan": scrub(plan.only(place).plain())},
         "replica": {
             "name": name,
             "configuration": plan.configurations[place],
@@ -86,6 +86,16 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
 def mean_of(members: Sequence[Mapping[str, Any]], digest: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     """The record of an ensemble: that of each member, and its own ``scores``."""
     return {"format": FORMAT, "network": {"digest": digest}, "scores": dict(scores), "members": list(members)}
+
+
+def _path(config: StudyConfig, plan: Pack, place: int) -> dict[str, Any]:
+    """The levels that a network passed through, its own the last; the place of its path among those that trained together."""
+    paths = paths_of(study_of(config, plan), plan)
+    if not paths.ends:
+        return {}
+    until = paths.number[place] + 1
+    told = {"over": f"penalties.{paths.penalty}.level", "levels": paths.levels[:until], "ends": paths.ends[:until]}
+    return {"path": {**told, "row": paths.path[place], "rows": paths.pack.rows}}
 
 
 def _network(network: CompactNetwork) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def of_rows(nets: Networks, columns: Mapping[str, Any], now: Standing, count: in
     Rows that were stopped have no hard network (all numbers are NaN) and null in the other columns, but for ``status``
     (``stopped``, or ``diverged`` where their validation loss was not finite), ``step`` and what they had at the rung.
     """
-    if not now.passed:
+    if not now.stopped:
         return nets, dict(columns)
     gone = now.stopped["step"] > 0  # (K,)
 

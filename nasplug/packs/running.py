@@ -21,6 +21,7 @@ from nasplug.identity import makers
 from nasplug.machine import environment
 from nasplug.networks import Networks
 from nasplug.packs.hardening import harden, of_rows
+from nasplug.packs.passing import at_levels, in_order, of_members
 from nasplug.packs.portions import Portions, in_turn, together, within_memory
 from nasplug.packs.stored import (
     CHECKPOINT,
@@ -34,6 +35,7 @@ from nasplug.packs.tables import owners, table_of
 from nasplug.packs.training import Work, trained
 from nasplug.plan import (
     Pack,
+    Paths,
     axes,
     settle,
     study_of,
@@ -64,20 +66,29 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
     ended = time.perf_counter()
 
     def hard(where: Portions, work: Work = work) -> list[tuple[Networks, dict[str, Any]]]:
-        return in_turn(work.here, work.now, where, lambda search, now: harden(work.parts, search, now, pack))
+        own = work.paths.pack
+        return [
+            one
+            for search, now, _ in at_levels(work)
+            for one in in_turn(search, now, where, lambda search, now: harden(work.parts, search, now, own))
+        ]
 
     found_hard, where = within_memory(hard, work.where, len(work.now.rows))
     work = work.within(where)
-    (nets, columns), now, search = together(found_hard), work.now, work.search
+    (nets, columns), now, paths = together(found_hard), work.now, work.paths
     hardened = time.perf_counter()
     judged = columns["fitted_loss" if pack.fitted else "valid_loss"]
-    healthy = finite(now.state.kept).cpu().numpy()
+    healthy = np.concatenate([finite(there.state.kept).cpu().numpy() for _, there, _ in at_levels(work)])
     columns["status"] = np.where(np.isfinite(judged) & healthy, "finished", "diverged")
-    nets, columns = of_rows(nets, columns, now, pack.rows)
+    if paths.ends:
+        nets, columns = in_order(nets, columns, [row for _, _, members in at_levels(work) for row in members])
+        columns["step"] = np.asarray(paths.ends)[list(paths.number)]
+    else:
+        nets, columns = of_rows(nets, columns, now, pack.rows)
     if (columns["status"] == "diverged").any():
         whose = [f"penalties.{i}: {plugins.offer('regularizer', p.use)}" for i, p in enumerate(study.penalties)]
-        told = causes(search, _carried(now), whose)
-        columns["error"] = pa.array([told.get(row) for row in range(pack.rows)], pa.string())
+        told = causes(paths.at(work.search, 0), _first(_carried(now), paths), whose)
+        columns["error"] = pa.array([told.get(row) for row in paths.path], pa.string())
     save_networks(folder, nets, identity)
     timings = {
         "build": work.ready - began,
@@ -90,9 +101,7 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
         "identity": identity,
         "pack": scrub(pack.plain()),
         "seconds": timings,
-        "network_steps": int(sum(np.where(columns["step"] > 0, columns["step"], 0)))
-        if now.passed
-        else pack.rows * search.steps,
+        "network_steps": int(columns["step"].sum()) if now.stopped else paths.pack.rows * work.last,
         "device": device,
         "portions": where.count,
         **({"eager": work.eager} if work.eager else {}),
@@ -103,10 +112,22 @@ def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, 
     }
     files.write_json(folder / PACK, record, indent=None)
     table = table_of(
-        pack, {"method.use": [study.method.use] * pack.rows, **columns}, now.history, owners(work.parts, nets, plugins), found
+        pack,
+        {"method.use": [study.method.use] * pack.rows, **columns},
+        of_members(now.history, paths),
+        owners(work.parts, nets, plugins),
+        found,
     )
     files.write_table(folder / TABLE, table, {"identity": identity})  # last: it says that the pack is finished
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _first(history: dict[str, list[np.ndarray]], paths: Paths) -> dict[str, list[np.ndarray]]:
+    """What was reported while rows were at their first level."""
+    if not paths.ends:
+        return history
+    count = sum(int(steps[0]) <= paths.ends[0] for steps in history["step"])
+    return {name: reports[:count] for name, reports in history.items()}
 
 
 def _carried(now: Standing) -> dict[str, list[np.ndarray]]:

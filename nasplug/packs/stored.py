@@ -20,6 +20,7 @@ from torch import Tensor
 from nasplug import files
 from nasplug.activations import FUNCTIONS, Function
 from nasplug.config import StudyConfig
+from nasplug.contracts import Params
 from nasplug.errors import scrub
 from nasplug.identity import decisive, digest_of, makers
 from nasplug.networks import Edge, Networks
@@ -78,6 +79,7 @@ class Standing:
         passed: rungs that are behind it.
         stopped: columns of the rows that were stopped, ``(K,)`` each: at which ``step`` (0: not) and what they had there.
         portions: how many its rows are trained in, as far as memory has asked for it.
+        ends: parameters of all rows at the end of each level that they have passed through, on the CPU.
     """
 
     state: State
@@ -86,6 +88,7 @@ class Standing:
     passed: int = 0
     stopped: dict[str, np.ndarray] = field(default_factory=dict)
     portions: int = 1
+    ends: tuple[Params, ...] = ()
 
 
 def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
@@ -101,6 +104,7 @@ def save_checkpoint(folder: Path, identity: str, now: Standing) -> None:
     tensors |= {f"best/{name}": t for name, t in now.state.best.items()}
     tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in now.history.items() if rows}
     tensors |= {f"stopped/{name}": torch.from_numpy(values) for name, values in now.stopped.items()}
+    tensors |= {f"ends/{number}/{name}": t for number, end in enumerate(now.ends) for name, t in end.items()}
     tensors["rows/rows"] = torch.from_numpy(now.rows)
     told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed), "portions": str(now.portions)}
     files.write_tensors(folder / CHECKPOINT, tensors, told)
@@ -121,7 +125,8 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         return None
     if metadata["identity"] != identity:
         return None
-    groups: dict[str, dict[str, Tensor]] = {part: {} for part in ("params", "moments", "best", "history", "stopped", "rows")}
+    parts = ("params", "moments", "best", "history", "stopped", "rows", "ends")
+    groups: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
     for key, tensor in tensors.items():
         group, name = key.split("/", 1)
         groups[group][name] = tensor
@@ -129,6 +134,8 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
     history |= {name: list(groups["history"][name].cpu().numpy()) for name in sorted(groups["history"]) if name not in TOLD}
     leaves = groups["params"]
     params = {name: leaves[name] for name in [*(n for n in order if n in leaves), *(n for n in leaves if n not in order)]}
+    count = len({key.split("/", 1)[0] for key in groups["ends"]})
+    ends = [{name: groups["ends"][f"{number}/{name}"].cpu() for name in params} for number in range(count)]
     return Standing(
         State(params, groups["moments"], int(metadata["step"]), groups["best"]),
         groups["rows"]["rows"].cpu().numpy(),
@@ -136,6 +143,7 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         int(metadata["passed"]),
         {name: values.cpu().numpy() for name, values in groups["stopped"].items()},
         int(metadata.get("portions", "1")),
+        tuple(ends),
     )
 
 

@@ -23,11 +23,13 @@ from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_chec
 from nasplug.plan import (
     Components,
     Pack,
+    Paths,
     assemble,
     candidates,
     components,
     going_on,
     keep_pace,
+    paths_of,
     rungs,
     shape_of,
     worth_compiling,
@@ -46,6 +48,7 @@ class Work:
 
     Attributes:
         parts: what it was built from.
+        paths: which networks its rows give: the networks themselves, or those at each level that they pass through.
         search: of all its rows.
         where: on which device, in how many portions.
         now: where training stands.
@@ -57,6 +60,7 @@ class Work:
     """
 
     parts: Components
+    paths: Paths
     search: Search
     where: Portions
     now: Standing
@@ -68,10 +72,17 @@ class Work:
 
     @property
     def here(self) -> Search:
-        """The search of the rows that still train."""
+        """The search of the rows that still train, at the level that they have reached."""
+        if self.paths.ends:
+            return self.paths.at(self.search, self.now.passed)
         return (
             self.search.take(torch.from_numpy(self.now.rows).to(self.search.seeds.device)) if self.now.passed else self.search
         )
+
+    @property
+    def last(self) -> int:
+        """The step that training ends with."""
+        return self.paths.ends[-1] if self.paths.ends else self.search.steps
 
     def within(self, where: Portions) -> Work:
         """The same in so many portions: of several, all that is of all rows waits in the CPU's memory."""
@@ -103,20 +114,20 @@ def _recorded(now: Standing, report: Report, count: int) -> dict[str, list[np.nd
     return {name: [*now.history.get(name, [none] * reports), fresh.get(name, none)] for name in names}
 
 
-def _progress(pack: Pack, report: Report, since: float, worked: int) -> Progress:
-    """``worked``: network-steps of this run, ``since`` it began."""
+def _progress(pack: Pack, report: Report, work: Work, since: float) -> Progress:
+    """``since``: when this run began, by the clock."""
     error = report.metrics["valid_error"]
     healthy = error[torch.isfinite(error) & (not pack.fitted)]  # else it is that of what rows are trained on
     seconds = max(time.perf_counter() - since, 1e-9)
     return Progress(
-        progress=report.step / report.steps,
+        progress=report.step / work.last,
         step=report.step,
-        steps=report.steps,
-        networks=pack.rows,
+        steps=work.last,
+        networks=len(work.paths.path),
         diverged=int((~report.healthy).sum()),
         best_valid_error=float(healthy.min()) if len(healthy) else math.nan,
         seconds=seconds,
-        network_steps_per_second=worked / seconds,
+        network_steps_per_second=work.worked / seconds,
     )
 
 
@@ -126,6 +137,8 @@ def _built(study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder
     Raises:
         NasplugError: where one network alone does not fit in memory.
     """
+    paths = paths_of(study, pack)
+    pack = paths.pack
 
     def made(where: Portions) -> tuple[Components, Search]:
         parts = components(study, pack, plugins, where.home)
@@ -136,7 +149,7 @@ def _built(study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder
     order = list(fresh.params)
     found, where = within_memory(lambda where: load_checkpoint(folder, identity, where.home, order), where, pack.rows)
     now = found or Standing(fresh, np.arange(pack.rows), {name: [] for name in ("step", *HISTORIES)})
-    return Work(parts, search, Portions(device), now, resumed=now.state.step).within(
+    return Work(parts, paths, search, Portions(device), now, resumed=now.state.step).within(
         replace(where, count=max(where.count, now.portions))
     )
 
@@ -144,7 +157,7 @@ def _built(study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder
 def trained(
     study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder: Path, identity: str
 ) -> Generator[Progress, None, Work]:
-    """Build a pack, and train it up to each rung, then to the end.
+    """Build a pack, and train it up to each rung, then to the end; or up to the end of each level that rows pass through.
 
     Where memory ends, rows go on from the last report in twice as many portions.
 
@@ -154,8 +167,9 @@ def trained(
         NasplugError: where one network alone does not fit in memory.
     """
     work = _built(study, pack, plugins, device, folder, identity)
-    marks, began = rungs(study, pack, work.search.steps), work.ready
-    for number, until in enumerate([*marks, work.search.steps]):
+    marks, began = list(work.paths.ends[:-1]) or rungs(study, pack, work.search.steps), work.ready
+    pack = work.paths.pack
+    for number, until in enumerate([*marks, work.last]):
         if number < work.now.passed:
             continue
         since = marks[number - 1] if number else 0
@@ -168,7 +182,10 @@ def trained(
             except (RuntimeError, MemoryError) as error:
                 where = work.where.after(error, len(work.now.rows))
             work = work.within(where)  # here: the error holds what its frames hold
-        if number < len(marks) and study.stop is not None:
+        if work.paths.ends:
+            end = {name: p.detach().to(HOME, copy=True) for name, p in work.now.state.params.items()}
+            work = replace(work, now=replace(work.now, passed=number + 1, ends=(*work.now.ends, end)))
+        elif number < len(marks) and study.stop is not None:
             work = _after_rung(study.stop, pack, work)
     return work
 
@@ -191,12 +208,13 @@ def _stretch(
 ) -> Iterator[tuple[Work, Progress]]:
     """Steps from where training stands to ``until``, the rung after that at ``since``; ``began``: this run, by the clock."""
     here, now, every = work.here, work.now, max(1, work.search.steps // study.train.reports)
-    room = _room(study, pack, now.passed) if now.passed else pack.room
+    room = _room(study, pack, now.passed) if now.passed and not work.paths.ends else pack.room
+    whole = work.last if work.paths.ends else until - since  # levels of a path share a program
     first = on(here, torch.zeros(1, dtype=torch.long), work.where.device)
     with torch.no_grad():
         params = moved(now.state.take(torch.zeros(1, dtype=torch.long, device=here.seeds.device)), work.where.device).params
         activations = first.relax(params, first.tau.at(0)).activations
-    fast = worth_compiling(work.parts, here, params, activations, steps=until - since, alike=pack.alike, room=room)
+    fast = worth_compiling(work.parts, here, params, activations, steps=whole, alike=pack.alike, room=room)
     engine = None if study.train.compile is False else engine_for(first, params)
     room = room if fast and engine is None else 0
     work = replace(work, compiled=work.compiled or fast or engine is not None)
@@ -208,10 +226,10 @@ def _stretch(
         paces.append((time.perf_counter() - mark) / taken)
         now = replace(now, state=report.state, history=history)
         work = replace(work, now=now, worked=work.worked + taken * len(now.rows), eager=report.eager or work.eager)
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == report.steps:
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == work.last:
             save_checkpoint(folder, identity, now)
             saved = time.perf_counter()
-        yield work, _progress(pack, report, began, work.worked)
+        yield work, _progress(pack, report, work, began)
         mark = time.perf_counter()
     if len(paces) > 1 and work.where.count == 1:  # in the first interval programs are compiled
         rows = max(room, len(now.rows))

@@ -12,6 +12,7 @@ from nasplug.plan.building import (
     build_task,
     components,
     forget_tasks,
+    levels_of,
     settle,
     take_tasks,
     task_facts,
@@ -26,6 +27,7 @@ from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_
 from nasplug.plan.meaning import unambiguous
 from nasplug.plan.measuring import measure, sizings
 from nasplug.plan.packing import chunk
+from nasplug.plan.paths import Paths, check_path, paths_of
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves, refits
 from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
@@ -67,6 +69,7 @@ __all__ = [
     "Numbers",
     "Pace",
     "Pack",
+    "Paths",
     "Shape",
     "UntemperedError",
     "added",
@@ -79,6 +82,7 @@ __all__ = [
     "cells",
     "check_halves",
     "check_laws",
+    "check_path",
     "chunk",
     "combinations",
     "components",
@@ -96,11 +100,13 @@ __all__ = [
     "keep_pace",
     "kind_words",
     "lacking",
+    "levels_of",
     "linear_packs",
     "linear_study",
     "longest_first",
     "measure",
     "most_halves",
+    "paths_of",
     "reached",
     "refits",
     "replica_name",

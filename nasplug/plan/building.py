@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nasplug.byrow import ByRow
-from nasplug.config import StudyConfig, Use, as_sweep, parse
+from nasplug.config import StudyConfig, Sweep, Use, as_sweep, parse
 from nasplug.config.checking import check
 from nasplug.contracts import Discretizer, Regularizer, Schedule, SearchMethod, check_component
 from nasplug.data.resampling import half_samples
@@ -34,6 +34,7 @@ __all__ = [
     "components",
     "discretizers",
     "forget_tasks",
+    "levels_of",
     "settle",
     "take_tasks",
     "task_facts",
@@ -324,6 +325,15 @@ def _schedule_track(use: Use | None, where: str, pack: Pack, scale: Sequence[flo
         raise ConfigError(f"{where}: {error}") from None
 
 
+def levels_of(study: StudyConfig) -> tuple[float, ...]:
+    """The strengths that a row passes through (`nasplug.plan.paths`), weakest first; none where it has one level."""
+    if study.train.path is None:
+        return ()
+    place = int(study.train.path.over.split(".")[1])
+    level = study.penalties[place].level if place < len(study.penalties) else None
+    return tuple(sorted(float(value) for value in level.values)) if isinstance(level, Sweep) else ()
+
+
 def _settling(tau: Track, levels: Sequence[Track], steps: int, reports: int) -> None:
     """Refuse to keep the best of one iterate: no report but the last at a temperature and levels that have settled."""
     every = max(1, steps // reports)
@@ -339,6 +349,9 @@ def _settling(tau: Track, levels: Sequence[Track], steps: int, reports: int) -> 
 
 def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu") -> Search:
     """Rows and components together: what the loop trains.
+
+    Where rows pass through levels, temperature and ramps run over the first level and keep their last values; the learning
+    rate's decay runs over each level anew.
 
     Raises:
         ConfigError: for a level, learning rate or temperature that cannot be.
@@ -368,6 +381,20 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         raise ConfigError(
             "train.decay: goes below 0; needed: values >= 0, as they multiply the learning rate. Correct its ends"
         )
+    more = max(0, len(levels_of(parts.study)) - 1)
+    total = parts.steps
+    if train.path is not None and more:
+        own = int(train.path.over.split(".")[1])
+        if not bool((levels[own].table[-1] > 0).all()):
+            raise ConfigError(
+                f"penalties.{own}.ramp: ends at 0, and multiplies all levels of train.path that come after the first; let it "
+                "end above 0"
+            )
+        anew = _schedule_track(train.decay, "train.decay", pack, lr, train.path.steps, plugins)
+        decay, each = decay.followed(anew.table, more), train.path.steps * more
+        tau = tau.followed(tau.table[-1:], each)
+        levels = [level.followed(level.table[-1:], each) for level in levels]
+        total += each
     dtype = parts.task.train.x.dtype
     if train.keep == "best":
         _settling(tau, levels, parts.steps, train.reports)
@@ -382,7 +409,7 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         penalties=parts.penalties,
         optimizer=parts.optimizer,
         seeds=torch.tensor(list(pack.seeds), dtype=torch.long, device=device),
-        steps=parts.steps,
+        steps=total,
         lr=decay.to(device, dtype),
         tau=tau.to(device, dtype),
         levels=tuple(level.to(device, dtype) for level in levels),

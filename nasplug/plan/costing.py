@@ -95,7 +95,7 @@ def cost_of(
     own: list[float] = [0.0, 0.0]
     rows, biggest, compiled, sources = 0, 0, False, set()
     found = list(kinds(study, packs, plugins, most=MOST_KINDS))
-    share = sum(pack.rows for pack in packs) / sum(kind.rows for kind in found)
+    share = sum(pack.rows for pack in packs) / sum(kind.rows * kind.each for kind in found)
     for kind in found:
         each, size, source, fast = _of_kind(kind, known)
         ends = [share * sum(end) for end in zip(*each, strict=True)]
@@ -133,7 +133,7 @@ def longest_first(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -
     rows = 0
     for kind in kinds(study, packs, plugins, most=MOST_KINDS):
         seconds |= {pack.id: most for pack, (_, most) in zip(kind.packs, _of_kind(kind, known)[0], strict=True)}
-        rows += kind.rows
+        rows += kind.rows * kind.each
     each = sum(seconds.values()) / rows
     return sorted(packs, key=lambda pack: -seconds.get(pack.id, each * pack.rows))
 
@@ -151,7 +151,7 @@ def _of_kind(kind: Kind, known: Calibration) -> tuple[list[tuple[float, float]],
     each = []
     for one in kind.packs:
         steps = trained * max(STEP_SECONDS, 1e-9 * pace.nanoseconds * one.rows)
-        after = (parts.finetune + parts.retrain) * max(STEP_SECONDS, 1e-9 * eager.nanoseconds * one.rows)
+        after = kind.each * (parts.finetune + parts.retrain) * max(STEP_SECONDS, 1e-9 * eager.nanoseconds * one.rows)
         each.append((less * (steps + after) + PACK_SECONDS / 2, more * (steps + after) + 2 * PACK_SECONDS))
     return each, 4 * shape.numbers * pack.rows, pace.source, fast
 

@@ -43,6 +43,8 @@ def added(old: StudyConfig, new: StudyConfig, *, guided: bool) -> list[str]:
         told = f"{path}: {shown(before)}, now {shown(after)}"
         if path == SEEDS:
             more, why = _seeds(old, new)
+        elif new.train.path is not None and path == new.train.path.over:
+            more, why = "", "each level of train.path begins where the one before has ended"
         elif path == TRIALS and drawn:
             count = new.sampler.trials - old.sampler.trials
             more, why = (f"{count} more", "") if count > 0 else ("", "trials that were made are kept")

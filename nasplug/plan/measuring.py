@@ -16,6 +16,7 @@ from nasplug.plan.building import Components, assemble, components
 from nasplug.plan.calibration import Best, keep_best, keep_pace
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.linear import study_of
+from nasplug.plan.paths import paths_of
 from nasplug.plan.sizing import MOST_GPU_ROWS, MOST_ROWS, shape_and_leaves, sizing
 from nasplug.plan.varying import Pack
 from nasplug.plugins import Plugins
@@ -44,9 +45,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Packs that differ in numbers alone; the first of them, built on a device."""
+    """Packs that differ in numbers alone; the first of them, built on a device.
+
+    ``packs``: of the rows that train, each of which gives so many networks: ``each``.
+    """
 
     packs: Sequence[Pack]
+    each: int
     parts: Components
     search: Search
     activations: int
@@ -60,7 +65,7 @@ class Kind:
 
     @property
     def rows(self) -> int:
-        """Of all."""
+        """That train, of all packs."""
         return sum(pack.rows for pack in self.packs)
 
 
@@ -73,15 +78,17 @@ def kinds(
         members.setdefault((pack.linear, json.dumps(pack.values, sort_keys=True, default=str)), []).append(pack)
     each = list(members.values())
     for mine in each[:: -(-len(each) // most)] if most else each:
-        pack = mine[0]
+        own = study_of(study, mine[0])
+        trained = [paths_of(own, pack) for pack in mine]
+        mine, pack = [one.pack for one in trained], trained[0].pack
         takes = study.resources.of(sum(one.rows for one in mine))
         device = pick_device(takes.device, takes.gpus) if here else "cpu"
-        parts = components(study_of(study, pack), pack, plugins, device)
+        parts = components(own, pack, plugins, device)
         search = assemble(parts, pack, plugins, device)
         one = search.take(search.seeds.new_zeros(1))
         with torch.no_grad():
             nets = one.relax(one.method.init(one.task, one.seeds), one.tau.at(0))
-        yield Kind(mine, parts, search, nets.activations, device, takes)
+        yield Kind(mine, trained[0].each, parts, search, nets.activations, device, takes)
 
 
 def sizings(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -> dict[str, list[str]]:

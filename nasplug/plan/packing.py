@@ -13,6 +13,7 @@ from nasplug.errors import ConfigError
 from nasplug.monotone import directions
 from nasplug.plan.building import assemble, build_task, components, discretizers, settle, task_facts
 from nasplug.plan.laws import check_laws
+from nasplug.plan.paths import accept_path, paths_of
 from nasplug.plan.sizing import floats, numbers, places, sizing, weigh
 from nasplug.plan.stopping import rungs
 from nasplug.plan.trying import fit, try_out
@@ -122,14 +123,16 @@ def chunk(
         first_row = {path: column[:1] for path, column in columns.items()}
         parts = components(study, Pack(f"{letter}0000", shared, first_row, seeds[:1], across[:1], folds=mine[:1]), plugins)
         weigh(parts)
+        accept_path(parts)
         search = assemble(parts, whole, plugins)
         nets = try_out(parts, search, plugins)
         fit(parts, discretizers(study, whole, plugins), search.direct(nets), plugins)
-        size = sizing(parts, search, nets.activations, whole.rows * max(1, len(mine))).rows
+        trained = _trained(study, whole)
+        size = sizing(parts, search, nets.activations, len(trained) * max(1, len(mine))).rows
         if not fast and floats(t for part in nets.parts for t in getattr(nets, part).values()) <= MOST_TRIED:
             check_laws(parts, search, plugins, tried)
         units = max(1, size // max(1, len(mine)))  # configurations and seeds, with all their folds
-        count = -(-whole.rows // units)
+        count = -(-len(trained) // units)
         if parts.study.resources.pack == "auto" and count > 1:
             count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
         lists = _even(mine, size)
@@ -138,8 +141,8 @@ def chunk(
                 f"stop: all {len(mine)} folds of a configuration are stopped together, but a pack has room for {size} rows; "
                 f"write resources.pack: {len(mine)} or more, fewer folds, or stop: null"
             )
-        divided = _divided(whole, -(-whole.rows // count), lists, letter, first_pack + len(packs), data)
-        packs += _alike(list(divided), places(study))
+        divided = list(_divided(whole, trained, -(-len(trained) // count), lists, letter, first_pack + len(packs), data))
+        packs += _alike(divided, [paths_of(study, pack).pack.rows for pack in divided], places(study))
     return packs
 
 
@@ -162,27 +165,53 @@ def _even(folds: Sequence[int], size: int) -> list[Sequence[int]]:
     return [folds[at : at + most] for at in range(0, len(folds), most)] if folds else [()]
 
 
-def _alike(packs: Sequence[Pack], workers: int) -> list[Pack]:
-    """Packs of one kind, each with how many of its shape a worker trains. A last, smaller one takes the room of the others."""
-    numbers = Counter(pack.rows for pack in packs)
+def _trained(study: StudyConfig, whole: Pack) -> Sequence[Sequence[int]]:
+    """What trains in each row: networks of a path, the weakest level first, or a network by itself."""
+    if study.train.path is None:
+        return [(row,) for row in range(whole.rows)]
+    found = paths_of(study, whole)
+    each: list[list[int]] = [[] for _ in range(found.pack.rows)]
+    for row in sorted(range(whole.rows), key=lambda row: found.number[row]):
+        each[found.path[row]].append(row)
+    return each
+
+
+def _alike(packs: Sequence[Pack], each: Sequence[int], workers: int) -> list[Pack]:
+    """Packs of one kind, each with how many of its shape a worker trains. A last, smaller one takes the room of the others.
+
+    ``each``: how many rows train in each pack.
+    """
+    numbers = Counter(each)
     common = sorted(rows for rows, number in numbers.items() if number > 1)
     rooms = {
         rows: next((more for more in common if numbers[rows] == 1 and rows < more <= MOST_ROOM * rows), 0) for rows in numbers
     }
-    shapes = Counter(rooms[pack.rows] or pack.rows for pack in packs)
-    return [replace(pack, room=rooms[pack.rows], alike=-(-shapes[rooms[pack.rows] or pack.rows] // workers)) for pack in packs]
+    shapes = Counter(rooms[rows] or rows for rows in each)
+    return [
+        replace(pack, room=rooms[rows], alike=-(-shapes[rooms[rows] or rows] // workers))
+        for pack, rows in zip(packs, each, strict=True)
+    ]
 
 
 def _divided(
-    whole: Pack, size: int, lists: Sequence[Sequence[int]], letter: str, number: int, data: Mapping[str, str]
+    whole: Pack,
+    trained: Sequence[Sequence[int]],
+    size: int,
+    lists: Sequence[Sequence[int]],
+    letter: str,
+    number: int,
+    data: Mapping[str, str],
 ) -> Iterator[Pack]:
-    """Packs of ``size`` rows for each fold of a list, numbered from ``number`` on, each with the digests of its own data."""
-    for at in range(0, whole.rows, size):
-        part = slice(at, at + size)
+    """Packs in which ``size`` rows train, for each fold of a list, from ``number`` on, each with the digests of its own data.
+
+    ``trained``: rows of ``whole`` that stay together.
+    """
+    for at in range(0, len(trained), size):
+        part = [row for rows in trained[at : at + size] for row in rows]
         for folds in lists:
             times = max(1, len(folds))
-            columns = {path: list(column[part]) * times for path, column in whole.columns.items()}
-            seeds, configurations = list(whole.seeds[part]), list(whole.configurations[part])
+            columns = {path: [column[row] for row in part] * times for path, column in whole.columns.items()}
+            seeds, configurations = ([each[row] for row in part] for each in (whole.seeds, whole.configurations))
             mine = [fold for fold in folds for _ in seeds]
             pack = Pack(f"{letter}{number:04d}", whole.values, columns, seeds * times, configurations * times, folds=mine)
             rows = range(len(seeds) if any(path.startswith(TASK) for path in columns) else 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nasplug import schedules
 from nasplug.config import as_sweep
 from nasplug.contracts import Schedule
@@ -44,6 +46,8 @@ def temperature_of(study: Finished, row: pd.Series[Any]) -> Array | None:
     if as_sweep(steps) is not None or any(as_sweep(value) is not None for value in options.values()):
         return None
     try:
-        return schedules.tabulate([OURS[given.use](**options)], int(steps))[:, 0].numpy()
+        found = schedules.tabulate([OURS[given.use](**options)], int(steps))[:, 0].numpy()
     except (ConfigError, TypeError):
         return None
+    more = int(row["step"]) - len(found) if study.config.train.path is not None else 0
+    return np.pad(found, (0, max(0, more)), mode="edge")  # it keeps its last value at the levels after the first

@@ -8,6 +8,7 @@ from nasplug.plan import (
     Pack,
     axes,
     check_halves,
+    check_path,
     chunk,
     corners,
     forget_tasks,
@@ -30,6 +31,7 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     """
     forget_tasks()
     unambiguous(study, plugins)
+    check_path(study)
     found = axes(study)
     generations = Generations(study.sampler, found, drawing_of(study.sampler, plugins))
     sampler = study.sampler.use

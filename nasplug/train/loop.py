@@ -39,8 +39,7 @@ def train(
         compiled: run each step as one compiled program (`torch.compile`); worth it when many steps are left.
         room: rows to train at once, where they are more than K: the first row is repeated, so that one compiled program serves
             packs of several sizes. Reports are of the K rows.
-        until: the step to stop at, a multiple of ``every``, so that it changes no report; schedules run over all steps. None:
-            the last.
+        until: the step to stop at, with a report; schedules run over all steps. None: the last.
         engine: makes the steps between two reports, unless it finds that it cannot.
 
     Yields:
@@ -78,7 +77,7 @@ def train(
         loss, penalty = told or move(params, moments, clock, t >= since)
         if projects:
             params = move.settle(params, search.method.project(params, t + 1, search.steps))
-        if (t + 1) % every == 0 or t + 1 == search.steps:
+        if (t + 1) % every == 0 or t + 1 in (end, search.steps):
             with torch.no_grad():
                 nets = search.relax(params, search.tau.at(t))  # without noise, as it will be made hard
                 valid = search.task.valid
