@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_every_service_is_the_one_image_and_waits_for_what_it_needs(compose: Map
     for name, service in services.items():
         assert service["image"] == ("nasplug:gpu" if name == "gpu-worker" else "nasplug")
         assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).exists()
-        assert service["volumes"] == ["store:/data"]
+        assert service.get("volumes", []) == (["store:/data"] if name in ("mlflow", "study") else [])
         for needed, when in service.get("depends_on", {}).items():
             healthy = when["condition"] == "service_healthy"
             assert not healthy or "healthcheck" in services[needed], f"{name} waits for a check that {needed} does not have"
@@ -89,6 +90,48 @@ def test_the_worker_with_gpus_starts_when_asked_for_and_its_image_has_a_torch_fo
             ["sh", "-c", command], env={"TORCH_INDEX": given, "PATH": os.environ["PATH"]}, capture_output=True, text=True
         )
         assert " ".join(said.stdout.split()).startswith(wanted), said.stdout
+
+
+def test_the_job_of_kuberay_keeps_the_study_beside_the_driver() -> None:
+    claim, job = yaml.safe_load_all((ROOT / "docker" / "kuberay.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    head = cluster["headGroupSpec"]
+    (worker,) = cluster["workerGroupSpecs"]
+    assert (job["apiVersion"], job["kind"], cluster["rayVersion"]) == ("ray.io/v1", "RayJob", metadata.version("ray"))
+    assert cluster["authOptions"] == {"mode": "token"}
+    (volume,) = head["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert "volumes" not in worker["template"]["spec"]
+    assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+    for group in (head, worker):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == "nasplug"
+        flags = "".join(f" --{name}={value}" for name, value in group["rayStartParams"].items())
+        known("start", f"--address=x:1{flags}")
+    program, command, config, *more = job["spec"]["entrypoint"].split()
+    assert (program, command) == ("nasplug", "run")
+    assert more[:3] == ["--address", "auto", "store=/data/runs"]
+    Study.from_yaml(ROOT / config, more[2:])
+
+
+def test_the_file_for_ray_up_is_what_ray_accepts() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    given = yaml.safe_load((ROOT / "docker" / "ray-up.yaml").read_text())
+    whole = prepare_config(given)
+    validate_config(whole)
+    assert {"head_ip", "worker_ips", "type"} <= whole["provider"].keys()
+    for line in (*given["head_start_ray_commands"], *given["worker_start_ray_commands"]):
+        mode, _, command = line.partition("ray ")
+        known(*command.split())
+        assert command == "stop" or mode == "RAY_AUTH_MODE=token "
+
+
+def known(command: str, *flags: str) -> None:
+    """A command line that Ray's own parser takes; nothing is started."""
+    from ray.scripts.scripts import cli
+
+    cli.commands[command].make_context(command, " ".join(flags).split())
 
 
 def free_port() -> int:

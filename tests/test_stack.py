@@ -142,7 +142,7 @@ def test_a_pack_over_data_sets_that_fails_is_told_and_the_others_stay(tmp_path: 
             raise RuntimeError("out of memory")
         return whole(study, pack, *rest, **options)
 
-    monkeypatch.setattr("nasplug.runner.run_pack", run_pack)
+    monkeypatch.setattr("nasplug.runner.serial.run_pack", run_pack)
     frame = Study.from_dict(plain(tmp_path, resources={"pack": 12})).run("serial").frame
     failed = frame[frame["status"] == "failed"]
     assert len(failed) == 12

@@ -9,16 +9,18 @@ import secrets
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.machine import cpus_here
 
-__all__ = ["join", "knock", "last_line"]
+__all__ = ["check_token", "join", "knock", "last_line"]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
 TOKEN = "authentication token"
+REMEDY = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the cluster's own"
 ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
 
 
@@ -49,16 +51,47 @@ def join(address: str | None, cpus: int | None) -> bool:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a ConnectionError is an OSError
         where = "on this machine" if address is None else f"at address {address!r}"
         told = last_line(error)
-        denied = told if TOKEN in told.lower() or address is None else _denied(address)
-        if TOKEN in denied.lower():
-            raise NasplugError(
-                f"Ray {where} wants another token: {denied.partition('. ')[0]}. Set RAY_AUTH_MODE=token, and "
-                "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own"
-            ) from error
+        denied = told if TOKEN in str(error).lower() or address is None else _denied(address)
+        if TOKEN in f"{error} {denied}".lower():
+            raise NasplugError(f"Ray {where} wants {_wanted()}. {REMEDY}") from error
         raise NasplugError(f"Ray {where} does not answer: {told}. {ADDRESSES}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
     importlib.import_module("ray.tune")
     return True
+
+
+def _source() -> str:
+    """Where Ray takes its token from, in its own order; empty where there is none. What it is, nobody is told."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return "the file of RAY_AUTH_TOKEN_PATH"
+    return "~/.ray/auth_token" if (Path.home() / ".ray" / "auth_token").exists() else ""
+
+
+def _wanted() -> str:
+    mode, source = os.environ.get("RAY_AUTH_MODE", "token"), _source()
+    if not source:
+        return "a token, and none is given"
+    return f"another token than that in {source}" if mode == "token" else f"a token, and RAY_AUTH_MODE is {mode!r}"
+
+
+def check_token() -> None:
+    """Refuse to join a cluster with a token that is asked for and is not there.
+
+    Raises:
+        ConfigError: for ``RAY_AUTH_MODE=token`` without a token, or a file of one that cannot be read or is empty.
+    """
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if path and not os.environ.get("RAY_AUTH_TOKEN"):
+        try:
+            empty = not Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"RAY_AUTH_TOKEN_PATH: {path} cannot be read ({getattr(error, 'strerror', 'no text')})") from None
+        if empty:
+            raise ConfigError(f"RAY_AUTH_TOKEN_PATH: {path} is empty; needed: the cluster's token")
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _source():
+        raise ConfigError(f"RAY_AUTH_MODE is 'token', and no token is given. {REMEDY}")
 
 
 def _denied(address: str) -> str:

@@ -23,7 +23,7 @@ from nasplug.machine import cpus_here, pick_device
 from nasplug.packs import TABLE
 from nasplug.plan import Pack, build_task, longest_first, study_of, tasks_of
 from nasplug.plugins import Plugins
-from nasplug.runner.joining import join, knock, last_line
+from nasplug.runner.joining import check_token, join, knock, last_line
 from nasplug.runner.serial import Watch
 from nasplug.runner.workers import trial
 
@@ -61,6 +61,7 @@ class RayRunner:
         if ":" in resources.device:
             raise ConfigError(f"resources.device: {resources.device}; Ray chooses which GPU a trial gets. Write device: cuda")
         if self.address is not None:
+            check_token()
             knock(self.address)
             return
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
