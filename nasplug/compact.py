@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,7 @@ from nasplug.data.transforms import Transform, undone
 from nasplug.errors import ConfigError
 from nasplug.monotone import certified
 from nasplug.networks import Networks, alive, harden, sizes, take
+from nasplug.networks.thinning import kept, passed, small, thin_stem
 from nasplug.records import FORMAT, answers, check_record, reading
 from nasplug.stems import Stem
 from nasplug.tasks import FURTHEST, Facts, Task
@@ -43,7 +44,8 @@ class CompactNetwork(nn.Module):
     Raw inputs are centred and scaled in float64 and only then cast to the type of the weights: what is large beside its spread,
     as times in milliseconds, keeps its digits.
 
-    ``h_0 = (x[:, kept] - shift) / scale``; ``h_l = f_l(sum_m h_m W_lm^T + b_l)``; the output is ``link(z) * scale + shift``,
+    ``h_0 = (x[:, kept] - shift) / scale``; ``h_l = f_l(sum_m h_m W_lm^T + b_l)``, where some h_m are passed on without weights
+    (``passes`` in the record); the output is ``link(z) * scale + shift``,
     of which a transform of the target is undone.
     With a stem, ``h_0 = stem((x - shift) / scale)[:, kept]``: x is the image, row after row, channel after channel.
     Neurons of a layer are ordered by activation, so that each function is called once per layer.
@@ -81,6 +83,13 @@ class CompactNetwork(nn.Module):
             self.register_buffer(f"knots_{place}", knots, persistent=False)  # they are in the record
         for to, source in self.edges:
             self.register_parameter(f"weight_{to}_{source}", nn.Parameter(torch.zeros(self.widths[to], self.widths[source])))
+        self.whole: set[tuple[int, int]] = set()  # edges that pass a layer on as it is
+        for to, source, places in record.get("passes", []):
+            into = torch.tensor([[place == at for at in range(self.widths[source])] for place in places]).float()
+            self.register_buffer(f"pass_{to}_{source}", into, persistent=False)  # it is in the record
+            self.edges.append((to, source))
+            if places == list(range(self.widths[source])):
+                self.whole.add((to, source))
         for layer in range(1, len(self.widths)):
             self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(self.widths[layer])))
 
@@ -91,7 +100,7 @@ class CompactNetwork(nn.Module):
             z = self.get_parameter(f"bias_{layer}").expand(x.shape[0], -1)
             for to, source in self.edges:
                 if to == layer:
-                    z = z + values[source] @ self.get_parameter(f"weight_{to}_{source}").T
+                    z = z + values[source] if (to, source) in self.whole else z + values[source] @ self.weight(to, source).T
             if layer < len(self.widths) - 1:
                 groups, first = [], 0
                 for name, count in self.activations[layer - 1]:
@@ -110,6 +119,11 @@ class CompactNetwork(nn.Module):
         if self.transform is None:
             return out
         return undone(out, [self.get_buffer(f"knots_{place}") for place in range(len(self.transform.values))])
+
+    def weight(self, to: int, source: int) -> Tensor:
+        """The weights from a layer to a later one, ``(H_to, H_from)``: learned, or 0 and 1 where values are passed on."""
+        name = f"weight_{to}_{source}"
+        return self.get_parameter(name) if name in self._parameters else self.get_buffer(f"pass_{to}_{source}")
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rows of the user's table -> named answers, one row each, with the table's index.
@@ -159,7 +173,7 @@ class CompactNetwork(nn.Module):
         """
         told: dict[str, int] = self.record.get("monotone", {})
         most = additive.STRUCTURES.get(self.record.get("structure", ""))
-        weights = {edge: self.get_parameter(f"weight_{edge[0]}_{edge[1]}").detach().unsqueeze(0) for edge in self.edges}
+        weights = {edge: self.weight(*edge).detach().unsqueeze(0) for edge in self.edges}
         if not weights:
             return True
         if told and not all(non_decreasing(name, self.functions) for name in self.names):
@@ -227,64 +241,6 @@ class Recorded(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
 
-def _thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
-    """The stem without its unused channels: its record, its weights, and where the used ``features (F,)`` are now."""
-    assert one.stem is not None  # for the type checker
-    used = one.stem.used(one.kernels, features.unsqueeze(0))
-    keep = {0: torch.arange(one.stem.image[0])}
-    for number, mask in used.items():
-        mask = mask[0].clone()
-        mask[0] |= not bool(mask.any())  # a layer of which the next reads nothing still has to be one
-        keep[number] = mask.nonzero().squeeze(1)
-    layers = range(1, len(used) + 1)
-    thin = one.stem.thinned([len(keep[number]) for number in layers])
-    state = {}
-    for number in layers:
-        kernel, bias = one.kernels[number], one.kernel_biases[number]
-        state[f"kernel_{number}"] = kernel[:, keep[number]][:, :, keep[number - 1]].contiguous()
-        state[f"kernel_bias_{number}"] = bias[:, keep[number]].contiguous()
-    places = features.reshape(one.stem.shapes[-1])[keep[len(used)]].flatten().nonzero().squeeze(1)
-    return thin.model_dump() | {"names": thin.names}, state, places
-
-
-def _kept(one: Networks) -> tuple[dict[int, Tensor], dict[int, list[tuple[str, int]]]]:
-    """Of each layer the neurons that are left, in the module's order, and of each hidden one their activations with counts."""
-    reads = torch.zeros(one.widths[0], dtype=torch.bool)
-    for (_, source), gate in one.edge_gates.items():
-        if source == 0:
-            reads |= (gate[0] > 0).any(0)
-    keep = {0: reads.nonzero().squeeze(1), one.depth: torch.arange(one.widths[-1])}
-    groups: dict[int, list[tuple[str, int]]] = {}
-    for layer in range(1, one.depth):
-        index = (one.gates[layer][0] > 0).nonzero().squeeze(1)
-        if layer in one.choices:
-            chosen = one.choices[layer][0].argmax(-1).expand(one.widths[layer])[index]
-            order = torch.argsort(chosen, stable=True)
-            index, chosen = index[order], chosen[order]
-        else:
-            chosen = torch.zeros(len(index), dtype=torch.long)
-        keep[layer] = index
-        groups[layer] = [(one.candidates[c], int((chosen == c).sum())) for c in sorted(set(chosen.tolist()))]
-    return keep, groups
-
-
-def _small(one: Networks, keep: Mapping[int, Tensor], layers: Sequence[int]) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
-    """The blocks between kept neurons that are not all 0, as edges of the module; their weights, and the biases."""
-    place = {layer: position for position, layer in enumerate(layers)}
-    blocks: list[tuple[int, int]] = []
-    state: dict[str, Tensor] = {}
-    for (to, source), w in one.blocks.items():
-        if to in place and source in place and len(keep[source]):
-            small = w[0][keep[to]][:, keep[source]]
-            if bool((small != 0).any()):
-                blocks.append((place[to], place[source]))
-                state[f"weight_{place[to]}_{place[source]}"] = small.contiguous()
-    for layer in layers[1:]:
-        bias = one.biases[layer][0] if layer in one.biases else torch.zeros(one.widths[layer])
-        state[f"bias_{place[layer]}"] = bias[keep[layer]].contiguous()
-    return blocks, state
-
-
 @torch.no_grad()
 def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> CompactNetwork:
     """Row ``k`` of ``nets`` (in direct space) as a small module.
@@ -294,15 +250,15 @@ def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> Compact
     """
     device = next(iter(nets.blocks.values())).device
     one = alive(harden(take(nets, torch.tensor([k], device=device))).map(lambda t: t.detach().cpu().float()))
-    keep, groups = _kept(one)
-    layers = [0, *(layer for layer in range(1, one.depth) if len(keep[layer])), one.depth]
-    blocks, state = _small(one, keep, layers)
+    keep, groups = kept(one)
+    layers = [0, *(layer for layer in range(1, one.depth) if len(keep[layer]) and layer not in one.passes), one.depth]
+    blocks, state = small(one, keep, layers)
     before: dict[str, Any] = {}
     read = keep[0]  # indices of x
     if one.stem is not None and len(read):
         features = torch.zeros(one.widths[0], dtype=torch.bool)
         features[read] = True
-        before["stem"], kernels, keep[0] = _thin_stem(one, features)
+        before["stem"], kernels, keep[0] = thin_stem(one, features)
         state |= kernels
         read = torch.arange(one.stem.inputs)
     state["kept"] = keep[0]
@@ -336,6 +292,8 @@ def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> Compact
     }
     if one.monotone:
         record["monotone"] = {name: way for name, way in zip(record["features"], one.monotone, strict=True) if way}
+    if passes := passed(one, keep, layers):
+        record["passes"] = passes
     if one.terms:
         record["structure"] = additive.structure_of(one.terms)
     module = CompactNetwork(json.loads(json.dumps(record)), nets.functions)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nasplug.contracts import Params, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks, forward, where
+from nasplug.networks import Edge, Networks, forward, where
 from nasplug.optimizers import Adam
 from nasplug.replicas import seeds_of, uniform
 from nasplug.schedules import Track, cosine, tabulate
@@ -33,17 +33,25 @@ class Frozen(SearchMethod):
 
     def init(self, task: Task, seeds: Tensor) -> Params:
         """The weights as they stand."""
-        blocks = {f"block {to} {source}": w.clone() for (to, source), w in self.nets.blocks.items()}
+        blocks = {f"block {to} {source}": self.nets.blocks[to, source].clone() for to, source in self._edges()}
         kernels = {f"kernel {layer}": w.clone() for layer, w in self.nets.kernels.items()}
         kernels |= {f"kernel bias {layer}": b.clone() for layer, b in self.nets.kernel_biases.items()}
-        return blocks | kernels | {f"bias {layer}": b.clone() for layer, b in self.nets.biases.items()}
+        return blocks | kernels | {f"bias {layer}": self.nets.biases[layer].clone() for layer in self._layers()}
+
+    def _edges(self) -> list[Edge]:
+        """Of the blocks that are learned."""
+        return [edge for edge in self.nets.blocks if not set(edge) & set(self.nets.passes)]
+
+    def _layers(self) -> list[int]:
+        """Layers whose biases are learned."""
+        return [layer for layer in self.nets.biases if layer not in self.nets.passes]
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The frozen architecture with these weights."""
         return replace(
             self.nets,
-            blocks={(to, source): params[f"block {to} {source}"] for to, source in self.nets.blocks},
-            biases={layer: params[f"bias {layer}"] for layer in self.nets.biases},
+            blocks={**self.nets.blocks, **{(to, source): params[f"block {to} {source}"] for to, source in self._edges()}},
+            biases={**self.nets.biases, **{layer: params[f"bias {layer}"] for layer in self._layers()}},
             kernels={layer: params[f"kernel {layer}"] for layer in self.nets.kernels},
             kernel_biases={layer: params[f"kernel bias {layer}"] for layer in self.nets.kernel_biases},
         )
@@ -64,10 +72,10 @@ class Fresh(Frozen):
                 count = count + mask.sum(2) if to == layer else count
             bound = count.clamp(min=1.0).rsqrt()
             for (to, source), mask in kept.items():
-                if to == layer:
+                if to == layer and (to, source) in self._edges():
                     noise = uniform(seeds, f"retrain/block {to} {source}", tuple(mask.shape[1:]), -1.0, 1.0)
                     params[f"block {to} {source}"] = noise.to(mask) * mask * bound.unsqueeze(-1)
-            if layer in self.nets.biases:
+            if layer in self._layers():
                 params[f"bias {layer}"] = uniform(seeds, f"retrain/bias {layer}", (width,), -1.0, 1.0).to(like) * bound
         for name, fresh in drawn(self.nets.stem, seeds_of(seeds, "retrain")).items():
             *_, number = name.split()
@@ -151,7 +159,7 @@ def fits(
     # Blocks without an edge in any row add nothing: a layer that is off everywhere costs nothing.
     blocks = {edge: w for edge, w in whole.items() if bool((w != 0).any())} or whole
     kept = {edge: (w != 0).to(w) for edge, w in blocks.items()}
-    method = Frozen(replace(nets, blocks=blocks, edge_gates=kept))
+    method = Frozen(replace(nets, blocks=blocks, edge_gates=kept, alternatives=()))
     rates = torch.full((nets.replicas,), lr, dtype=like.dtype, device=like.device)
     row = torch.zeros_like(rates, dtype=torch.long)
     table = tabulate([schedule, lambda progress: 1.0], steps).to(rates)
@@ -173,7 +181,7 @@ def fits(
     )
     for report in train(search, every=every):
         found = search.direct(search.relax(report.state.params, rates))
-        yield replace(found, blocks={**whole, **found.blocks}, edge_gates=nets.edge_gates)
+        yield replace(found, blocks={**whole, **found.blocks}, edge_gates=nets.edge_gates, alternatives=nets.alternatives)
 
 
 def better(task: Task, new: Networks, old: Networks) -> Networks:

@@ -46,6 +46,7 @@ class Record(BaseModel):
     groups: list[Index] | None = None
     encoder: dict[str, Any] | None = None
     transform: dict[str, Any] | None = None
+    passes: list[tuple[Count, Index, list[Annotated[int, Field(ge=-1)]]]] = []
     sizes: dict[str, Index]
     stem: dict[str, Any] | None = None
     monotone: dict[str, Literal[-1, 1]] = {}
@@ -67,11 +68,16 @@ class Record(BaseModel):
         depth = len(self.widths) - 1
         if [sum(count for _, count in layer) for layer in self.activations] != self.widths[1:-1]:
             raise ValueError(f"activations {self.activations} for hidden layers of {self.widths[1:-1]}")
-        if min(self.widths[1:]) < 1 or len(set(self.blocks)) < len(self.blocks):
+        edges = [*self.blocks, *((to, source) for to, source, _ in self.passes)]
+        if min(self.widths[1:]) < 1 or len(set(edges)) < len(edges):
             raise ValueError(f"an empty layer or a block that comes twice (widths {self.widths})")
-        if any(not source < to <= depth for to, source in self.blocks):
-            raise ValueError(f"blocks {self.blocks} in {depth} layers; needed: from a layer to a later one")
-        if sum(self.widths[to] * self.widths[source] for to, source in self.blocks) + sum(self.widths) > MOST_NUMBERS:
+        if any(not source < to <= depth for to, source in edges):
+            raise ValueError(f"blocks {edges} in {depth} layers; needed: from a layer to a later one")
+        for to, source, places in self.passes:
+            given = [place for place in places if place >= 0]
+            if len(places) != self.widths[to] or len(set(given)) < len(given) or max(given, default=-1) >= self.widths[source]:
+                raise ValueError(f"layer {source} of {self.widths[source]} passes {places[:8]} on to {self.widths[to]} neurons")
+        if sum(self.widths[to] * self.widths[source] for to, source in edges) + sum(self.widths) > MOST_NUMBERS:
             raise ValueError(f"widths {self.widths}: more than {MOST_NUMBERS:,} weights")
         if len(self.features) != self.inputs or len(self.kept_inputs) != self.widths[0]:
             raise ValueError(f"{len(self.features)} features and {len(self.kept_inputs)} in use for {self.inputs} inputs")

@@ -39,8 +39,7 @@ class Strength:
 
 def blocks_of(network: CompactNetwork) -> dict[Edge, Array]:
     """Its weights, ``(H_to, H_from)`` each."""
-    state = network.state_dict()
-    return {(to, source): state[f"weight_{to}_{source}"].double().numpy() for to, source in network.edges}
+    return {(to, source): network.weight(to, source).detach().double().numpy() for to, source in network.edges}
 
 
 def drawn_blocks(network: CompactNetwork) -> dict[Edge, Array]:

@@ -246,7 +246,7 @@ def unfold(network: CompactNetwork) -> Unfolded:
         zb = network.get_parameter(f"bias_{layer}").double().clone()
         for to, source in network.edges:
             if to == layer:
-                w = network.get_parameter(f"weight_{to}_{source}").double()
+                w = network.weight(to, source).double()
                 z0, za, zb = z0 + w @ known[source][0], za + w @ known[source][1], zb + w @ known[source][2]
         if layer < len(widths) - 1:
             for name in dict.fromkeys(layers[layer - 1]):

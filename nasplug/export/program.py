@@ -230,7 +230,7 @@ def _layers(network: CompactNetwork) -> tuple[tuple[Neuron, ...], ...]:
         biases = network.get_parameter(f"bias_{to}").tolist()
         terms: list[list[tuple[int, int, float]]] = [[] for _ in names]
         for source in (source for end, source in network.edges if end == to):
-            for m, row in enumerate(network.get_parameter(f"weight_{to}_{source}").tolist()):
+            for m, row in enumerate(network.weight(to, source).tolist()):
                 terms[m] += [(source, place, w) for place, w in enumerate(row) if w != 0.0]
         layers.append(tuple(Neuron(n, b, tuple(t)) for n, b, t in zip(names, biases, terms, strict=True)))
     return tuple(layers)

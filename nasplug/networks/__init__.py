@@ -8,9 +8,10 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 
 from __future__ import annotations
 
+from nasplug.networks.alternatives import decided, shares
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
 from nasplug.networks.pruning import SIZES, alive, harden, sizes
-from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, check_hidden, join, take, where
+from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, Way, check_hidden, join, take, where
 
 __all__ = [
     "MOST_WIDTH",
@@ -18,14 +19,17 @@ __all__ = [
     "SIZES",
     "Edge",
     "Networks",
+    "Way",
     "alive",
     "check_hidden",
+    "decided",
     "features",
     "forward",
     "harden",
     "join",
     "mixed",
     "product",
+    "shares",
     "sizes",
     "sums",
     "take",

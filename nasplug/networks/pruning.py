@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nasplug.activations import Function
 from nasplug.groups import gathered
+from nasplug.networks.alternatives import decided
 from nasplug.networks.passing import mixed
 from nasplug.networks.record import Edge, Networks
 
@@ -25,7 +26,8 @@ def alive(nets: Networks) -> Networks:
 
     Soft edge gates are folded into the weights, soft neuron gates into the outgoing weights (exact). A neuron that no input
     reaches is a constant: its value is folded into the biases downstream (exact, also where ``f(0) != 0``). A neuron
-    that reaches no output is dropped, and so is a channel of the stem. Idempotent, row by row.
+    that reaches no output is dropped, and so is a channel of the stem. Alternatives are gone, as
+    their shares are in the weights. Idempotent, row by row.
     """
     d = nets.depth
     weights: dict[Edge, Tensor] = {}
@@ -77,6 +79,7 @@ def alive(nets: Networks) -> Networks:
         biases=kept_biases,
         gates=gates,
         edge_gates=edge_gates,
+        alternatives=(),
     )
     return _with_used_channels(found, useful[0])
 
@@ -95,7 +98,8 @@ def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
 
 
 def harden(nets: Networks) -> Networks:
-    """Round what is still soft: gates at 1/2, choices to their largest entry (on a tie the first)."""
+    """Round what is still soft: of alternatives the largest share stays, of choices too (on a tie the first), gates at 1/2."""
+    nets = decided(nets)
     return replace(
         nets,
         gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},
@@ -111,20 +115,25 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     became several numbers: words or ramps (`Networks.groups`). ``neurons`` and ``layers`` are hidden ones, with a neuron.
     ``parameters`` counts numbers: weights, the non-zero biases of kept neurons and of outputs, and the non-zero kernels and
     biases of a stem's used channels. ``macs`` counts multiplications by a number that is not 0, per sample: each weight once,
-    each number of a kernel at every place of its layer. With a stem ``inputs`` is the whole image, unless no feature is used.
+    each number of a kernel at every place of its layer. A neuron that is passed on (`Networks.passes`) is an edge and no more.
+    With a stem ``inputs`` is the whole image, unless no feature is used.
     """
     hard = alive(nets)
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
     edges, neurons, layers, biases = none.clone(), none.clone(), none.clone(), none.clone()
     weights, columns = none.clone(), 1 + max(nets.groups) if nets.groups else nets.widths[0]
     inputs = torch.zeros(nets.replicas, columns, dtype=torch.bool, device=none.device)
-    for (_, source), gate in hard.edge_gates.items():
-        weights += gate.sum((1, 2)).long()
+    for (to, source), gate in hard.edge_gates.items():
+        if source not in nets.passes and to not in nets.passes:
+            weights += gate.sum((1, 2)).long()
         if source == 0:
             gate = gathered(gate, nets.groups) if nets.groups else gate
             inputs |= (gate > 0).any(1)
-        edges += (gate > 0).sum((1, 2))
-    for gate in hard.gates.values():
+        if to not in nets.passes:
+            edges += (gate > 0).sum((1, 2))
+    for layer, gate in hard.gates.items():
+        if layer in nets.passes:
+            continue
         neurons += gate.sum(1).long()
         layers += (gate > 0).any(1)
     for bias in hard.biases.values():

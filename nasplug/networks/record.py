@@ -15,9 +15,10 @@ from nasplug.replicas import column
 from nasplug.signs import held
 from nasplug.stems import Stem
 
-__all__ = ["MOST_WIDTH", "PARTS", "Edge", "Networks", "check_hidden", "join", "take", "where"]
+__all__ = ["MOST_WIDTH", "PARTS", "Edge", "Networks", "Way", "check_hidden", "join", "take", "where"]
 
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
+Way = Edge | int | None  # a block, a layer in between, or nothing
 
 PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases")
 
@@ -67,6 +68,10 @@ class Networks:
         terms: of each small network that this one is the sum of, how many columns it may read, 1 or 2: each hidden layer is
             divided into as many blocks of equal width, one after the other (`nasplug.additive`). Empty: any neuron may read
             any column. None with a stem.
+        alternatives: groups of ways of which one is to stay (`nasplug.networks.decided`): a block, by its edge gates, all that
+            goes through a hidden layer, by its gates, or None, nothing. The gates of a way are its share; a group's sum to 1.
+        passes: hidden layers that pass values on, neuron by neuron: the blocks into and out of them are the identity, their
+            activation is, and they have no biases. Nothing of it is learned, so nothing of it is trained or counted.
     """
 
     widths: tuple[int, ...]
@@ -84,6 +89,8 @@ class Networks:
     monotone: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
     terms: tuple[int, ...] = ()
+    alternatives: tuple[tuple[Way, ...], ...] = ()
+    passes: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -198,6 +205,14 @@ class Networks:
                 f"terms {self.terms[:8]} in widths {self.widths}; needed: of each term 1 or 2 columns, hidden layers that are "
                 f"multiples of their number ({len(self.terms)}), and no stem"
             )
+        for ways in self.alternatives:
+            known = [way is None or (way in self.gates if isinstance(way, int) else way in self.edge_gates) for way in ways]
+            if not any(way is not None for way in ways) or len(set(ways)) < len(ways) or not all(known):
+                raise ContractError(f"alternatives {ways}; needed: a way at least, each once, with gates for each but None")
+        for layer in self.passes:
+            ends = [edge for edge in self.blocks if layer in edge]
+            if [to == layer for to, _ in sorted(ends)] != [True, False] or len({self.widths[n] for e in ends for n in e}) != 1:
+                raise ContractError(f"passes: layer {layer} has blocks {ends}; needed: one in and one out, of layers as wide")
         if self.stem is not None:
             self.stem.check(self.kernels, self.kernel_biases, k)
             if self.stem.features != self.widths[0]:
@@ -246,7 +261,7 @@ def _made(nets: Networks, make: Callable[[str, Any], Tensor]) -> Networks:
 
 def _agree(use: str, *records: Networks) -> None:
     """Refuse records that differ in more than numbers."""
-    for name in ("widths", "candidates", "stem", "monotone", "groups", "terms", "functions", *PARTS):
+    for name in ("widths", "candidates", "stem", "monotone", "groups", "terms", "alternatives", "passes", "functions", *PARTS):
         found = [getattr(nets, name) for nets in records]
         if name == "functions":
             found = [{one: nets.function(one) for one in nets.names} for nets in records]

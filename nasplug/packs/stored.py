@@ -59,7 +59,7 @@ FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks th
 CERTIFICATE = "certificate"
 RELAXED = "relaxed"
 OWN = (CERTIFICATE, RELAXED)  # columns of text that stay in the pack's own table
-OF_INPUTS = ("monotone", "groups", "terms")  # what networks say of their inputs, whole numbers
+OF_SKELETON = ("monotone", "groups", "terms", "passes")  # whole numbers
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
 
@@ -192,7 +192,7 @@ def save_networks(folder: Path, nets: Networks, identity: str) -> None:
     metadata = {"identity": identity, "widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
     if nets.stem is not None:
         metadata["stem"] = nets.stem.model_dump_json()
-    metadata |= {name: json.dumps(getattr(nets, name)) for name in OF_INPUTS if getattr(nets, name)}
+    metadata |= {name: json.dumps(getattr(nets, name)) for name in OF_SKELETON if getattr(nets, name)}
     files.write_tensors(folder / NETWORKS, tensors, metadata)
 
 
@@ -209,7 +209,7 @@ def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -
         tensors, metadata = files.read_tensors(path)
         widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
         stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
-        more: dict[str, Any] = {name: tuple(json.loads(metadata.get(name, "[]"))) for name in OF_INPUTS}
+        more: dict[str, Any] = {name: tuple(json.loads(metadata.get(name, "[]"))) for name in OF_SKELETON}
         for key, tensor in tensors.items():
             part, *where = key.split("/")
             if part == "blocks":

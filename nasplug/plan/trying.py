@@ -221,6 +221,11 @@ def fit(parts: Components, discretizers: Sequence[Discretizer | ByRow], direct: 
     study = parts.study
     for i, place in enumerate(discretizers):
         for discretizer in place.each if isinstance(place, ByRow) else (place,):
+            if direct.alternatives and i == 0 and "choices" not in discretizer.needs:
+                raise ConfigError(
+                    f"discretizers.0: {study.discretizers[0].use} cuts networks whose operations are still mixed; put one that "
+                    "chooses before it, such as {use: closest}, {use: least} or {use: argmax}"
+                )
             _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
             with _blaming(f"discretizers.{i}: {plugins.offer('discretizer', study.discretizers[i].use)}"):
                 discretizer.accept(direct)

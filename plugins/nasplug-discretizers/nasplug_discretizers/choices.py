@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
-from nasplug.networks import Networks
+from nasplug.networks import Networks, decided
 
 __all__ = ["Argmax", "argmax"]
 
@@ -20,15 +20,15 @@ class Argmax(Discretizer):
     needs: ClassVar[frozenset[str]] = frozenset({"choices"})
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
-        """Choices one-hot; ``score`` is not asked."""
+        """Choices one-hot, alternatives decided; ``score`` is not asked."""
         return replace(
-            nets,
+            decided(nets),
             choices={layer: F.one_hot(c.argmax(-1), c.shape[-1]).to(c.dtype) for layer, c in nets.choices.items()},
         )
 
 
 def argmax() -> Discretizer:
-    """Each mixture of activations becomes its largest entry alone, the first one on a tie.
+    """Each mixture of activations, or of operations, becomes its largest entry alone, the first one on a tie.
 
     ``choices (K, H or 1, A)`` -> one-hot of ``argmax over A``. An entry that is NaN counts as the largest, so a broken row
     becomes hard as well.

@@ -6,6 +6,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.discretizers import Closest, Least, closest, least
 from nasplug_mixture.method import USUAL, Mixture, mixture
+from nasplug_mixture.operations import USUAL_OPERATIONS, Operations, operations
 from nasplug_mixture.ranking import Ranked, ranked
 from nasplug_mixture.readout import joint, read
 from nasplug_mixture.sites import Layer, certificates, layers
@@ -14,11 +15,13 @@ from nasplug_mixture.verdict import certify
 
 __all__ = [
     "USUAL",
+    "USUAL_OPERATIONS",
     "Certificate",
     "Closest",
     "Layer",
     "Least",
     "Mixture",
+    "Operations",
     "Ranked",
     "certificate",
     "certificates",
@@ -29,6 +32,7 @@ __all__ = [
     "least",
     "mixture",
     "mixture_teacher",
+    "operations",
     "ranked",
     "read",
 ]
@@ -36,8 +40,9 @@ __all__ = [
 
 @hookimpl
 def register_search_methods(register: Register) -> None:
-    """One name."""
+    """Choices of activations, and of operations."""
     register("mixture", mixture)
+    register("operations", operations)
 
 
 @hookimpl

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasplug.contracts import Certifying, Discretizer, Score
-from nasplug.networks import Networks
+from nasplug.networks import Networks, decided, shares
 from nasplug_mixture.certificate import Certificate
-from nasplug_mixture.sites import Layer, certificates, losses
+from nasplug_mixture.sites import Layer, Site, certificates, losses
 from nasplug_mixture.verdict import certify, verdicts
 
 __all__ = ["Closest", "Least", "closest", "least", "one_hot"]
@@ -41,13 +41,25 @@ class Closest(Certifying):
         return _hardened(nets, found), verdicts(nets, score.task, found)
 
 
-def _hardened(nets: Networks, found: Sequence[tuple[Layer, Certificate]]) -> Networks:
-    chosen = {layer.layer: some.closest for layer, some in found}
-    return replace(nets, choices={layer: one_hot(chosen[layer], c) for layer, c in nets.choices.items()})
+def _hardened(nets: Networks, found: Sequence[tuple[Site, Certificate]]) -> Networks:
+    return _put(nets, [(site, some.closest) for site, some in found])
+
+
+def _put(nets: Networks, chosen: Sequence[tuple[Site, Tensor]]) -> Networks:
+    """Networks with these candidates, long ``(K, S)`` of each site; what is hard already stays."""
+    picked: list[Tensor | None] = [None] * len(nets.alternatives)
+    choices = dict(nets.choices)
+    for site, index in chosen:
+        if isinstance(site, Layer):
+            choices[site.layer] = one_hot(index, choices[site.layer])
+        else:
+            share = shares(nets)[site.group]
+            picked[site.group] = torch.where(share.amax(1) == 1.0, share.argmax(1), index.squeeze(1))
+    return decided(replace(nets, choices=choices), picked)
 
 
 def closest() -> Discretizer:
-    """Each mixture becomes the candidate whose network is closest to the mixed one, all other sites left mixed.
+    """Each mixture becomes the candidate, an activation or an operation, whose network is closest to the mixed one.
 
     ``argmin_i Q_i``, ``Q_i = E (f_i - f_a)^2 / 2`` over the training inputs (all of them before the readout, 1,024 evenly
     spread ones elsewhere), ``f_i`` the outputs with candidate i at that site alone, ``f_a`` those of the network as it is. No
@@ -75,8 +87,7 @@ class Least(Certifying):
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Choices one-hot; of ``score`` only the training samples are read."""
-        found = losses(nets, score.task)
-        return replace(nets, choices={layer: one_hot(_lowest(found[layer], c), c) for layer, c in nets.choices.items()})
+        return _put(nets, [(site, _lowest(loss, site.shares(nets))) for site, loss in losses(nets, score.task)])
 
     def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
         """The same, and what is proven of the closest candidates beside it; see `nasplug_mixture.certify`."""

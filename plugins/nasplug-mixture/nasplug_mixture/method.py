@@ -13,22 +13,15 @@ from torch import Tensor
 from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, check_hidden
-from nasplug.replicas import column, uniform
+from nasplug.replicas import uniform
 from nasplug.tasks import Task
+from nasplug_mixture.simplex import Parametrisation, Sampling, points, start_of
 
 __all__ = ["USUAL", "Mixture", "mixture"]
 
 USUAL = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "silu", "gelu")
 """The candidates unless others are named."""
 
-SMALLEST = 1e-4
-"""Lower temperatures count as this one, where a mixture is one-hot to float32 unless two logits are within 2e-3."""
-
-FLOOR = 1e-30
-"""Smaller shares have the logarithm of this one: that of 0 has no slope."""
-
-Sampling = Literal["none", "straight_through", "gumbel"]
-Parametrisation = Literal["softmax", "simplex"]
 Per = Literal["layer", "neuron"]
 
 
@@ -69,7 +62,7 @@ class Mixture(SearchMethod):
             if self.bias:
                 name = f"bias {layer}"
                 params[name] = uniform(seeds, f"mixture/{name}", (widths[layer],), -bound, bound)
-        start = 1.0 / len(self.candidates) if self.parametrisation == "simplex" else 0.0
+        start = start_of(self.parametrisation, len(self.candidates))
         for layer in range(1, depth):
             shape = (len(seeds), widths[layer] if self.per == "neuron" else 1, len(self.candidates))
             params[f"choice {layer}"] = torch.full(shape, start, dtype=torch.float64, device=seeds.device)
@@ -90,17 +83,7 @@ class Mixture(SearchMethod):
 
     def choice(self, leaf: Tensor, layer: int, tau: Tensor, noise: Tensor | None) -> Tensor:
         """A leaf as points of the simplex, ``(K, H or 1, A)``."""
-        heat = column(tau, leaf).clamp(min=SMALLEST)
-        if noise is None or self.sampling == "none":
-            return leaf if self.parametrisation == "simplex" else torch.softmax(leaf / heat, -1)
-        logits = torch.log(leaf.clamp(min=FLOOR)) if self.parametrisation == "simplex" else leaf
-        unit = uniform(noise, f"mixture/choice {layer}", (leaf.shape[1], leaf.shape[2])).clamp(min=2.0**-53)
-        gumbel = -torch.log(-torch.log(unit))  # in float64, where unit < 1
-        soft = torch.softmax((logits + gumbel.to(leaf)) / heat, -1)
-        if self.sampling == "gumbel":
-            return soft
-        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
-        return hard + (soft - soft.detach())  # the bracket is exactly 0, and has the gradient
+        return points(leaf, f"mixture/choice {layer}", tau, noise, self.parametrisation, self.sampling)
 
 
 def _check_candidates(candidates: Sequence[str]) -> None:

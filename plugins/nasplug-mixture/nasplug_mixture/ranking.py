@@ -99,11 +99,13 @@ class Ranked(Certifying):
         return sites.put(F.one_hot(found, shares.shape[-1]).to(shares))
 
     def accept(self, nets: Networks) -> None:
-        """Refuse costs that are not those of the candidates.
+        """Refuse operations, and costs that are not those of the candidates.
 
         Raises:
-            ConfigError: for a candidate without a cost, or a cost without a candidate.
+            ConfigError: for networks that choose operations, a candidate without a cost, or a cost without a candidate.
         """
+        if nets.alternatives:
+            raise ConfigError("ranked: it ranks activations, and these networks choose operations; take closest or least")
         if not self.costs:
             return
         if missing := [name for name in nets.candidates if name not in self.costs]:

@@ -1,4 +1,4 @@
-"""The mixed sites of networks: a layer that mixes as one, or each neuron of a layer that mixes for itself."""
+"""The mixed sites of networks: a layer or each of its neurons, that mix activations, or an edge that mixes operations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.networks import Networks, forward, sums
+from nasplug.networks import Networks, decided, forward, shares, sums
 from nasplug.tasks import Split, SquaredError, Task
 from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.readout import read
 
-__all__ = ["Layer", "certificates", "layers", "losses", "probe"]
+__all__ = ["Layer", "Site", "Ways", "certificates", "layers", "losses", "probe", "sites", "ways"]
 
 CHUNK_FLOATS = 2_000_000
 """Numbers held at once while candidates are compared."""
@@ -36,6 +36,22 @@ class Layer:
     layer: int
     neurons: int
     linear: bool
+
+    def names(self, nets: Networks) -> tuple[str, ...]:
+        """Of the candidates."""
+        return nets.candidates
+
+    def shares(self, nets: Networks) -> Tensor:
+        """``(K, S, A)``."""
+        return nets.choices[self.layer]
+
+    def where(self, site: int) -> dict[str, int]:
+        """Of which site a certificate speaks."""
+        return {"layer": self.layer, **({"neuron": site} if self.neurons > 1 else {})}
+
+    def wide(self, nets: Networks) -> int:
+        """Numbers per sample and network that `outputs` holds at once."""
+        return max(self.neurons * nets.widths[-1], nets.widths[self.layer]) * len(nets.candidates)
 
     def outputs(self, nets: Networks, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Outputs with each candidate alone at each site, ``(K, S, A, O, N)``, and of the networks as they are, ``(K, O, N)``.
@@ -78,6 +94,65 @@ class Layer:
         return alone + (past.unsqueeze(1) + before + after).unsqueeze(2)
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The site of one of `nasplug.networks.Networks.alternatives`: the operations on an edge.
+
+    Attributes:
+        group: which.
+        to, source: the layers it joins, counted without those that belong to operations.
+        linear: it enters the output, so that ``f_a = sum_k a_k f_k``.
+        neurons: 1, as an edge is one site.
+    """
+
+    group: int
+    to: int
+    source: int
+    linear: bool
+    neurons: int = 1
+
+    def names(self, nets: Networks) -> tuple[str, ...]:
+        """Of the operations."""
+        found = []
+        for way in nets.alternatives[self.group]:
+            if isinstance(way, int):
+                found.append("residual" if way in nets.passes else f"rank_{nets.widths[way]}")
+            else:
+                found.append("none" if way is None else "linear")
+        return tuple(found)
+
+    def shares(self, nets: Networks) -> Tensor:
+        """``(K, 1, A)``."""
+        share = shares(nets)[self.group].unsqueeze(1)
+        return share / share.sum(-1, keepdim=True)
+
+    def where(self, site: int) -> dict[str, int]:
+        """Of which site a certificate speaks."""
+        return {"layer": self.to, "from": self.source}
+
+    def wide(self, nets: Networks) -> int:
+        """Numbers per sample and network that `outputs` holds at once."""
+        return max(sum(nets.widths), nets.widths[-1] * len(nets.alternatives[self.group]))
+
+    def outputs(self, nets: Networks, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Outputs with each operation alone, ``(K, 1, A, O, N)``, and of the networks as they are, ``(K, O, N)``, or None.
+
+        The other edges stay as they are. None where the latter are the shares' sum of the former.
+        """
+        found = [forward(self.alone(nets, place), x) for place in range(len(nets.alternatives[self.group]))]
+        return torch.stack(found, 1).unsqueeze(1), None if self.linear else forward(nets, x)
+
+    def alone(self, nets: Networks, place: int) -> Networks:
+        """The networks with one of the operations."""
+        chosen: list[Tensor | None] = [None] * len(nets.alternatives)
+        like = next(iter(nets.blocks.values()))
+        chosen[self.group] = torch.full((nets.replicas,), place, device=like.device)
+        return decided(nets, chosen)
+
+
+Site = Layer | Ways
+
+
 def layers(nets: Networks) -> list[Layer]:
     """Every hidden layer that mixes, first to last."""
     found = []
@@ -85,6 +160,27 @@ def layers(nets: Networks) -> list[Layer]:
         targets = {to for to, source in nets.blocks if source == layer}
         found.append(Layer(layer, choice.shape[1], targets == {nets.depth}))
     return found
+
+
+def ways(nets: Networks) -> list[Ways]:
+    """Every edge that mixes operations."""
+    found = []
+    inside = {way for some in nets.alternatives for way in some if isinstance(way, int)}
+    for group, some in enumerate(nets.alternatives):
+        way = next(way for way in some if way is not None)
+        if isinstance(way, int):
+            to = next(to for to, source in nets.blocks if source == way)
+            source = next(source for to, source in nets.blocks if to == way)
+        else:
+            to, source = way
+        told = [end - sum(layer < end for layer in inside) for end in (to, source)]
+        found.append(Ways(group, told[0], told[1], to == nets.depth))
+    return found
+
+
+def sites(nets: Networks) -> list[Site]:
+    """What there is to choose: operations where there are some, else activations."""
+    return [*ways(nets)] if nets.alternatives else [*layers(nets)]
 
 
 def probe(task: Task, linear: bool) -> Split:
@@ -98,54 +194,56 @@ def probe(task: Task, linear: bool) -> Split:
     return split.to(device, torch.float64)
 
 
-def _looks(nets: Networks, task: Task, layer: Layer) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Split]]:
-    """A few networks at a time, as rows never meet: their shares, `Layer.outputs` and data, in float64."""
-    split = probe(task, layer.linear)
-    wide = max(layer.neurons * nets.widths[-1], nets.widths[layer.layer]) * len(nets.candidates)
-    rows = max(1, CHUNK_FLOATS // (wide * split.samples))
+def _looks(nets: Networks, task: Task, site: Site) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Split]]:
+    """A few networks at a time, as rows never meet: their shares, the site's outputs and data, in float64."""
+    split = probe(task, site.linear)
+    rows = max(1, CHUNK_FLOATS // (site.wide(nets) * split.samples))
     for first in range(0, nets.replicas, rows):
         part = slice(first, first + rows)
         mine = _exact(nets.map(lambda t, part=part: t[part].double()))  # type: ignore[misc]
         data = split.rows(first, first + rows)
-        yield mine.choices[layer.layer], *layer.outputs(mine, data.x), data
+        yield site.shares(mine), *site.outputs(mine, data.x), data
 
 
 @torch.no_grad()
-def certificates(nets: Networks, task: Task) -> list[tuple[Layer, Certificate]]:
-    """Every mixing layer with the `Certificate` of its sites, leading axes ``(K, S)``; targets are read for the squared loss.
+def certificates(nets: Networks, task: Task) -> list[tuple[Site, Certificate]]:
+    """Every mixed site with its `Certificate`, leading axes ``(K, S)``; targets are read for the squared loss.
 
     The other sites stay as they are.
     """
     found = []
-    for layer in layers(nets):
+    for site in sites(nets):
         parts = []
-        for choice, f, mixture, data in _looks(nets, task, layer):
+        for choice, f, mixture, data in _looks(nets, task, site):
             y, w = data.y, data.weights
             targets = None if not isinstance(task.loss, SquaredError) else y.unsqueeze(1) if y.dim() == 3 else y
             weights = None if w is None else w.unsqueeze(1) if w.dim() == 2 else w
             parts.append(certificate(f, choice, targets, None if mixture is None else mixture.unsqueeze(1), weights))
-        found.append((layer, Certificate.joined(parts)))
+        found.append((site, Certificate.joined(parts)))
     return found
 
 
 @torch.no_grad()
-def losses(nets: Networks, task: Task) -> dict[int, Tensor]:
-    """The task's own loss with each candidate alone at each site: mixing layer -> ``(K, S, A)``, float64.
+def losses(nets: Networks, task: Task) -> list[tuple[Site, Tensor]]:
+    """Every mixed site with the task's own loss with each candidate alone, ``(K, S, A)``, float64.
 
     The other sites stay as they are; training samples, as many as the certificates see.
     """
-    return {
-        layer.layer: torch.cat(
-            [
-                torch.stack(
-                    [torch.stack([task.losses(f, *data.batch[1:]) for f in site.unbind(1)], 1) for site in sites.unbind(1)],
-                    1,
-                )
-                for _, sites, _, data in _looks(nets, task, layer)
-            ]
+    return [
+        (
+            site,
+            torch.cat(
+                [
+                    torch.stack(
+                        [torch.stack([task.losses(f, *data.batch[1:]) for f in one.unbind(1)], 1) for one in each.unbind(1)],
+                        1,
+                    )
+                    for _, each, _, data in _looks(nets, task, site)
+                ]
+            ),
         )
-        for layer in layers(nets)
-    }
+        for site in sites(nets)
+    ]
 
 
 def _exact(nets: Networks) -> Networks:

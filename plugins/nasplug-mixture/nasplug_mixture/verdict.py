@@ -12,7 +12,7 @@ from nasplug.contracts import Score
 from nasplug.networks import Networks
 from nasplug.tasks import SquaredError, Task
 from nasplug_mixture.certificate import Certificate
-from nasplug_mixture.sites import Layer, certificates
+from nasplug_mixture.sites import Site, certificates
 
 __all__ = ["certify", "verdicts"]
 
@@ -53,9 +53,9 @@ def _plain(some: Certificate) -> dict[str, Any]:
     return {name: t.tolist() for name, t in tensors.items() if t is not None}
 
 
-def _outside(layer: Layer, task: Task) -> str:
+def _outside(site: Site, task: Task) -> str:
     """Why the theorems do not cover these sites; empty if they do."""
-    if not layer.linear:
+    if not site.linear:
         return "the site is followed by another nonlinearity"
     if not isinstance(task.loss, SquaredError):
         return f"the loss is {task.loss}, not the squared one"
@@ -97,13 +97,12 @@ def _labelled(mine: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
     }
 
 
-def _site(layer: Layer, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
+def _site(at: Site, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
     """One site of one network."""
     mine: dict[str, Any] = {name: values[k][s] for name, values in found.items()}
     state = "broken" if _number(sum(mine["Q"])) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
     site: dict[str, Any] = {
-        "layer": layer.layer,
-        **({"neuron": s} if layer.neurons > 1 else {}),
+        **at.where(s),
         "verdict": "",
         "state": state,
         "scope": "heuristic" if outside else "theorem",
@@ -135,7 +134,7 @@ def _whole(sites: list[dict[str, Any]]) -> str:
     if not mixed:
         return "nothing to choose: every site is hard already"
     if len(mixed) == 1:
-        where = f"layer {mixed[0]['layer']}" + (f", neuron {mixed[0]['neuron']}" if "neuron" in mixed[0] else "")
+        where = ", ".join(f"{what} {mixed[0][what]}" for what in ("layer", "from", "neuron") if what in mixed[0])
         return f"{mixed[0]['verdict']} ({where}; {SCOPE})"
     proven = sum(s["proven"] for s in mixed)
     differ = sum(s["largest"] != s["closest"] for s in mixed)
@@ -181,15 +180,15 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     return verdicts(nets, score.task, certificates(nets, score.task))
 
 
-def verdicts(nets: Networks, task: Task, found: Sequence[tuple[Layer, Certificate]]) -> list[dict[str, Any]]:
+def verdicts(nets: Networks, task: Task, found: Sequence[tuple[Site, Certificate]]) -> list[dict[str, Any]]:
     """`certify` with the `certificates` of the networks at hand."""
-    plain = [(layer, _outside(layer, task), _plain(some)) for layer, some in found]
+    plain = [(site, _outside(site, task), _plain(some)) for site, some in found]
     return [_network(nets, plain, k) for k in range(nets.replicas)]
 
 
-def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: int) -> dict[str, Any]:
+def _network(nets: Networks, found: list[tuple[Site, str, dict[str, Any]]], k: int) -> dict[str, Any]:
     """One network."""
-    sites = [_site(layer, nets.candidates, some, k, s, out) for layer, out, some in found for s in range(layer.neurons)]
+    sites = [_site(at, at.names(nets), some, k, s, out) for at, out, some in found for s in range(at.neurons)]
     mixed = [s for s in sites if s["state"] == "mixed"]
     inside = [s for s in mixed if s["scope"] == "theorem"]
 
@@ -202,7 +201,7 @@ def _network(nets: Networks, found: list[tuple[Layer, str, dict[str, Any]]], k: 
     }
     return {
         "verdict": _whole(sites),
-        "candidates": list(nets.candidates),
+        "candidates": list(dict.fromkeys(name for at, *_ in found for name in at.names(nets))) or list(nets.candidates),
         "sites": sites,
         "sites_mixed": len(mixed),
         "sites_proven": sum(s["proven"] for s in mixed),

@@ -1,0 +1,298 @@
+"""`operations`: what leads from one layer to another is a point of the simplex over operations, each with its own weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasplug.contracts import Params, SearchMethod, Traits
+from nasplug.errors import ConfigError
+from nasplug.networks import Edge, Networks, Way, check_hidden
+from nasplug.replicas import uniform
+from nasplug.tasks import Task
+from nasplug_mixture.simplex import Parametrisation, Sampling, points, start_of
+
+__all__ = ["USUAL_OPERATIONS", "Operations", "Skeleton", "operations"]
+
+USUAL_OPERATIONS = ("linear", "rank_2", "residual", "none")
+"""The operations unless others are named."""
+
+MOST_RANK = 1024
+Between = Literal["next", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Where the operations of networks of some widths are, in the layers of `nasplug.networks.Networks`.
+
+    Attributes:
+        widths: of all layers: an operation of low rank, and a residual one, has a layer of straight neurons of its own.
+        place: layer of the method (0 the input, then ``hidden``, then the output) -> layer of the networks.
+        ways: (to, from) of the method's layers -> its operations, each with its way.
+        passes: layers of the networks that pass values on.
+    """
+
+    widths: tuple[int, ...]
+    place: tuple[int, ...]
+    ways: dict[Edge, dict[str, Way]]
+    passes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operations(SearchMethod):
+    """See `operations`."""
+
+    hidden: tuple[int, ...]
+    operations: tuple[str, ...]
+    activation: str
+    between: Between
+    parametrisation: Parametrisation
+    sampling: Sampling
+    bias: bool
+
+    @property
+    def traits(self) -> Traits:
+        """Its architecture is ``operation <to> <from>`` of each edge with something to choose."""
+        leaves = frozenset(f"operation {to} {source}" for to, source in self._edges() if len(self._offered(to, source)) > 1)
+        return Traits(
+            architecture=leaves,
+            simplex=leaves if self.parametrisation == "simplex" else frozenset(),
+            stochastic=self.sampling != "none",
+        )
+
+    def _edges(self) -> list[Edge]:
+        """(to, from) of the method's layers."""
+        depth = len(self.hidden) + 1
+        return [(to, source) for to in range(1, depth + 1) for source in range(to) if self.between == "all" or source == to - 1]
+
+    def _offered(self, to: int, source: int, inputs: int | None = None, outputs: int | None = None) -> tuple[str, ...]:
+        """The operations of an edge: residual where two hidden layers are as wide, a rank below both widths.
+
+        Without the task's numbers its ends count as wide enough for any rank: which leaves there are is no matter of the task.
+        """
+        widths = (inputs, *self.hidden, outputs)
+        ends = [width for width in (widths[to], widths[source]) if width is not None]
+        inner = source > 0 and to <= len(self.hidden)
+        found = []
+        for name in self.operations:
+            if name == "residual" and not (inner and widths[to] == widths[source]):
+                continue
+            if name.startswith("rank_") and not all(_rank(name) < width for width in ends):
+                continue
+            found.append(name)
+        return tuple(found)
+
+    def skeleton(self, inputs: int, outputs: int) -> Skeleton:
+        """The layers of networks with so many inputs and outputs."""
+        widths, place, passes = [inputs], [0], []
+        ways: dict[Edge, dict[str, Way]] = {}
+        sides = (inputs, *self.hidden, outputs)
+        for to in range(1, len(sides)):
+            between: dict[tuple[int, str], int] = {}
+            for source in (source for end, source in self._edges() if end == to):
+                for name in self._offered(to, source, inputs, outputs):
+                    if name.startswith("rank_") or name == "residual":
+                        between[source, name] = len(widths)
+                        passes += [len(widths)] if name == "residual" else []
+                        widths.append(sides[source] if name == "residual" else _rank(name))
+            place.append(len(widths))
+            widths.append(sides[to])
+            for source in (source for end, source in self._edges() if end == to):
+                straight: dict[str, Way] = {"linear": (place[to], place[source]), "none": None}
+                ways[to, source] = {
+                    name: straight[name] if name in straight else between[source, name]
+                    for name in self._offered(to, source, inputs, outputs)
+                }
+        return Skeleton(tuple(widths), tuple(place), ways, tuple(passes))
+
+    def accept(self, task: Task) -> None:
+        """Refuse operations that no edge has, and a task in which no edge has a choice.
+
+        Raises:
+            ConfigError: naming them.
+        """
+        offered = {edge: self._offered(*edge, task.inputs, task.outputs) for edge in self._edges()}
+        for name in self.operations:
+            if not any(name in some for some in offered.values()):
+                why = (
+                    "needs two hidden layers of equal width"
+                    + (" after one another" if self.between == "next" else "")
+                    + ": write hidden: [16, 16]"
+                    if name == "residual"
+                    else "is below the widths of both ends of no edge: take a smaller rank, or wider layers"
+                )
+                raise ConfigError(f"operations: {name} {why}; or remove it from operations")
+        if all(len(some) < 2 for some in offered.values()):
+            raise ConfigError(
+                f"operations: with {task.inputs} inputs and {task.outputs} outputs no edge has two of "
+                f"{', '.join(self.operations)} to choose from; add none (with between: all), or a smaller rank"
+            )
+
+    def init(self, task: Task, seeds: Tensor) -> Params:
+        """Leaves by layer of the method; float64.
+
+        ``linear <to> <from> (K, H_to, H_from)``, ``rank_R down <to> <from> (K, R, H_from)``, ``rank_R up <to> <from> (K, H_to,
+        R)``, ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
+        ``operation <to> <from> (K, A)``: all operations start alike.
+        """
+        sides = (task.inputs, *self.hidden, task.outputs)
+        params: Params = {}
+
+        def drawn(name: str, rows: int, columns: int) -> None:
+            bound = 1.0 / math.sqrt(columns)
+            params[name] = uniform(seeds, f"operations/{name}", (rows, columns), -bound, bound)
+
+        for to, source in self._edges():
+            offered = self._offered(to, source, task.inputs, task.outputs)
+            for name in offered:
+                if name == "linear":
+                    drawn(f"linear {to} {source}", sides[to], sides[source])
+                elif name.startswith("rank_"):
+                    drawn(f"{name} down {to} {source}", _rank(name), sides[source])
+                    drawn(f"{name} up {to} {source}", sides[to], _rank(name))
+            if f"operation {to} {source}" in self.traits.architecture:
+                start = start_of(self.parametrisation, len(offered))
+                params[f"operation {to} {source}"] = torch.full(
+                    (len(seeds), len(offered)), start, dtype=torch.float64, device=seeds.device
+                )
+        for to in range(1, len(sides)) if self.bias else ():
+            bound = 1.0 / math.sqrt(sides[to - 1])
+            params[f"bias {to}"] = uniform(seeds, f"operations/bias {to}", (sides[to],), -bound, bound)
+        return params
+
+    def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
+        """The mixtures at temperature ``tau``; with ``noise``, one seed per row, one draw of them."""
+        inputs, outputs = self._ends(params)
+        found = self.skeleton(inputs, outputs)
+        like, depth = next(iter(params.values())), len(found.widths) - 1
+        k = len(like)
+        blocks: dict[Edge, Tensor] = {}
+        gates: dict[int, Tensor] = {}
+        edge_gates: dict[Edge, Tensor] = {}
+        for (to, source), ways in found.ways.items():
+            share = like.new_ones(k, 1)
+            if len(ways) > 1:
+                leaf = params[f"operation {to} {source}"]
+                share = points(leaf, f"operations/{to} {source}", tau, noise, self.parametrisation, self.sampling)  # (K, A)
+            for at, (name, way) in enumerate(ways.items()):
+                ends = (found.place[to], found.place[source])
+                if isinstance(way, int):
+                    down, up = self._factors(params, name, (to, source), like)
+                    blocks[way, ends[1]], blocks[ends[0], way] = down, up
+                    gates[way] = share[:, at : at + 1].expand(k, found.widths[way])
+                elif way is not None:
+                    blocks[way] = params[f"linear {to} {source}"]
+                    edge_gates[way] = share[:, at, None, None].expand_as(blocks[way])
+        candidates = ("identity",) if self.activation == "identity" else (self.activation, "identity")
+        real = set(found.place)
+        straight = len(candidates) - 1
+        hot = {
+            layer: F.one_hot(torch.tensor(0 if layer in real else straight, device=like.device), len(candidates)).to(like)
+            for layer in range(1, depth)
+        }
+        return Networks(
+            widths=found.widths,
+            blocks=dict(sorted(blocks.items())),
+            biases={found.place[to]: params[f"bias {to}"] for to in range(1, len(found.place))} if self.bias else {},
+            gates=gates,
+            edge_gates=edge_gates,
+            choices={layer: one.expand(k, 1, len(candidates)) for layer, one in hot.items()},
+            candidates=candidates,
+            alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
+            passes=found.passes,
+        )
+
+    def _factors(self, params: Params, name: str, edge: Edge, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The weights into and out of an operation's own layer."""
+        to, source = edge
+        if name == "residual":
+            one = torch.eye(self.hidden[to - 1], dtype=like.dtype, device=like.device).expand(len(like), -1, -1)
+            return one, one
+        return params[f"{name} down {to} {source}"], params[f"{name} up {to} {source}"]
+
+    def _ends(self, params: Params) -> tuple[int, int]:
+        """How many inputs and outputs the task of these parameters has."""
+        depth = len(self.hidden) + 1
+        inputs = outputs = 0
+        for name, leaf in params.items():
+            if not name.startswith(("linear", "rank_")):
+                continue
+            *_, to, source = name.split()
+            if source == "0" and " up " not in name:
+                inputs = leaf.shape[2]
+            if to == str(depth) and " down " not in name:
+                outputs = leaf.shape[1]
+        return inputs, outputs
+
+
+def _rank(name: str) -> int:
+    return int(name.removeprefix("rank_"))
+
+
+def operations(
+    *,
+    hidden: Sequence[int] = (16, 16),
+    operations: Sequence[str] = USUAL_OPERATIONS,
+    activation: str = "relu",
+    between: Between = "all",
+    parametrisation: Parametrisation = "softmax",
+    sampling: Sampling = "none",
+    bias: bool = True,
+) -> SearchMethod:
+    """A choice among operations on each edge between layers, each operation with weights of its own.
+
+    ``a_l = f(sum_m sum_o p_lmo o(a_m) + b_l)``, the output layer without f; ``p_lm`` a point of the simplex. Operations:
+
+    - ``linear``: ``W a``;
+    - ``rank_R`` (``rank_2``): ``U V a`` with R rows in V: R (H_to + H_from) numbers instead of H_to H_from;
+    - ``residual``: ``a`` itself, no numbers; between hidden layers of equal width;
+    - ``none``: 0, no numbers.
+
+    ``between: all`` has an edge from each layer to each later one, ``next`` from each layer to the next alone, where ``none``
+    would cut the network. An edge has the operations that fit it: a rank is below the widths of both ends.
+
+    ``parametrisation``, ``sampling`` and ``train.architecture`` as for `mixture`: the leaves ``operation <to> <from>`` are
+    logits of a softmax at the temperature, or the points themselves for exponentiated gradient; ``straight_through`` draws one
+    path per step (GDAS). `closest`, `least` or `argmax` choose, and must come before discretizers that cut.
+
+    What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
+    as values passed on, which are edges and no parameters. All exports take it.
+
+    Fails: an operation that was trained in a mixture is not trained alone, so give ``train.finetune`` steps. Operations that
+    can do the same (linear can do what each other does) keep equal shares for long, and nothing here prefers the smaller one:
+    add a penalty such as l1, or read the front. Shares compare operations with the weights that they have, which learn at a
+    pace set by their share: what starts fast stays ahead.
+
+    Raises:
+        ConfigError: for hidden layers that are missing or empty; for operations that are fewer than 2, twice there, unknown, or
+            none without ``between: all``. What fits no edge of the task is refused when the study is planned.
+
+    Source: DARTS (Liu et al. 2019) for mixed operations on the edges of a graph, GAEA (Li et al. 2021), GDAS (Dong and Yang
+    2019). We differ: the nodes are layers, the graph is whole, one network is one row, and the result keeps the weights that
+    the search left.
+    """
+    check_hidden("operations", hidden)
+    if not hidden or min(hidden) < 1:
+        raise ConfigError(
+            f"operations: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [16, 16]"
+        )
+    for name in operations:
+        ranked = re.fullmatch(r"rank_[1-9][0-9]{0,3}", name) and _rank(name) <= MOST_RANK
+        if not ranked and name not in ("linear", "residual", "none"):
+            raise ConfigError(f"operations: {name!r} is none; needed: linear, residual, none, or rank_1 to rank_{MOST_RANK}")
+    if twice := sorted({name for name in operations if list(operations).count(name) > 1}):
+        raise ConfigError(f"operations: {', '.join(twice)} more than once; list each once")
+    if len(operations) < 2:
+        raise ConfigError(f"operations: operations={list(operations)}; needed: two or more. For linear alone, take 'edges'")
+    if not any(name == "linear" or name.startswith("rank_") for name in operations):
+        raise ConfigError("operations: neither linear nor a rank among them, so no edge could learn; add linear")
+    if "none" in operations and between == "next":
+        raise ConfigError("operations: none with between: next would cut networks in two; write between: all, or remove none")
+    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias)

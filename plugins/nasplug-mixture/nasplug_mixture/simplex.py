@@ -1,0 +1,46 @@
+"""Leaves as points of the simplex: softmax of logits or the points themselves, as they are or drawn from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nasplug.replicas import column, uniform
+
+__all__ = ["Parametrisation", "Sampling", "points", "start_of"]
+
+SMALLEST = 1e-4
+"""Lower temperatures count as this one, where a mixture is one-hot to float32 unless two logits are within 2e-3."""
+
+FLOOR = 1e-30
+"""Smaller shares have the logarithm of this one: that of 0 has no slope."""
+
+Sampling = Literal["none", "straight_through", "gumbel"]
+Parametrisation = Literal["softmax", "simplex"]
+
+
+def start_of(parametrisation: Parametrisation, count: int) -> float:
+    """What each number of a leaf starts at, so that all ``count`` candidates have equal shares."""
+    return 1.0 / count if parametrisation == "simplex" else 0.0
+
+
+def points(
+    leaf: Tensor, name: str, tau: Tensor, noise: Tensor | None, parametrisation: Parametrisation, sampling: Sampling
+) -> Tensor:
+    """A leaf ``(K, ..., A)`` as points of the simplex at temperature ``tau (K,)``; with ``noise (K,)`` one draw of each.
+
+    ``name`` tells the noise of one leaf from that of another.
+    """
+    heat = column(tau, leaf).clamp(min=SMALLEST)
+    if noise is None or sampling == "none":
+        return leaf if parametrisation == "simplex" else torch.softmax(leaf / heat, -1)
+    logits = torch.log(leaf.clamp(min=FLOOR)) if parametrisation == "simplex" else leaf
+    unit = uniform(noise, name, tuple(leaf.shape[1:])).clamp(min=2.0**-53)
+    gumbel = -torch.log(-torch.log(unit))  # in float64, where unit < 1
+    soft = torch.softmax((logits + gumbel.to(leaf)) / heat, -1)
+    if sampling == "gumbel":
+        return soft
+    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())  # the bracket is exactly 0, and has the gradient

@@ -1,0 +1,284 @@
+"""Operations on edges: the laws, what they are while mixed, what is chosen, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nasplug.compact import compact, load, save
+from nasplug.config import parse
+from nasplug.discretize import discretize
+from nasplug.errors import ConfigError, ContractError
+from nasplug.finetune import refit
+from nasplug.networks import Networks, alive, decided, forward, harden, shares, sizes, take
+from nasplug.replicas import normal
+from nasplug.study import Study
+from nasplug.tasks import Task
+from nasplug.testing import SearchMethodLaws, example_task
+from nasplug.train import ValidationLoss
+from nasplug_mixture import certify, closest, least, operations
+
+torch.set_num_threads(1)
+SEEDS = torch.arange(5)
+ONE = torch.ones(5, dtype=torch.float64)
+
+
+class TestOperations(SearchMethodLaws):
+    name = "operations"
+    options: ClassVar = {"hidden": [5, 5]}
+
+
+class TestOnTheSimplexStraightThrough(SearchMethodLaws):
+    name = "operations"
+    options: ClassVar = {
+        "hidden": [4, 4],
+        "operations": ["residual", "rank_1", "linear"],
+        "between": "next",
+        "activation": "tanh",
+        "parametrisation": "simplex",
+        "sampling": "straight_through",
+        "bias": False,
+    }
+
+
+def leaves(method: Any, task: Task, sharp: float = 1.0, seeds: Tensor = SEEDS) -> dict[str, Tensor]:
+    params: dict[str, Tensor] = method.init(task, seeds)
+    for name, p in params.items():
+        if name.startswith("operation"):
+            params[name] = sharp * normal(seeds, name, tuple(p.shape[1:]))
+    return params
+
+
+def by_hand(method: Any, params: dict[str, Tensor], task: Task, x: Tensor) -> Tensor:
+    """The formula of the docstring, one edge after the other."""
+    depth = len(method.hidden) + 1
+    values = [x]
+    for to in range(1, depth + 1):
+        z = params[f"bias {to}"].unsqueeze(-1)
+        for source in range(to):
+            offered = method._offered(to, source, task.inputs, task.outputs)
+            share = torch.softmax(params[f"operation {to} {source}"], -1)
+            for at, name in enumerate(offered):
+                p, a = share[:, at, None, None], values[source]
+                if name == "linear":
+                    z = z + p * (params[f"linear {to} {source}"] @ a)
+                elif name == "residual":
+                    z = z + p * a
+                elif name.startswith("rank_"):
+                    z = z + p * (params[f"{name} up {to} {source}"] @ (params[f"{name} down {to} {source}"] @ a))
+        values.append(torch.relu(z) if to < depth else z)
+    return values[-1]
+
+
+@pytest.mark.parametrize("kind", ["regression", "classes"])
+def test_it_is_the_formula(kind: Any) -> None:
+    task = example_task(kind)
+    method = operations(hidden=[5, 4, 5], operations=["none", "rank_1", "linear", "rank_2", "residual"])
+    params = leaves(method, task)
+    nets = method.relax(params, ONE)
+    nets.check()
+    torch.testing.assert_close(forward(nets, task.train.x), by_hand(method, params, task, task.train.x))
+    torch.testing.assert_close(forward(alive(nets), task.train.x), forward(nets, task.train.x))
+    for share in shares(nets):
+        torch.testing.assert_close(share.sum(1), ONE)
+
+
+def one_way(names: list[str], hidden: list[int], **options: Any) -> tuple[Networks, Task]:
+    """Hard networks with these operations on the edges, in their order."""
+    task = example_task()
+    method = operations(hidden=hidden, **options)
+    nets = method.relax(leaves(method, task), ONE)
+    found = method.skeleton(task.inputs, task.outputs).ways.values()  # type: ignore[attr-defined]
+    index = [torch.full((5,), list(ways).index(name)) for name, ways in zip(names, found, strict=True)]
+    return alive(harden(decided(nets, index))), task
+
+
+def test_numbers_are_counted_and_a_residual_has_none() -> None:
+    """Edges 1-0, 2-0, 2-1, 3-0, 3-1, 3-2 of 3 inputs, 4 and 4 neurons, 1 output."""
+    names = ["linear", "none", "residual", "none", "none", "linear"]
+    nets, _ = one_way(names, [4, 4])
+    found = {name: int(values[0]) for name, values in sizes(nets).items()}
+    assert found == {"edges": 12 + 4 + 4, "neurons": 8, "layers": 2, "inputs": 3, "parameters": 12 + 4 + 4 + 4 + 1, "macs": 16}
+    small = compact(nets, 0)
+    assert small.record["widths"] == [3, 4, 4, 1]
+    assert small.record["passes"] == [[2, 1, [0, 1, 2, 3]]]
+    assert small.parameter_count == small.record["sizes"]["parameters"] == 25
+    assert sorted(small.state_dict()) == sorted(
+        [f"{end}_{what}" for end in ("input", "output") for what in ("shift", "scale")]
+        + ["kept", "weight_1_0", "weight_3_2", "bias_1", "bias_2", "bias_3"]
+    )
+    low, _ = one_way(["rank_2", "none", "linear", "none", "none", "linear"], [4, 4])
+    assert int(sizes(low)["edges"][0]) == 2 * 3 + 4 * 2 + 16 + 4
+    assert compact(low, 0).record["activations"][0] == [["identity", 2]]
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), cut=st.floats(0.0, 0.9))
+def test_what_is_left_is_the_same_function(tmp_path_factory: pytest.TempPathFactory, seed: int, cut: float) -> None:
+    """Also where neurons on both sides of a residual were cut; compact, saved and loaded."""
+    task = example_task()
+    method = operations(hidden=[4, 4, 4], activation="tanh")
+    nets = method.relax(leaves(method, task, 3.0, SEEDS + seed), ONE)
+    gates = {
+        layer: g * (normal(SEEDS + seed, f"cut {layer}", tuple(g.shape[1:])) > cut - 0.5) for layer, g in nets.gates.items()
+    }
+    hard = alive(harden(replace(nets, gates=gates)))
+    again = alive(harden(hard))
+    for k in range(2):
+        small = compact(hard, k)
+        outputs = small(task.valid.x.T.float()).T
+        torch.testing.assert_close(outputs, forward(hard, task.valid.x)[k], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(forward(again, task.valid.x)[k], forward(hard, task.valid.x)[k])
+        assert small.parameter_count <= small.record["sizes"]["parameters"]
+        folder = tmp_path_factory.mktemp("network")
+        save(small, folder)
+        assert torch.equal(load(folder)(task.valid.x.T.float()).T, outputs)
+
+
+def test_a_record_that_passes_on_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    nets, _ = one_way(["linear", "none", "residual", "none", "none", "linear"], [4, 4])
+    small = compact(nets, 0)
+    for passes in (
+        [[2, 1, [0, 1, 2]]],
+        [[2, 1, [0, 1, 2, 4]]],
+        [[2, 1, [0, 0, 1, 2]]],
+        [[1, 0, [0, 1, 2, -1]]],
+        [[1, 2, [0] * 4]],
+    ):
+        with pytest.raises(ConfigError, match="network record"):
+            type(small)({**small.record, "passes": passes})
+
+
+def test_finetuning_leaves_a_residual_as_it_is() -> None:
+    nets, task = one_way(["linear", "none", "residual", "none", "none", "linear"], [4, 4])
+    tuned = refit(task, nets, 20, 0.01)
+    (layer,) = tuned.passes
+    for edge, w in tuned.blocks.items():
+        assert torch.equal(w, nets.blocks[edge]) == (layer in edge or not bool((w != 0).any()))
+    assert compact(tuned, 0).record["passes"] == compact(nets, 0).record["passes"]
+
+
+def losses(nets: Networks, task: Task, group: int) -> tuple[Tensor, Tensor]:
+    """Of each operation of an edge alone, by hand: the distance to the mixture and the loss, ``(K, A)``."""
+    f_a, found = forward(nets, task.train.x), []
+    for place in range(len(nets.alternatives[group])):
+        index: list[Tensor | None] = [None] * len(nets.alternatives)
+        index[group] = torch.full((nets.replicas,), place)
+        f = forward(decided(nets, index), task.train.x)
+        found.append(torch.stack([(f - f_a).square().mean((1, 2)) / 2, (f - task.train.y).square().mean((1, 2)) / 2]))
+    return torch.stack(found, -1).unbind(0)  # type: ignore[return-value]
+
+
+def test_closest_and_least_are_what_they_say() -> None:
+    task = example_task()
+    method = operations(hidden=[4, 4])
+    nets = method.relax(leaves(method, task), ONE)
+    score = ValidationLoss(task)
+    near, low, found = closest()(nets, score), least()(nets, score), certify(nets, score)
+    for group in range(len(nets.alternatives)):
+        q, loss = losses(nets, task, group)
+        assert shares(near)[group].argmax(1).tolist() == q.argmin(1).tolist()
+        assert shares(low)[group].argmax(1).tolist() == loss.argmin(1).tolist()
+        sites = [one["sites"][group] for one in found]
+        torch.testing.assert_close(torch.tensor([site["Q"] for site in sites]).double(), q, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(torch.tensor([site["L"] for site in sites]).double(), loss, rtol=1e-5, atol=1e-9)
+        assert {(site["layer"], site["from"]) for site in sites} == {[(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)][group]}
+        assert {site["scope"] for site in sites} == {"theorem" if group > 2 else "heuristic"}
+    for hard in (near, low):
+        assert all(bool(((s == 0) | (s == 1)).all()) for s in shares(hard))
+        again = closest()(hard, score)
+        assert all(torch.equal(a, b) for a, b in zip(shares(again), shares(hard), strict=True))
+    for k in range(5):
+        alone = closest()(take(nets, torch.tensor([k])), score)
+        assert all(torch.equal(a[0], b[k]) for a, b in zip(shares(alone), shares(near), strict=True))
+    broken = replace(nets, edge_gates={e: g.index_fill(0, torch.tensor([1]), torch.nan) for e, g in nets.edge_gates.items()})
+    beside, _ = discretize(task, broken, [closest()])
+    whole, _ = discretize(task, nets, [closest()])
+    for edge, w in whole.blocks.items():
+        assert torch.equal(beside.blocks[edge][[0, 2, 3, 4]], w[[0, 2, 3, 4]])
+
+
+def study(store: Path, method: dict[str, Any] | None = None, **changes: Any) -> Any:
+    plain: dict[str, Any] = {
+        "study": "s",
+        "store": str(store),
+        "task": {"use": "mixture_teacher", "samples": 80},
+        "method": {"use": "operations", "hidden": [4, 4], **(method or {})},
+        "temperature": {"use": "linear", "start": 1.0, "end": 0.3},
+        "discretizers": [{"use": "closest"}],
+        "train": {"steps": 30, "lr": 0.01, "finetune": 10, "architecture": {"optimizer": {"use": "adam"}, "lr": 0.05}},
+        "seeds": 3,
+        "linear": False,
+        "mlflow": None,
+    }
+    return parse(plain | changes)
+
+
+GAEA = {"steps": 30, "lr": 0.01, "architecture": {"optimizer": {"use": "exponentiated"}, "lr": 0.1, "share": 0.5}}
+
+
+@pytest.mark.parametrize("how", ["softmax", "exponentiated"])
+def test_a_study_searches_hardens_and_is_reproduced(how: str, tmp_path: Path) -> None:
+    more: dict[str, Any] = {}
+    if how == "exponentiated":
+        more = {"method": {"parametrisation": "simplex"}, "temperature": None, "train": GAEA}
+    done = Study(study(tmp_path, **more)).run("serial", report=False)
+    frame = done.frame
+    assert (frame["status"] == "finished").all()
+    assert (frame["certificate_sites_mixed"] == 6).all()
+    assert (
+        (frame["history_entropy"].map(lambda values: values[-1] < values[0] + 1e-9)).all()
+        if "history_entropy" in frame
+        else True
+    )
+    whole = json.loads((done.folder / "best" / "certificate.json").read_text())
+    assert set(whole["candidates"]) == {"linear", "rank_2", "residual", "none"}
+    record = json.loads((done.folder / "best" / "network.json").read_text())
+    assert record["sizes"]["parameters"] == done.network().parameter_count
+    name = str(frame["replica"].iloc[1])
+    from nasplug.tracing import again
+
+    told, _ = again(done.lineage(name), done.network(name), done.plugins)
+    assert told.reproduced, told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hidden": []}, "at least one hidden layer"),
+        ({"operations": ["linear"]}, "two or more"),
+        ({"operations": ["linear", "none", "linear"]}, "linear more than once"),
+        ({"operations": ["linear", "rank_0"]}, "'rank_0' is none"),
+        ({"operations": ["linear", "conv"]}, "'conv' is none"),
+        ({"operations": ["residual", "none"]}, "no edge could learn"),
+        ({"between": "next"}, "cut networks in two"),
+    ],
+)
+def test_refuses(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        operations(**options)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "words"),
+    [
+        ({"hidden": [4, 5]}, {}, "residual needs two hidden layers of equal width"),
+        ({"operations": ["linear", "rank_9", "none"]}, {}, "rank_9 is below the widths of both ends of no edge"),
+        ({"hidden": [4], "operations": ["linear", "rank_4"], "between": "next"}, {}, "rank_4 is below"),
+        ({"activation": "rleu"}, {}, "rleu"),
+        ({}, {"discretizers": [{"use": "threshold"}, {"use": "closest"}]}, "operations are still mixed"),
+        ({}, {"discretizers": [{"use": "ranked"}]}, "these networks choose operations"),
+        ({"parametrisation": "simplex"}, {}, "points of the simplex"),
+    ],
+)
+def test_a_plan_refuses(method: dict[str, Any], changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, ContractError), match=words):
+        Study(study(tmp_path, method, **changes)).plan()
