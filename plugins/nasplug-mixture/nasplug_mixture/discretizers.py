@@ -14,6 +14,7 @@ from nasplug.contracts import Certifying, Discretizer, Score
 from nasplug.networks import Networks, decided, shares
 from nasplug_mixture.certificate import Certificate
 from nasplug_mixture.sites import Layer, Site, certificates, losses
+from nasplug_mixture.tuples import Tuples, tuples
 from nasplug_mixture.verdict import certify, verdicts
 
 __all__ = ["Closest", "Least", "closest", "least", "one_hot"]
@@ -33,16 +34,19 @@ class Closest(Certifying):
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Choices one-hot; of ``score`` only the training inputs are read."""
-        return _hardened(nets, certificates(nets, score.task))
+        return _hardened(nets, certificates(nets, score.task), tuples(nets, score.task))
 
     def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
         """The same, and what is proven of it; see `nasplug_mixture.certify`."""
-        found = certificates(nets, score.task)
-        return _hardened(nets, found), verdicts(nets, score.task, found)
+        found, together = certificates(nets, score.task), tuples(nets, score.task)
+        return _hardened(nets, found, together), verdicts(nets, score.task, found, together)
 
 
-def _hardened(nets: Networks, found: Sequence[tuple[Site, Certificate]]) -> Networks:
-    return _put(nets, [(site, some.closest) for site, some in found])
+def _hardened(nets: Networks, found: Sequence[tuple[Site, Certificate]], together: Tuples | None) -> Networks:
+    chosen = {site: some.closest for site, some in found}
+    if together is not None:
+        chosen |= {site: together.chosen[:, at : at + 1] for at, site in enumerate(together.edges)}
+    return _put(nets, list(chosen.items()))
 
 
 def _put(nets: Networks, chosen: Sequence[tuple[Site, Tensor]]) -> Networks:
@@ -63,7 +67,8 @@ def closest() -> Discretizer:
 
     ``argmin_i Q_i``, ``Q_i = E (f_i - f_a)^2 / 2`` over the training inputs (all of them before the readout, 1,024 evenly
     spread ones elsewhere), ``f_i`` the outputs with candidate i at that site alone, ``f_a`` those of the network as it is. No
-    label is read, no threshold set. Sites are decided one by one, then all are discretized. On a tie the larger share, then the
+    label is read, no threshold set. Operations on edges into the output are decided together, as the closest tuple (they are
+    one site, `nasplug_mixture.joint`), other sites one by one; then all are discretized. On a tie the larger share, then the
     first; what is hard stays. A row whose outputs are not finite takes its largest shares.
 
     It comes with a certificate (``certificate`` in the results): at a stationary point of the search, for one mixed site

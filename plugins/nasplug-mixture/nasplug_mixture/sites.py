@@ -14,7 +14,7 @@ from nasplug.tasks import Split, SquaredError, Task
 from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.readout import read
 
-__all__ = ["Layer", "Site", "Ways", "certificates", "layers", "losses", "probe", "sites", "ways"]
+__all__ = ["Layer", "Site", "Ways", "certificates", "in_double", "layers", "losses", "probe", "sites", "ways"]
 
 CHUNK_FLOATS = 2_000_000
 """Numbers held at once while candidates are compared."""
@@ -199,8 +199,7 @@ def _looks(nets: Networks, task: Task, site: Site) -> Iterator[tuple[Tensor, Ten
     split = probe(task, site.linear)
     rows = max(1, CHUNK_FLOATS // (site.wide(nets) * split.samples))
     for first in range(0, nets.replicas, rows):
-        part = slice(first, first + rows)
-        mine = _exact(nets.map(lambda t, part=part: t[part].double()))  # type: ignore[misc]
+        mine = in_double(nets, slice(first, first + rows))
         data = split.rows(first, first + rows)
         yield site.shares(mine), *site.outputs(mine, data.x), data
 
@@ -246,6 +245,10 @@ def losses(nets: Networks, task: Task) -> list[tuple[Site, Tensor]]:
     ]
 
 
-def _exact(nets: Networks) -> Networks:
-    """Shares that sum to 1 in float64 as well: of one near 1 it is the small rest that counts, and float32 loses it."""
+def in_double(nets: Networks, rows: slice) -> Networks:
+    """Some rows in float64, with shares that sum to 1 there as well.
+
+    Of one near 1 it is the small rest that counts, and float32 loses it.
+    """
+    nets = nets.map(lambda t: t[rows].double())
     return replace(nets, choices={layer: c / c.sum(-1, keepdim=True) for layer, c in nets.choices.items()})

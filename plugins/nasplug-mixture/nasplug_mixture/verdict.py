@@ -13,6 +13,7 @@ from nasplug.networks import Networks
 from nasplug.tasks import SquaredError, Task
 from nasplug_mixture.certificate import Certificate
 from nasplug_mixture.sites import Site, certificates
+from nasplug_mixture.tuples import Tuples, tuples
 
 __all__ = ["certify", "verdicts"]
 
@@ -168,6 +169,9 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
       the samples that the certificate sees, up to rounding. Absent without labels;
     - ``gap``, ``residual``: largest over sites in the theorems' scope; ``least_share``, ``margin``: least. Absent without such.
 
+    - ``tuple_proven``: 1 where no tuple of operations on the edges into the output has less loss than the closest one; its
+      facts are in ``into_output``. Absent without two such edges.
+
     A site has the names ``largest``, ``closest`` and, with labels, ``least_loss`` (argmin L, which costs the same), and whether
     the first two have that loss too (``argmax_least``, ``closest_least``). It has ``shares``, ``Q``, ``D``, ``L`` and ``C`` per
     candidate; ``condition6`` (row i, column j: + passes, - fails, . is not asked, as L_i is not below L_j) with its least lead,
@@ -177,13 +181,33 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
     D, C and L are of the training samples, on which the search was stationary, if it was; a bilevel search is so on its held
     share of them alone.
     """
-    return verdicts(nets, score.task, certificates(nets, score.task))
+    return verdicts(nets, score.task, certificates(nets, score.task), tuples(nets, score.task))
 
 
-def verdicts(nets: Networks, task: Task, found: Sequence[tuple[Site, Certificate]]) -> list[dict[str, Any]]:
-    """`certify` with the `certificates` of the networks at hand."""
+def verdicts(
+    nets: Networks, task: Task, found: Sequence[tuple[Site, Certificate]], together: Tuples | None = None
+) -> list[dict[str, Any]]:
+    """`certify` with the `certificates`, and the `tuples`, of the networks at hand."""
     plain = [(site, _outside(site, task), _plain(some)) for site, some in found]
-    return [_network(nets, plain, k) for k in range(nets.replicas)]
+    told = [_network(nets, plain, k) for k in range(nets.replicas)]
+    return told if together is None else [one | _tuple(nets, together, k) for k, one in enumerate(told)]
+
+
+def _tuple(nets: Networks, together: Tuples, k: int) -> dict[str, Any]:
+    """The edges into the output as one site: what `closest` takes there, and whether that is proven."""
+    taken = together.chosen[k].tolist()
+    some, gap = together.certificate, together.certificate.gap
+    numbers = {"margin": some.margin, **({} if gap is None else {"gap": gap})}
+    return {
+        "into_output": {
+            "edges": [list(edge.where(0).values()) for edge in together.edges],
+            "closest": [edge.names(nets)[place] for edge, place in zip(together.edges, taken, strict=True)],
+            "tuples": some.q.shape[1],
+            "proven": bool(together.proven[k]),
+            **{name: _number(float(values[k])) for name, values in numbers.items()},
+        },
+        "tuple_proven": int(together.proven[k]),
+    }
 
 
 def _network(nets: Networks, found: list[tuple[Site, str, dict[str, Any]]], k: int) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +27,7 @@ from nasplug.tasks import Task
 from nasplug.testing import SearchMethodLaws, example_task
 from nasplug.train import ValidationLoss
 from nasplug_mixture import certify, closest, least, operations
+from nasplug_mixture.tuples import tuples
 
 torch.set_num_threads(1)
 SEEDS = torch.arange(5)
@@ -185,7 +188,8 @@ def test_closest_and_least_are_what_they_say() -> None:
     near, low, found = closest()(nets, score), least()(nets, score), certify(nets, score)
     for group in range(len(nets.alternatives)):
         q, loss = losses(nets, task, group)
-        assert shares(near)[group].argmax(1).tolist() == q.argmin(1).tolist()
+        if group < 3:  # those into the output are decided together
+            assert shares(near)[group].argmax(1).tolist() == q.argmin(1).tolist()
         assert shares(low)[group].argmax(1).tolist() == loss.argmin(1).tolist()
         sites = [one["sites"][group] for one in found]
         torch.testing.assert_close(torch.tensor([site["Q"] for site in sites]).double(), q, rtol=1e-5, atol=1e-9)
@@ -204,6 +208,41 @@ def test_closest_and_least_are_what_they_say() -> None:
     whole, _ = discretize(task, nets, [closest()])
     for edge, w in whole.blocks.items():
         assert torch.equal(beside.blocks[edge][[0, 2, 3, 4]], w[[0, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
+def test_edges_into_the_output_are_decided_together(noise: float) -> None:
+    """The closest tuple against all of them, by hand; proven where the mixture meets the targets, and never wrong."""
+    task = example_task()
+    method = operations(hidden=[4, 4], operations=["linear", "none", "residual"])
+    params = leaves(method, task)
+    params["operation 3 1"][2] = torch.tensor([0.0, 1e5])  # hard already
+    nets = method.relax(params, ONE)
+    f_a = forward(nets, task.train.x)
+    y = f_a + noise * normal(SEEDS, "noise", tuple(f_a.shape[1:]))
+    own = replace(task, train=replace(task.train, x=task.train.x.expand(5, -1, -1), y=y))
+    found = tuples(nets, own)
+    assert found is not None
+    groups, every = [edge.group for edge in found.edges], list(itertools.product(range(2), repeat=3))
+    q, loss = torch.empty(5, 8).double(), torch.empty(5, 8).double()
+    for at, one in enumerate(every):
+        index: list[Tensor | None] = [None] * len(nets.alternatives)
+        for group, place in zip(groups, one, strict=True):
+            index[group] = torch.full((5,), place)
+        f = forward(decided(nets, index), task.train.x)
+        q[:, at], loss[:, at] = (f - f_a).square().mean((1, 2)) / 2, (f - y).square().mean((1, 2)) / 2
+    torch.testing.assert_close(found.certificate.q, q)
+    q[2] += torch.tensor([math.inf if one[1] == 0 else 0.0 for one in every])
+    assert found.chosen.tolist() == [list(every[at]) for at in q.argmin(1).tolist()]
+    taken = loss.gather(1, q.argmin(1, keepdim=True)).squeeze(1)
+    assert bool((taken <= loss.amin(1) * (1 + 1e-9))[found.proven].all())
+    assert int(found.proven.sum()) >= (4 if noise == 0.0 else 0)
+    score = ValidationLoss(own)
+    near = shares(closest()(nets, score))
+    assert [[int(near[g][k].argmax()) for g in groups] for k in range(5)] == found.chosen.tolist()
+    told = certify(nets, score)
+    assert [one["tuple_proven"] for one in told] == found.proven.int().tolist()
+    assert all(one["into_output"]["edges"] == [[3, 0], [3, 1], [3, 2]] for one in told)
 
 
 def study(store: Path, method: dict[str, Any] | None = None, **changes: Any) -> Any:
