@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from nasplug import results
+from nasplug.packs.ranking import hypervolume
 from nasplug.study import Study
 
 DRAWS = 500
@@ -75,13 +76,8 @@ def wide(table: str, steps: int, networks: int, store: str) -> dict[str, Any]:
 
 def volume(frame: pd.DataFrame, trivial: float, dense: float) -> float:
     """Of the front, in units of the square from (0, 0) to a trivial network's error and a dense network's edges."""
-    total, height = 0.0, 1.0
-    ordered = frame.sort_values(["edges", "valid_error"])
-    for edges, error in zip(ordered["edges"], ordered["valid_error"] / trivial, strict=True):
-        if error < height:
-            total += (height - error) * max(0.0, 1.0 - math.log1p(edges) / math.log1p(dense))
-            height = error
-    return total
+    sizes = np.log1p(frame["edges"].to_numpy(float)) / math.log1p(dense)
+    return hypervolume(np.stack([frame["valid_error"].to_numpy(float) / trivial, sizes], axis=1), (1.0, 1.0))
 
 
 def trained(config: Mapping[str, Any]) -> tuple[Study, float, int]:

@@ -33,6 +33,7 @@ from rich.table import Table
 
 from nasplug import Study
 from nasplug.config import Sampler, Sweep, parse
+from nasplug.packs.ranking import hypervolume
 from nasplug.plan import Axis
 from nasplug.plugins import load_plugins
 from nasplug.sampling import Generations, drawing_of
@@ -60,7 +61,7 @@ class Known:
 
     @property
     def volume(self) -> float:
-        return hypervolume(list(self.points.values()))
+        return area(list(self.points.values()))
 
 
 def scaled(choices: Mapping[str, Sequence[Any]], raw: Mapping[Key, tuple[float, float]]) -> Known:
@@ -72,14 +73,9 @@ def scaled(choices: Mapping[str, Sequence[Any]], raw: Mapping[Key, tuple[float, 
     return Known(choices, {key: (float(a), float(b)) for key, (a, b) in zip(raw, values, strict=True)})
 
 
-def hypervolume(points: Sequence[tuple[float, float]]) -> float:
-    """The area that is dominated by points in [0, 1]^2, to the corner (1, 1)."""
-    area, best = 0.0, 1.0
-    for first, second in sorted(points):
-        if second < best:
-            area += (1.0 - first) * (best - second)
-            best = second
-    return area
+def area(points: Sequence[tuple[float, float]]) -> float:
+    """What points in [0, 1]^2 dominate, to the corner (1, 1)."""
+    return hypervolume(np.array(points), (1.0, 1.0))
 
 
 def own(name: str, quick: bool) -> Known:
@@ -157,7 +153,7 @@ def tried(known: Known, use: str, trials: int, seed: int) -> tuple[npt.NDArray[n
         generations.tell(outcome, range(first, first + len(configurations)))
         first += len(configurations)
     seconds = time.process_time() - began
-    return np.array([hypervolume(points[: n + 1]) for n in range(trials)]), seconds / trials
+    return np.array([area(points[: n + 1]) for n in range(trials)]), seconds / trials
 
 
 def main() -> None:

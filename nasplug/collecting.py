@@ -17,8 +17,9 @@ from typing import Any
 from nasplug import files
 from nasplug.errors import NasplugError
 
-__all__ = ["Collector", "Courier"]
+__all__ = ["ENDING", "Collector", "Courier"]
 
+ENDING = ".ending"  # a file beside the packs' folder: they shall end
 PART = 8 * 2**20  # bytes that travel at once: all that a courier or the collector holds of a file
 SHARE = 0.05  # of a worker's time that sending checkpoints may take, but for the first
 
@@ -79,6 +80,10 @@ class Collector:
         self._check(pack, worker)
         self._at(pack, name).unlink(missing_ok=True)
 
+    def ending(self) -> bool:
+        """Whether packs shall end."""
+        return (self._folder.parent / ENDING).exists()
+
     def _check(self, pack: str, worker: str) -> None:
         """A collector that was started anew takes the first worker that comes with a pack."""
         if self._workers.setdefault(pack, worker) != worker:
@@ -120,6 +125,10 @@ class Courier:
                     file.write(part)
             self._sent[name] = _stamp(self.folder / name)
         return True
+
+    def ending(self) -> bool:
+        """Whether the pack shall end."""
+        return bool(self._call("ending"))
 
     def send(self) -> None:
         """What has changed, if it is time: of all time 5 % at most is taken."""

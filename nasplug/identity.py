@@ -19,7 +19,7 @@ from nasplug.plugins import KINDS, Offer, Plugins
 
 __all__ = ["UNDECIDING", "Identity", "decisive", "digest_of", "makers", "versions"]
 
-UNDECIDING = frozenset({"study", "store", "choose", "ensemble", "stability", "resources", "mlflow"})
+UNDECIDING = frozenset({"study", "store", "budget", "plateau", "choose", "ensemble", "stability", "resources", "mlflow"})
 """Sections of a study that may change between two runs of it: what its networks are does not depend on them."""
 
 

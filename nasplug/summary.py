@@ -230,6 +230,8 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     later = round(sum(pack.rows for pack in own) * (sum(sizes) / max(sizes[0], 1) - 1.0))
     if (cost := cost_of(study.config, packs, study.plugins, later=later)) is not None:
         out.print(str(cost), highlight=False, soft_wrap=True)
+        if words := cost.against(study.config.budget_words, study.config.budget_seconds):
+            out.print(words, highlight=False, soft_wrap=True)
     if len(sizes) > 1:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
     if study.config.stop is not None:
@@ -267,6 +269,8 @@ def print_summary(study: Study) -> None:
     out.print(network_picture(study.network(str(best["replica"])), columns=out.width), highlight=False)
     counts = frame["status"].value_counts().to_dict()
     out.print(f"{len(frame)} networks: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    if ending := results.ending_of(study.folder):
+        out.print(f"{ending.words}.", highlight=False, soft_wrap=True)
     if reason := results.cause(frame):
         out.print(f"One that diverged: {reason}.", highlight=False)
     with suppress(files.DamageError):  # the front does not need it, and another run writes it anew

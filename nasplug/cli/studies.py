@@ -109,11 +109,16 @@ def extend(
 def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
     """Run a study with its progress, and print what came out."""
     from nasplug.progress import Watcher
+    from nasplug.study.clock import spent
     from nasplug.summary import print_summary
+
+    budget, seconds = study.config.budget_words, study.config.budget_seconds - spent(study.folder)
 
     def before(cost: Cost) -> None:
         if cost.seconds[1] >= LONG_SECONDS:
             say(str(cost), error=True)
+        if words := cost.against(budget, seconds):
+            say(words, error=True)
 
     with nullcontext() if quiet else Watcher() as watcher:
         observers = [] if watcher is None else [watcher]
@@ -163,6 +168,7 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as
                 "pack_sizes": sizings(study.config, packs, study.plugins),
                 "data": about(study.task),
                 "cost": None if cost is None else cost.plain(),
+                "budget": "" if cost is None else cost.against(study.config.budget_words, study.config.budget_seconds),
                 "networks_on_half_samples": 0 if study.config.counted is None else most_halves(study.config.counted),
             }
         )
@@ -266,7 +272,7 @@ def schema() -> None:
 
 def _results(study: Any) -> dict[str, Any]:
     """The results of a study, for `--json`."""
-    from nasplug import stability
+    from nasplug import results, stability
     from nasplug.files import DamageError, read_json
     from nasplug.plan import task_places
     from nasplug.report import LINEAR
@@ -275,6 +281,8 @@ def _results(study: Any) -> dict[str, Any]:
 
     best = study.best()
     found = {"folder": str(study.folder), "best": rows_of(best.to_frame().T)[0], "front": rows_of(study.front("all"))}
+    if ending := results.ending_of(study.folder):
+        found["ending"] = ending.plain()
     found["trivial"] = dict(study.facts_of(str(best["replica"])).trivial)
     with suppress(DamageError):  # the front does not need it, and another run writes it anew
         found["linear"] = read_json(study.folder / LINEAR)

@@ -5,6 +5,7 @@ Unknown keys are refused with a suggestion, and a plugin's options are checked a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nasplug.config.checking import SWEEPS, check, large, plain, shown
+from nasplug.config.durations import DURATION_WORDS, seconds_of
 from nasplug.config.levels import LevelPath
 from nasplug.config.limits import (
     MOST_GENERATION,
@@ -20,11 +22,11 @@ from nasplug.config.limits import (
     MOST_OBJECTIVES,
     MOST_PARTS,
     MOST_REPORTS,
-    MOST_RUNGS,
     MOST_STEPS,
     MOST_SUBSAMPLES,
     MOST_TRIALS,
 )
+from nasplug.config.stopping import Plateau, Stop
 from nasplug.config.sweeps import Strict, Sweep
 from nasplug.errors import ConfigError
 
@@ -35,6 +37,7 @@ __all__ = [
     "Choose",
     "MLflow",
     "Penalty",
+    "Plateau",
     "Resources",
     "Sampler",
     "Stability",
@@ -172,30 +175,6 @@ class Sampler(Use):
             if key.startswith("test_"):
                 raise ValueError(f"{key}: a search by test scores selects on them; needed: another column (valid_...)")
         return self
-
-
-class Stop(BaseModel):
-    """Rows that others of their pack dominate are stopped early, so that the others' steps are what is paid for.
-
-    ``halving``: after the shares ``keep^rungs``, ..., ``keep^2``, ``keep`` of the steps the share ``keep`` of the rows goes on.
-    """
-
-    model_config = Strict
-    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_error, edges]}"
-
-    use: Literal["halving"]
-    rungs: int = Field(2, ge=1, le=MOST_RUNGS)
-    keep: float = Field(1 / 3, gt=0, lt=1)
-    by: list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]] = Field(
-        ["valid_error", "edges"], min_length=1
-    )
-
-    @field_validator("by")
-    @classmethod
-    def _once(cls, by: list[str]) -> list[str]:
-        if len(set(by)) < len(by):
-            raise ValueError(f"{', '.join(by)}; needed: each once")
-        return by
 
 
 class Resources(BaseModel):
@@ -337,6 +316,10 @@ class StudyConfig(BaseModel):
     )
     sampler: Sampler = Sampler()
     stop: Stop | None = Field(None, description="a mapping of use (halving), rungs, keep (> 0 and < 1) and by, or null")
+    budget: float | str | None = Field(None, description=f"{DURATION_WORDS}, or null")
+    plateau: Plateau | None = Field(
+        None, description="a mapping of tolerance (> 0 and < 1) and patience (a whole number >= 1), or null"
+    )
     choose: Choose = Choose()
     linear: bool | Literal["auto"] = Field(
         "auto", description="true, false or auto (networks without hidden layers too, where the data are a table)"
@@ -360,6 +343,13 @@ class StudyConfig(BaseModel):
             raise ValueError(f"{store!r} is an address; needed: the path of a folder (mount the remote one)")
         return store
 
+    @field_validator("budget")
+    @classmethod
+    def _a_time(cls, budget: float | str | None) -> float | str | None:
+        if budget is not None:
+            seconds_of(budget)
+        return budget
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
@@ -377,6 +367,16 @@ class StudyConfig(BaseModel):
     def seed_list(self) -> list[int]:
         """The seeds themselves: ``seeds: 8`` means 0..7."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def budget_seconds(self) -> float:
+        """How long packs may be run, over all runs of the study; infinite where nothing is said."""
+        return math.inf if self.budget is None else seconds_of(self.budget)
+
+    @property
+    def budget_words(self) -> str:
+        """The budget as it was written; a number with its unit."""
+        return self.budget if isinstance(self.budget, str) else f"{self.budget_seconds:g}s"
 
     @property
     def counted(self) -> Stability | None:

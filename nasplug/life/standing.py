@@ -28,6 +28,7 @@ from nasplug.events import (
 from nasplug.files import LOCK, holder
 from nasplug.folder import STUDY_FILE
 from nasplug.progress import Tally
+from nasplug.results import ending_of
 
 __all__ = ["Standing", "State", "standing", "standings", "stop"]
 
@@ -45,7 +46,7 @@ class Standing:
         folder: of the study.
         state: ``new``: it has never run; ``running``: a process holds its folder; ``finished``; ``stopped``: its last run ended
             early and said so; ``killed``: its last run ended without a word.
-        why: of a study that was stopped: the reason; of one that runs: which process, on which machine.
+        why: of a study that was stopped, or ended early: the reason; of one that runs: which process, on which machine.
         packs, packs_done, packs_failed: of the whole study; those that will come are an estimate where a sampler draws them.
         networks, networks_done: likewise.
         share: how much is trained, in [0, 1].
@@ -124,7 +125,8 @@ def standing(folder: Path) -> Standing:
     if who is not None:
         state, end = "running", who
     elif end:
-        state, end = ("finished", "") if end == "finished" else ("stopped", end)
+        early = ending_of(folder)
+        state, end = ("finished", "" if early is None else early.words) if end == "finished" else ("stopped", end)
     left = tally.left(time.time() - began) if state == "running" and began is not None else math.nan
     return Standing(
         folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,12 @@ from nasplug.replicas import finite
 __all__ = ["run_pack"]
 
 
-def run_pack(study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu") -> Iterator[Progress]:
+def run_pack(
+    study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu"
+) -> Generator[Progress, None, None]:
     """Train, discretize, fine-tune, score and write one pack; yields its progress. Goes on from its checkpoint if there is one.
+
+    To end it at a report, close it: its checkpoint is of that report.
 
     Args:
         study: as written, with its sweeps.

@@ -178,7 +178,11 @@ def trained(
             try:
                 for latest, progress in _stretch(study, pack, work, since, until, began, folder, identity):
                     work = latest
-                    yield progress
+                    try:
+                        yield progress
+                    except GeneratorExit:  # it shall end here: nothing since its last checkpoint is lost
+                        save_checkpoint(folder, identity, work.now)
+                        raise
             except (RuntimeError, MemoryError) as error:
                 where = work.where.after(error, len(work.now.rows))
             work = work.within(where)  # here: the error holds what its frames hold

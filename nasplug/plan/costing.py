@@ -69,6 +69,14 @@ class Cost:
             f"{self.bytes / 2**30:.1f} GB."
         )
 
+    def against(self, budget: str, seconds: float) -> str:
+        """What a study's ``budget`` of so many seconds leaves out, in words; empty where it is enough."""
+        low, high = self.seconds
+        if seconds >= high:
+            return ""
+        told = "the estimate; networks will" if seconds < low else "the high end of the estimate; networks may"
+        return f"Warning: budget: {budget} is less than {told} be left untrained. Take a larger budget, or fewer networks."
+
     def plain(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self) | {"seconds": [round(end, 1) for end in self.seconds]}

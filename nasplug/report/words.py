@@ -13,7 +13,7 @@ from nasplug.packs import TABLE
 from nasplug.plan import kind_words, row_of, task_places
 from nasplug.report.finished import Finished
 from nasplug.report.parts import packs_of
-from nasplug.results import pack_seconds, shown_difference
+from nasplug.results import ending_of, pack_seconds, shown_difference
 from nasplug.tasks import Task
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def facts_words(
         *([] if config.stop is None else [("stopped at a rung", f"{int(counts.get('stopped', 0)):,}")]),
         ("diverged", f"{int(counts.get('diverged', 0)):,}"),
         ("failed", f"{int(counts.get('failed', 0)):,}"),
+        *([] if (early := ending_of(study.folder)) is None else [("not trained", f"{early.untrained:,}. {early.words}")]),
     ]
     if swept:
         found.insert(0, (kind_words(swept)[1], f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))

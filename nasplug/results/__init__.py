@@ -15,6 +15,7 @@ from nasplug.results.choosing import (
     standing,
     to_refit,
 )
+from nasplug.results.ending import Ending, ending_of, write_ending
 from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measured, measures, within
 from nasplug.results.stored import (
     certificate,
@@ -32,6 +33,7 @@ from nasplug.results.stored import (
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 from nasplug.results.telling import shown_difference, shown_error
 from nasplug.results.versions import VERSIONS, Version, ended, number_of, planner_of, versions
+from nasplug.results.volume import volume
 
 __all__ = [
     "FAILURES",
@@ -39,6 +41,7 @@ __all__ = [
     "LATENCY",
     "METHOD",
     "VERSIONS",
+    "Ending",
     "Flash",
     "Version",
     "allowed",
@@ -48,6 +51,7 @@ __all__ = [
     "choices",
     "choose",
     "ended",
+    "ending_of",
     "facts_of",
     "finished_packs",
     "flash",
@@ -74,8 +78,10 @@ __all__ = [
     "standing",
     "to_refit",
     "versions",
+    "volume",
     "within",
     "write_certificate",
+    "write_ending",
     "write_facts",
     "write_failures",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +20,19 @@ __all__ = ["Runner", "SerialRunner", "Watch", "placed"]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a runner tells while it runs, in the driver's process. Each pack ends with one word: finished, or failed and why."""
+    """What a runner tells while it runs, in the driver's process, and asks.
+
+    Each pack ends with one word: finished, or failed and why. Of one that was ended nothing is said.
+
+    Attributes:
+        reported, finished, failed: what is told.
+        ending: whether no pack shall begin any more, and those that train shall end at their next report.
+    """
 
     reported: Callable[[str, Progress], None]
     finished: Callable[[str], None]
     failed: Callable[[str, str], None]
+    ending: Callable[[], bool]
 
 
 class Runner(Protocol):
@@ -43,7 +51,7 @@ class Runner(Protocol):
         ...
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
-        """Run ``packs`` and tell ``watch`` of each. A failure leaves the others' results."""
+        """Run ``packs`` and tell ``watch`` of each, until it says that they shall end. A failure leaves the others' results."""
         ...
 
     def close(self) -> None:
@@ -78,10 +86,17 @@ class SerialRunner:
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
         for pack in packs:
+            if watch.ending():
+                return
             try:
-                with placed(study, pack.rows) as device:
-                    for progress in run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device):
+                with (
+                    placed(study, pack.rows) as device,
+                    closing(run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device)) as going,
+                ):
+                    for progress in going:
                         watch.reported(pack.id, progress)
+                        if watch.ending():
+                            return
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
                 watch.failed(pack.id, "".join(traceback.format_exception_only(error)).strip())
                 continue

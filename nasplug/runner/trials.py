@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nasplug.collecting import Collector
+from nasplug.collecting import ENDING, Collector
 from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, PluginError, cause
 from nasplug.hookspecs import Progress
@@ -90,10 +90,32 @@ class RayRunner:
         from ray import tune
 
         folder = study.folder.resolve()
-        packs = longest_first(study, packs, plugins)
+        if study.plateau is None:  # it is judged in the order of the plan
+            packs = sorted(longest_first(study, packs, plugins), key=lambda pack: not pack.linear)
         waiting = {pack.id for pack in packs}
+        ending = folder / ENDING
+        ending.unlink(missing_ok=True)  # of a run that was killed
+        training: set[str] = set()  # trials that run
+
+        class End(tune.Stopper):
+            def __call__(self, trial_id: str, result: Any) -> bool:
+                return False  # a pack ends by itself, with its checkpoint
+
+            def stop_all(self) -> bool:
+                return not training and ending.exists()
+
+            def __reduce__(self) -> Any:
+                return (tune.stopper.NoopStopper, ())  # as of `Tell`
 
         class Tell(tune.Callback):
+            def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+                if watch.ending():
+                    ending.touch()
+
+            def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+                training.clear()
+                training.update(trial.trial_id for trial in trials if trial.status == "RUNNING")
+
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
                 numbers = {each.name: result[each.name] for each in fields(Progress) if each.name in result}
                 if len(numbers) == len(fields(Progress)):
@@ -104,7 +126,7 @@ class RayRunner:
                 waiting.discard(pack)
                 if (folder / "packs" / pack / TABLE).exists():
                     watch.finished(pack)
-                else:
+                elif not ending.exists():
                     watch.failed(pack, f"the trial ended, and its results are not in {folder}")
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -139,6 +161,7 @@ class RayRunner:
                 name="tune",
                 storage_path=str(folder / "ray"),
                 callbacks=[Tell()],
+                stop=End(),
                 failure_config=tune.FailureConfig(max_failures=study.resources.retries),
                 verbose=0,
             ),
@@ -148,7 +171,9 @@ class RayRunner:
             tuner.fit()
         except KeyboardInterrupt:
             stopped = True
-        if stopped or waiting:  # Tune returns as if all were done when it gets a signal of its own
+        ended = ending.exists()
+        ending.unlink(missing_ok=True)
+        if stopped or (waiting and not ended):  # Tune returns as if all were done when it gets a signal of its own
             del tuner
             gc.collect()  # the trials of a Ray that is not ours end with the last word of them here
             raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -59,16 +60,21 @@ def trial(
     courier = Courier(_caller(collector), pack.id, own)
     told = False
     try:
-        if courier.fetch([CHECKPOINT], unless=TABLE):
-            with placed(settled, pack.rows) as device:
-                for progress in run_pack(settled, pack, plugins, own, device=device):
+        if not courier.ending() and courier.fetch([CHECKPOINT], unless=TABLE):
+            with (
+                placed(settled, pack.rows) as device,
+                closing(run_pack(settled, pack, plugins, own, device=device)) as going,
+            ):
+                for progress in going:
                     courier.send()
                     tune.report(asdict(progress))
                     told = True
+                    if courier.ending():
+                        break
             courier.finish(TABLE)
     finally:
         shutil.rmtree(own, ignore_errors=True)
-    if not told:  # the pack was complete already: Tune wants a word all the same
+    if not told:  # the pack was complete already, or shall not begin: Tune wants a word all the same
         tune.report({"progress": 1.0})
 
 

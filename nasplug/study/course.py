@@ -45,12 +45,15 @@ from nasplug.plan import (
 from nasplug.plugins import Plugins
 from nasplug.runner import Runner, Watch
 from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, drawing_of
+from nasplug.study.clock import Clock
+from nasplug.study.ending import early, nothing_finished
+from nasplug.study.plateau import Judge, restored
 from nasplug.tasks import Facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Course", "nothing_finished", "started", "stopped"]
+__all__ = ["Course", "started", "stopped"]
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Course:
         plugins: where names are looked up.
         kept: what earlier versions planned.
         first: the packs of the first generation that are not among those.
+        ending: how the sweep ended, where it ended early.
     """
 
     def __init__(self, config: StudyConfig, plugins: Plugins, whole: Sequence[Pack]) -> None:
@@ -75,6 +79,7 @@ class Course:
         self.config = config
         self.plugins = plugins
         *self.kept, mine = kept(config)
+        self.ending: results.Ending | None = None
         self._whole = [pack for pack in whole if not pack.linear]
         self._numbers = Numbers([pack for one in [*self.kept, mine] for pack in one.whole])
         self._known = [pack for one in self.kept for pack in one.whole]
@@ -122,36 +127,66 @@ class Course:
     @property
     def waiting(self) -> tuple[list[Pack], int]:
         """Packs that are planned and not trained, and how many networks of later generations there will be."""
-        packs = [pack for pack in [*self._known, *self.first] if not (self.folder / "packs" / pack.id / TABLE).exists()]
+        packs = [pack for pack in [*self._known, *self.first] if not self._there(pack)]
         return packs, self.counts.networks - sum(pack.rows for pack in [*self._known, *self.first])
 
     def run(self, runner: Runner, told: Audience) -> dict[str, str]:
-        """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed."""
+        """Every generation in turn; each is planned when the one before has been told. Returns why the failed packs failed.
+
+        Once the budget is spent, no pack of the sweep or on half samples begins. Refits do, as none could be chosen without.
+        """
         failed: dict[str, str] = {}
+        clock = Clock(self.folder, self.config.budget_seconds)
+        try:
+            self._run(runner, told, failed, clock)
+        finally:
+            clock.save()
+        return failed
+
+    def _run(self, runner: Runner, told: Audience, failed: dict[str, str], clock: Clock) -> None:
+        results.write_ending(self.folder, None)
+        restored(self.folder)
+        rule = self.config.plateau
+        judge = None if rule is None else Judge(rule, self.folder, task_places(self.axes), self.facts_of)
         results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
         failures: list[dict[str, Any]] = []
         generations = self.generations
         journal = Journal(self.folder / JOURNAL)
         done: list[Pack] = []
 
-        def train(config: StudyConfig, packs: Sequence[Pack], whole: Sequence[Pack]) -> None:
+        def spent() -> bool:
+            clock.tick()
+            return clock.over
+
+        def over() -> bool:
+            return (judge is not None and judge.ended(failed)) or spent()
+
+        def never() -> bool:
+            clock.tick()
+            return False
+
+        def train(config: StudyConfig, packs: Sequence[Pack], whole: Sequence[Pack], ending: Callable[[], bool] = over) -> None:
             """Packs of a version of the config; ``whole``: with values for all that varies now."""
             for pack in packs:
                 for damage in examine(self.folder / "packs" / pack.id, identity_of(config, pack, self.plugins)):
                     _log.warning("%s", damage)
             results.write_facts(self.folder, self._facts(packs))
-            waiting = [p for p in packs if not (self.folder / "packs" / p.id / TABLE).exists()]
-            runner.run(config, waiting, self.plugins, self._watch(told, failed))
+            if judge is not None and ending is over:
+                judge.follow(packs, together=generations.guided)
+            waiting = [p for p in packs if not self._there(p)]
+            waiting.sort(key=lambda p: not p.linear)  # few and cheap, and what all others are held against
+            if waiting and not ending():
+                runner.run(config, waiting, self.plugins, self._watch(told, failed, ending))
             lost = [p for p in whole if p.id in failed and not p.halved]  # what is only counted has no rows in the table
             failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
             done.extend(whole)
 
-        def run(number: int | str, make: Callable[[], list[Pack]]) -> list[Pack]:
+        def run(number: int | str, make: Callable[[], list[Pack]], ending: Callable[[], bool] = over) -> list[Pack]:
             """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
             packs = planned(self.config, number, make)
-            train(self.config, packs, packs)
+            train(self.config, packs, packs, ending)
             return packs
 
         for old in self.kept:
@@ -160,11 +195,40 @@ class Course:
         for number, configurations in enumerate(self._configurations(generations, done)):
             numbers = self._numbered(number, configurations, done)
             run(number, partial(self._packs, configurations, numbers, done) if number else lambda: self.first)
+            late = judge.trim() if judge is not None and judge.ended(failed) else []
+            left, later = self._left(done, failed), sizes[number + 1 :]
+            if late:
+                results.merge(self.folder)
+            if left or (later and judge is not None and judge.at is not None):
+                self._end(judge, left, later, done, late)
+                break
             if number < len(sizes):
                 generations.tell(self.outcome(), numbers, journal)
-        self._refit(done, run, len(sizes) + ROUNDS)
-        stability.count(self, done, run)
-        return failed
+        if self.ending is not None and not (self.folder / TABLE).exists():
+            raise NasplugError(nothing_finished(failed, self.folder, self.ending))
+        self._refit(done, partial(run, ending=never), len(sizes) + ROUNDS)
+        stability.count(self, done, partial(run, ending=spent))
+        if self.ending is None and (left := self._left(done, failed)):
+            self._end(None, left, [], done, [])
+        results.write_ending(self.folder, self.ending)
+
+    def _left(self, done: Sequence[Pack], failed: Mapping[str, str]) -> int:
+        """Networks of packs that were neither finished nor failed."""
+        return sum(pack.rows for pack in done if not self._there(pack) and pack.id not in failed)
+
+    def _end(self, judge: Judge | None, left: int, later: Sequence[int], done: Sequence[Pack], late: Sequence[str]) -> None:
+        """The sweep ended early: ``left`` networks of the packs so far are not trained, nor ``later`` configurations.
+
+        ``late``: packs that had finished and are not counted.
+        """
+        own = sum(pack.rows for pack in self._whole)
+        more = round(own * sum(later) / max(self.generations.sizes[0], 1))
+        counts = sum(pack.rows for pack in done) + more, left + more
+        self.ending = early(self.config, judge, *counts, late, guided=self.generations.guided)
+
+    def _there(self, pack: Pack) -> bool:
+        """Whether a pack has its results."""
+        return (self.folder / "packs" / pack.id / TABLE).exists()
 
     def _configurations(self, generations: Generations, done: Sequence[Pack]) -> Iterator[list[dict[str, Any]]]:
         """Those of each generation; then stronger levels, round by round, while no network is as small as ``reach`` says.
@@ -254,7 +318,7 @@ class Course:
         means = outcomes(frame, wanted)
         return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 
-    def _watch(self, told: Audience, failed: dict[str, str]) -> Watch:
+    def _watch(self, told: Audience, failed: dict[str, str], ending: Callable[[], bool]) -> Watch:
         merged, took = time.monotonic(), 0.0
 
         def on_report(pack: str, progress: Progress) -> None:
@@ -275,7 +339,7 @@ class Course:
             failed[pack] = reason
             told.tell(PackFailed(pack, reason))
 
-        return Watch(on_report, on_end, on_failure)
+        return Watch(on_report, on_end, on_failure, ending)
 
 
 def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
@@ -292,18 +356,6 @@ def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str
         }
         for row, replica in enumerate(pack.replicas)
     ]
-
-
-def nothing_finished(failed: Mapping[str, str], folder: Path, frame: pd.DataFrame) -> str:
-    """Why no network can be chosen, and what to do; ``failed``: the packs that failed, and why."""
-    if failed:
-        pack, error = min(failed.items())
-        where = f" (Ray's whole story: {folder}/ray/tune/*/error.txt)" if (folder / "ray").exists() else ""
-        return f"no network finished: {len(failed)} packs failed, {pack} with: {error}{where}; repair that and run again"
-    if (frame["status"] == "finished").any():
-        return "no configuration has a network that finished in each fold, and one that was refitted; take more seeds"
-    reason = results.cause(frame) or "try a smaller learning rate or clip gradients"
-    return f"no network finished with finite scores: all diverged; {reason}"
 
 
 @contextmanager

@@ -38,7 +38,8 @@ from nasplug.report import (
 )
 from nasplug.runner import Runner, SerialRunner, runner_of
 from nasplug.sampling import Generations, drawing_of
-from nasplug.study.course import Course, nothing_finished, started, stopped
+from nasplug.study.course import Course, started, stopped
+from nasplug.study.ending import nothing_finished
 from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
 from nasplug.tracking import Registered, Tracker
@@ -199,7 +200,7 @@ class Study:
         Raises:
             ConfigError: before any work, for what cannot be run; nothing is written then.
             PluginError: for an observer that is given twice, or has hooks that are not an observer's; nothing is written then.
-            NasplugError: if no network of the study finished.
+            NasplugError: if no network of the study finished (before its budget was spent).
         """
         began = time.time()
         chosen = runner_of(runner, address)
@@ -226,7 +227,7 @@ class Study:
                     finally:
                         chosen.close()
                         results.merge(anchored.folder)
-                    anchored.snapshot()._conclude(failed, began, report=report)
+                    anchored.snapshot()._conclude(failed, course.ending, began, report=report)
                 except BaseException as error:
                     told.tell(StudyStopped(plain, home, stopped(error)))
                     raise
@@ -241,14 +242,14 @@ class Study:
         there.config = self.config.model_copy(update={"store": str(Path(self.config.store).expanduser().absolute())})
         return there
 
-    def _conclude(self, failed: Mapping[str, str], began: float, *, report: bool = True) -> None:
+    def _conclude(self, failed: Mapping[str, str], ending: results.Ending | None, began: float, *, report: bool = True) -> None:
         """The chosen network and, if wanted, the report; the run ``began`` at this moment (`time.time`).
 
         Raises:
             NasplugError: when no network finished.
         """
         if not (candidates(self.frame)["status"] == "finished").any():
-            raise NasplugError(nothing_finished(failed, self.folder, self.frame))
+            raise NasplugError(nothing_finished(failed, self.folder, ending))
         name, best = str(self.best()["replica"]), self.folder / "best"
         network = self.network(name)
         save(network, best)

@@ -48,6 +48,7 @@ FILE = 300.0  # for a database file: the work is done by this machine, which oth
 ANSWER = 10  # seconds that a server has for a short question, and
 SLOW = 30  # for any other
 AWAY = 30.0  # seconds that a server is left alone that did not answer, while packs are trained
+EARLY = "nasplug.ended_early"  # tag: what a sweep left out
 PAUSES = (1.0, 2.0, 4.0)  # seconds before the end is told again to a server that answered before: it may have been restarted
 
 _log = logging.getLogger(__name__)
@@ -267,6 +268,7 @@ class Tracker(Children):
         metrics = {
             "networks": len(frame),
             **{f"networks_{word}": int(status.get(word, 0)) for word in ("finished", "stopped", "diverged", "failed")},
+            "networks_untrained": 0 if (early := results.ending_of(self._folder)) is None else early.untrained,
             "front_size": len(rows),
             "seconds": float("nan") if story is None else story.seconds,
             "pack_seconds": sum(done.seconds for done in self._done.values()),
@@ -283,6 +285,10 @@ class Tracker(Children):
         counts = {str(word): int(n) for word, n in status.items()}
         note = study_note(self._folder, self._facts(best), chosen, counts, len(rows), address(self._experiment, self.run))
         self._tag(self.run, {"mlflow.note.content": note, "nasplug.chosen": best})
+        if early is not None:
+            self._tag(self.run, {EARLY: early.words})
+        elif EARLY in self._client.get_run(self.run).data.tags:
+            self._client.delete_tag(self.run, EARLY)
 
     def _front(self, frame: pd.DataFrame) -> tuple[str, dict[str, Row]]:
         """The chosen network, and the rows of the front."""

@@ -1,0 +1,50 @@
+"""When networks are stopped, and when a whole sweep ends."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from nasplug.config.limits import MOST_REPORTS, MOST_RUNGS
+from nasplug.config.sweeps import Strict
+
+__all__ = ["Plateau", "Stop"]
+
+
+class Stop(BaseModel):
+    """Rows that others of their pack dominate are stopped early, so that the others' steps are what is paid for.
+
+    ``halving``: after the shares ``keep^rungs``, ..., ``keep^2``, ``keep`` of the steps the share ``keep`` of the rows goes on.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_error, edges]}"
+
+    use: Literal["halving"]
+    rungs: int = Field(2, ge=1, le=MOST_RUNGS)
+    keep: float = Field(1 / 3, gt=0, lt=1)
+    by: list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]] = Field(
+        ["valid_error", "edges"], min_length=1
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _once(cls, by: list[str]) -> list[str]:
+        if len(set(by)) < len(by):
+            raise ValueError(f"{', '.join(by)}; needed: each once")
+        return by
+
+
+class Plateau(BaseModel):
+    """The sweep ends once its front no longer moves (`nasplug.results.volume`).
+
+    That is when the front's volume rose by less than ``tolerance`` over the last ``patience`` packs (of a sampler that learns
+    from results: generations), in the order of the plan.
+    """
+
+    model_config = Strict
+    words: ClassVar[str] = "{tolerance: NUMBER, patience: NUMBER}"
+
+    tolerance: float = Field(0.001, gt=0, lt=1)
+    patience: int = Field(4, ge=1, le=MOST_REPORTS)
