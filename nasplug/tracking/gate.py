@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from nasplug.tracking.evidence import SQUARED, WRONG, Array, Evidence, Measured
 
@@ -126,6 +125,8 @@ def compare(candidate: Evidence, champion: Evidence, level: float = LEVEL) -> Co
 
 def _paired(gap: Array, weights: Array | None, metric: str) -> tuple[float, str]:
     """The p-value of "the candidate's errors are smaller", and the test that gave it."""
+    from scipy import stats  # takes as long as half of torch: not for those who compare nothing
+
     if weights is None and metric == WRONG:
         won, lost = int((gap < 0).sum()), int((gap > 0).sum())
         p = float(stats.binomtest(won, won + lost, 0.5, alternative="greater").pvalue) if won + lost else 1.0
