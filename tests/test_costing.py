@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 
 from nasplug import Study
 from nasplug.cli import main, studies
-from nasplug.config import to_yaml
-from nasplug.plan import Cost, cost_of, few_words
+from nasplug.config import StudyConfig, to_yaml
+from nasplug.plan import Cost, Pack, cost_of, few_words, longest_first
+from nasplug.plugins import Plugins
+from nasplug.runner import SerialRunner, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +95,40 @@ def test_commands_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Cost here: 20 networks in 2 packs, 1 at once" in told.stderr
     assert "Cost here" not in runner.invoke(main, command).stderr  # nothing is left
     assert json.loads(runner.invoke(main, ["plan", file, "--json"]).stdout)["cost"]["source"] == "measured"
+
+
+def test_packs_that_take_longest_come_first(tmp_path: Path) -> None:
+    study = Study.from_dict(
+        raw(
+            tmp_path,
+            method={"use": "edges", "mode": "l1", "hidden": {"choice": [[2], [300, 300]]}},
+            resources={"pack": 8},
+            seeds=6,
+        )
+    )
+    packs = study.plan()
+    assert [pack.rows for pack in packs] == [6, 6, 6, 6]
+    found = longest_first(study.config, packs, study.plugins)
+    widths = [pack.values["method.hidden"] for pack in found]
+    assert widths == [[300, 300], [300, 300], [2], [2]]
+    assert [pack.id for pack in found] == ["p0002", "p0003", "p0000", "p0001"]
+    assert longest_first(study.config, packs[:2], study.plugins) == packs[:2]
+    assert longest_first(study.config, [], study.plugins) == []
+    batches = {"steps": 5, "batch": {"choice": list(range(2, 44))}}  # more kinds than are looked at
+    many = Study.from_dict(raw(tmp_path, task={"use": "xor", "samples": 60}, train=batches, seeds=1, penalties=[]))
+    more = many.plan()
+    assert len(more) == 42
+    assert {pack.id for pack in longest_first(many.config, more, many.plugins)} == {pack.id for pack in more}
+
+
+class Backwards(SerialRunner):
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
+        SerialRunner().run(study, packs[::-1], plugins, watch)
+
+
+def test_the_order_of_packs_decides_nothing(tmp_path: Path) -> None:
+    given = {"method": {"use": "edges", "mode": "l1", "hidden": {"choice": [[2], [3]]}}, "resources": {"pack": 8}, "seeds": 6}
+    one = Study.from_dict(raw(tmp_path / "one", **given)).run("serial", report=False)
+    other = Study.from_dict(raw(tmp_path / "other", **given)).run(Backwards(), report=False)
+    assert one.frame.equals(other.frame)
+    assert one.best()["replica"] == other.best()["replica"]

@@ -17,6 +17,7 @@ from nasplug.compact import load
 from nasplug.config import parse
 from nasplug.errors import ConfigError, PluginError
 from nasplug.hookspecs import Register, hookimpl
+from nasplug.identity import versions
 from nasplug.plugins import KINDS, Plugins, load_plugins, options_model
 from nasplug.plugins.defects import ONLY
 from nasplug.plugins.loading import BUILT_IN
@@ -168,6 +169,31 @@ def test_differences_between_driver_and_worker_are_told(install: Install, monkey
     )
     with pytest.raises(PluginError, match=r"nasplug-balance: driver has none, this worker has 2\.3; install"):
         loaded().require(load_plugins().manifest)
+
+
+def test_versions_below_plugins_are_compared_too(install: Install) -> None:
+    """A plugin of another version is told once, not also for its source."""
+    install("nasplug-balance", penalty("balance"), version="2.3")
+    here = loaded()
+    mine = {"python": "3.11.7", "torch": "2.9.0", "nasplug": "0.1.0, source aaaa", "nasplug-balance": "2.3, source bbbb"}
+    here.require(here.manifest, mine, mine)
+    driver = mine | {"python": "3.11.9", "nasplug": "0.1.0, source cccc", "nasplug-balance": "2.2, source dddd", "numpy": "2.4"}
+    manifest = [p | ({"version": "2.2"} if p["distribution"] == "nasplug-balance" else {}) for p in here.manifest]
+    with pytest.raises(PluginError) as refused:
+        here.require(manifest, driver, mine)
+    assert str(refused.value) == (
+        "the driver and this worker differ; nasplug-balance: driver has 2.2, this worker has 2.3; "
+        "python: driver has 3.11.9, this worker has 3.11.7; "
+        "nasplug: driver has 0.1.0, source cccc, this worker has 0.1.0, source aaaa; "
+        "numpy: driver has 2.4, this worker has none; install the same on every node"
+    )
+
+
+def test_versions_are_those_of_python_torch_numpy_and_makers() -> None:
+    study = parse({"study": "s", "task": {"use": "xor"}, "method": {"use": "edges"}, "train": {"steps": 1}})
+    found = versions(study, load_plugins())
+    assert {"python", "torch", "numpy", "nasplug", "nasplug-edges"} <= found.keys()
+    assert "+" not in found["torch"]  # a build for the CPU works with one for GPUs
 
 
 def test_every_difference_is_told_in_one_line(install: Install) -> None:
