@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -21,8 +21,6 @@ from nasplug.runner.serial import placed
 from nasplug.tasks import Task
 
 __all__ = ["trial"]
-
-SCRATCH = "scratch"  # in the trial's own folder, which Ray makes on the worker's machine
 
 
 def trial(
@@ -48,7 +46,6 @@ def trial(
     """
     from ray import tune
 
-    own = Path.cwd() / SCRATCH
     if os.path.isdir(home):  # as a serial run: relative paths in options of plugins lead where they lead the driver
         os.chdir(home)
     settled = parse(study)
@@ -56,14 +53,13 @@ def trial(
     plugins.require(manifest, driver, versions(settled, plugins))
     take_tasks({key: partial(_got, place) for key, place in tasks.items()})
     pack = Pack(**packs[config["pack"]])
-    shutil.rmtree(own, ignore_errors=True)  # of a worker that was killed
-    courier = Courier(_caller(collector), pack.id, own)
     told = False
-    try:
+    with tempfile.TemporaryDirectory(prefix="nasplug-") as own:
+        courier = Courier(_caller(collector), pack.id, Path(own))
         if not courier.ending() and courier.fetch([CHECKPOINT], unless=TABLE):
             with (
                 placed(settled, pack.rows) as device,
-                closing(run_pack(settled, pack, plugins, own, device=device)) as going,
+                closing(run_pack(settled, pack, plugins, courier.folder, device=device)) as going,
             ):
                 for progress in going:
                     courier.send()
@@ -72,8 +68,6 @@ def trial(
                     if courier.ending():
                         break
             courier.finish(TABLE)
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
     if not told:  # the pack was complete already, or shall not begin: Tune wants a word all the same
         tune.report({"progress": 1.0})
 
