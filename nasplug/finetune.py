@@ -204,6 +204,7 @@ def _trained(search: Search, method: Frozen, steps: int, lr: Tensor) -> Networks
         levels=(),
         architect=None,
         keep="last",
+        fixed=(),  # the hard networks have it
     )
     *_, last = train(tuning, every=steps)
     return tuning.direct(tuning.relax(last.state.params, lr))

@@ -88,6 +88,7 @@ def test_the_commands_are_the_documented_ones() -> None:
         "config show",
         "config validate",
         "doctor",
+        "enumerate",
         "explain",
         "export",
         "extend",

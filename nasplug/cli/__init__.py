@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.cli.around import plugins, ui
 from nasplug.cli.comparing import compare
+from nasplug.cli.enumerating import enumerate_
 from nasplug.cli.group import main
 from nasplug.cli.life import doctor, status, stop
 from nasplug.cli.models import lineage, reproduce
@@ -16,6 +17,7 @@ __all__ = [
     "compare",
     "config",
     "doctor",
+    "enumerate_",
     "explain",
     "export",
     "extend",

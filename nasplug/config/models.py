@@ -304,6 +304,10 @@ class StudyConfig(BaseModel):
     method: Use
     penalties: list[Penalty] = Field([], max_length=MOST_PARTS)
     temperature: Use | None = None
+    fixed: str | Sweep | None = Field(
+        None,
+        description="an architecture that is trained instead of searched for (tanh/2*relu+elu), a sweep over several, or null",
+    )
     monotone: dict[str, Literal[-1, 1]] = {}
     loss: Use | None = None
     metrics: list[Use] = Field([], max_length=MOST_PARTS)

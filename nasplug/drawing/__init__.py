@@ -14,6 +14,7 @@ from nasplug.drawing.graphs import draw_network
 from nasplug.drawing.judging import draw_labels, draw_numbers
 from nasplug.drawing.magnitudes import STRONGEST, draw_magnitudes
 from nasplug.drawing.paths import draw_path, path_of
+from nasplug.drawing.ranks import draw_ranks
 from nasplug.drawing.reading import Strength, strengths
 from nasplug.drawing.several import draw_fronts, fronts_picture
 from nasplug.drawing.steadiness import draw_frequencies
@@ -36,6 +37,7 @@ __all__ = [
     "draw_network",
     "draw_numbers",
     "draw_path",
+    "draw_ranks",
     "front_picture",
     "fronts_picture",
     "network_picture",

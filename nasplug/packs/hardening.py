@@ -19,7 +19,7 @@ from nasplug.discretize import Certificates, discretize
 from nasplug.errors import ContractError
 from nasplug.finetune import better, finetune, retrain
 from nasplug.networks import Networks, forward, sizes
-from nasplug.packs.relaxed import relaxed_of
+from nasplug.packs.relaxed import relaxed_of, shares_of
 from nasplug.packs.stored import CERTIFICATE, FITTED, HISTORIES, SPLITS, Standing
 from nasplug.plan import Components, Pack
 from nasplug.train import Search, evaluate
@@ -78,6 +78,7 @@ def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tupl
     by = "loss" if pack.fitted else parts.study.choose.by
     judged = columns.get(f"{named['valid']}_{by}", columns[f"{named['valid']}_loss"])
     judged = -judged if by in task.higher else judged
+    columns |= shares_of(search, direct)
     return hard, columns | _certified(certificates) | relaxed_of(pack, now.rows, columns, direct, cut, judged)
 
 

@@ -14,11 +14,13 @@ import pyarrow as pa
 import torch
 
 from nasplug.networks import Networks, take
-from nasplug.packs.stored import RELAXED
+from nasplug.packs.stored import RELAXED, SHARES
 from nasplug.plan import Pack, data_key
+from nasplug.train import Search
 
-__all__ = ["MOST_WEIGHTS", "relaxed_of"]
+__all__ = ["MOST_SHARES", "MOST_WEIGHTS", "relaxed_of", "shares_of"]
 
+MOST_SHARES = 512  # of one network; beyond, nobody can train all that it chose from
 MOST_WEIGHTS = 10_000  # of one network; a picture of more says nothing
 
 
@@ -42,6 +44,15 @@ def relaxed_of(
         index = torch.tensor([at], device=next(iter(soft.blocks.values())).device)
         texts[at] = json.dumps(_record(take(soft, index), take(hard, index)), separators=(",", ":"))
     return {RELAXED: pa.array(texts, pa.string())}
+
+
+def shares_of(search: Search, soft: Networks) -> dict[str, Any]:
+    """The column `SHARES` of a search over activations: of each network its shares, layer by layer and site by site."""
+    numbers = sum(choice[0].numel() for choice in soft.choices.values())
+    if not search.traits.architecture or search.fixed or soft.alternatives or not 0 < numbers <= MOST_SHARES:
+        return {}
+    flat = torch.cat([soft.choices[layer].flatten(1) for layer in sorted(soft.choices)], 1)  # (K, numbers)
+    return {SHARES: pa.array(list(flat.detach().cpu().float().numpy()), pa.list_(pa.float32()))}
 
 
 def _standing(pack: Pack, rows: np.ndarray, columns: Mapping[str, Any], score: np.ndarray) -> list[int]:

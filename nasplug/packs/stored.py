@@ -39,6 +39,7 @@ __all__ = [
     "OWN",
     "PACK",
     "RELAXED",
+    "SHARES",
     "SPLITS",
     "TABLE",
     "Standing",
@@ -58,7 +59,8 @@ SPLITS = ("train", "valid", "test")
 FITTED = {"train": "train", "valid": "fitted", "test": "test"}  # of networks that are scored on what they have seen
 CERTIFICATE = "certificate"
 RELAXED = "relaxed"
-OWN = (CERTIFICATE, RELAXED)  # columns of text that stay in the pack's own table
+SHARES = "shares"
+OWN = (CERTIFICATE, RELAXED, SHARES)  # columns that stay in the pack's own table
 OF_SKELETON = ("monotone", "groups", "terms", "passes")  # whole numbers
 LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error

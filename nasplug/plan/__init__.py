@@ -22,6 +22,7 @@ from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, k
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.costing import Cost, cost_of, few_words, longest_first
 from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
+from nasplug.plan.fixing import layer_text, named, one_hot_choices
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
@@ -33,6 +34,7 @@ from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves
 from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
+    FIXED,
     LINEAR,
     LOSS,
     REFIT,
@@ -56,6 +58,7 @@ from nasplug.plan.varying import (
 )
 
 __all__ = [
+    "FIXED",
     "LINEAR",
     "LOSS",
     "MOST_REFITTED",
@@ -100,12 +103,15 @@ __all__ = [
     "keep_pace",
     "kind_words",
     "lacking",
+    "layer_text",
     "levels_of",
     "linear_packs",
     "linear_study",
     "longest_first",
     "measure",
     "most_halves",
+    "named",
+    "one_hot_choices",
     "paths_of",
     "reached",
     "refits",

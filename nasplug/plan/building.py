@@ -21,7 +21,8 @@ from nasplug.errors import ConfigError, did_you_mean
 from nasplug.monotone import directions
 from nasplug.networks import SIZES
 from nasplug.optimizers import OPTIMIZERS, Optimizer
-from nasplug.plan.varying import TASK, Pack, data_key
+from nasplug.plan.fixing import fixed
+from nasplug.plan.varying import FIXED, TASK, Pack, data_key
 from nasplug.plugins import Plugins, options_model
 from nasplug.schedules import Track, still, track
 from nasplug.tasks import Facts, Loss, Metric, Task, scored, stack, traced
@@ -403,7 +404,7 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         rate = number("train.architecture.lr", train.architecture.lr, positive=True)
         rates = torch.tensor(rate, device=device, dtype=dtype)  # (K,)
         architect = Architect(parts.architect, rates, train.architecture.share, train.architecture.order)
-    return Search(
+    search = Search(
         task=parts.task,
         method=parts.method,
         penalties=parts.penalties,
@@ -421,3 +422,7 @@ def assemble(parts: Components, pack: Pack, plugins: Plugins, device: str = "cpu
         functions=plugins.functions,
         monotone=parts.monotone,
     )
+    given = pack.columns.get(FIXED, [parts.study.fixed] * pack.rows)
+    if parts.study.fixed is None:
+        return search
+    return replace(search, fixed=fixed(search, [str(text) for text in given], parts.study.method.use))

@@ -86,6 +86,7 @@ def _pair(search: Search) -> Search:
         levels=(),
         penalties=(),
         architect=None,
+        fixed=tuple((layer, choice.to("cpu", torch.float64)) for layer, choice in two.fixed),
     )
 
 

@@ -18,7 +18,7 @@ from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError
 from nasplug.plan.building import build_task, settle
 from nasplug.plan.packing import chunk
-from nasplug.plan.varying import LINEAR, LOSS, TASK, Axis, Pack, axes, cells, count, data_key, grid
+from nasplug.plan.varying import FIXED, LINEAR, LOSS, TASK, Axis, Pack, axes, cells, count, data_key, grid
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task, one_hot
 
@@ -54,6 +54,7 @@ def linear_study(study: StudyConfig) -> StudyConfig:
             "method": {"use": "linear", "accelerate": True},
             "penalties": [penalty],
             "temperature": None,
+            "fixed": None,
             "discretizers": [],
             "train": kept | {"steps": {"grid": [1, STEPS]}, "lr": ANY, "batch": "full", "optimizer": {"use": "sgd"}},
             "seeds": study.seed_list[:1],
@@ -123,7 +124,7 @@ def shown_values(pack: Pack, found: Sequence[Axis]) -> dict[str, list[Any]]:
 
 
 def _cells(path: str, values: Sequence[Any], swept: Mapping[str, Any], *, row: bool) -> list[Any]:
-    return [float(value) for value in values] if row and not path.startswith(TASK) else cells(swept[path], values)
+    return [float(value) for value in values] if row and not path.startswith((TASK, FIXED)) else cells(swept[path], values)
 
 
 # -- numbers from the data ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from nasplug.config import MOST_NETWORKS, StudyConfig, Sweep, as_sweep, leaves
 from nasplug.errors import ConfigError, scrub
 
 __all__ = [
+    "FIXED",
     "LOSS",
     "REFIT",
     "TASK",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 ROW = re.compile(
-    r"^(penalties\.\d+\.level|train\.lr|train\.architecture\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+"
+    r"^(fixed|penalties\.\d+\.level|train\.lr|train\.architecture\.lr|(penalties\.\d+\.ramp|temperature|train\.decay)\.(?!use$)[^.]+"
     r"|discretizers\.\d+\.(?!use$).+)$"
 )
 """Places whose numbers may differ between the rows of one pack; a sweep anywhere else makes new packs.
@@ -44,6 +45,7 @@ ROW = re.compile(
 A sweep of the task makes rows where its data sets have one shape (`nasplug.tasks.Task.shape`) and new packs where not.
 """
 
+FIXED = "fixed"  # the place of architectures, of which each row has its own
 TASK = "task."  # how the places of the task begin
 REFIT = -1  # the fold of a row that trains on all development samples
 LOSS = "loss."  # those of its loss, each of which makes packs of its own
@@ -158,7 +160,7 @@ def axes(study: StudyConfig) -> list[Axis]:
             if keys[0] in ("study", "store", "seeds", "sampler", "metrics", "choose", "stability", "resources", "mlflow"):
                 raise ConfigError(f"{path}: cannot be swept; give one value")
             values = [*(sweep.choice or []), *(sweep.grid or []), *(sweep.uniform or []), *(sweep.log or [])]
-            numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            numbers = path == FIXED or all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             found.append(Axis(path, sweep, bool(ROW.match(path)) and numbers))
     return found
 

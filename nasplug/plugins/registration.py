@@ -41,6 +41,7 @@ COMMANDS = frozenset(
         "compare",
         "config",
         "doctor",
+        "enumerate",
         "explain",
         "export",
         "extend",

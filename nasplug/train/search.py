@@ -78,6 +78,8 @@ class Search:
         keep: the ``last`` iterate, or the ``best``: see `train`.
         functions: what the activations of the networks mean in this run.
         monotone: direction of each input (`nasplug.networks.Networks.monotone`), or empty.
+        fixed: hidden layer and its one-hot choices, ``(K, H or 1, A)``, in place of those that the method would search for; its
+            architecture's leaves then stay as they are. Empty: it searches.
     """
 
     task: Task
@@ -96,6 +98,7 @@ class Search:
     keep: Keep = "last"
     functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS, repr=False)
     monotone: tuple[int, ...] = ()
+    fixed: tuple[tuple[int, Tensor], ...] = ()
     traits: Traits = field(init=False)
     """The method's, asked once."""
     renamed: bool = field(init=False)
@@ -129,6 +132,7 @@ class Search:
             tau=self.tau.take(index),
             levels=tuple(level.take(index) for level in self.levels),
             architect=replace(self.architect, lr=self.architect.lr[index]) if self.architect else None,
+            fixed=tuple((layer, choice[index]) for layer, choice in self.fixed),
         )
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
@@ -139,6 +143,7 @@ class Search:
         magnitude, so that none is lost to training.
         """
         nets = self.method.relax(params, tau, noise)
+        nets = replace(nets, choices={**nets.choices, **dict(self.fixed)}) if self.fixed else nets
         nets = replace(nets, functions=self.functions) if self.renamed else nets
         nets = replace(nets, groups=self.groups) if self.groups and nets.stem is None else nets  # penalties count by column
         if not (self.monotone and self.plain):
@@ -162,7 +167,8 @@ class Search:
 
     def weights(self, params: Params) -> Params:
         """The leaves that ``optimizer`` moves."""
-        return {n: p for n, p in params.items() if self.architect is None or n not in self.traits.architecture}
+        held = self.architect is not None or bool(self.fixed)
+        return {n: p for n, p in params.items() if not held or n not in self.traits.architecture}
 
     def architecture(self, params: Params) -> Params:
         """The leaves that the architect moves."""

@@ -1,0 +1,155 @@
+"""What the runs of a search found, read from the folder of its study: one run per seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nasplug import files, results
+from nasplug.errors import ConfigError
+from nasplug.folds import candidates
+from nasplug.networks import Networks, forward, take
+from nasplug.packs import SHARES
+from nasplug.packs import TABLE as PACK_TABLE
+from nasplug.plan import named, one_hot_choices, row_of
+from nasplug.spaces.scoring import Found
+from nasplug.spaces.table import Array, Key, Table
+from nasplug.study import Study
+from nasplug.train import evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["found_by"]
+
+
+def found_by(study: Study, table: Table) -> Found:
+    """What a search chose: of each seed the network that its study would choose among those of the seed, by validation.
+
+    Raises:
+        ConfigError: where it was made of other data, or chose nothing of the table.
+    """
+    name = study.config.study
+    frame = candidates(study.frame)
+    frame = frame[(frame["status"] == "finished") & (frame[results.METHOD] == study.config.method.use)]
+    if frame.empty:
+        raise ConfigError(f"{study.folder}: none of its networks has finished; run it first")
+    facts = study.facts_of(str(frame.iloc[0]["replica"]))
+    if facts.digest != table.data or len({study.facts_of(str(one)).digest for one in _one_per_pack(frame)}) > 1:
+        raise ConfigError(
+            f"{study.folder}: its networks were trained on other data than those of {table.space.folder} (digests "
+            f"{facts.digest[:12]} and {table.data[:12]}); needed: the same task, with the same splits"
+        )
+    ranked, column = results.judged(frame, study.facts_of, study.config.choose)
+    places = {key: at for at, key in enumerate(table.keys)}
+    chosen: list[int] = []
+    outside: list[str] = []
+    orders: dict[str, list[Array]] = {}
+    for _, rows in ranked.groupby("seed"):
+        replica = str(rows.sort_values([column, "valid_loss"], kind="stable").iloc[0]["replica"])
+        pack, row = row_of(replica)
+        nets = take(study.networks(pack), torch.tensor([row]))
+        key: Key = (nets.widths[1:-1], named(nets)[0])
+        if key not in places:
+            outside.append(f"{'x'.join(map(str, key[0]))} {key[1]}")
+            continue
+        chosen.append(places[key])
+        for order, values in _orders(study, replica, nets, table).items():
+            orders.setdefault(order, []).append(values)
+    if not chosen:
+        raise ConfigError(
+            f"{study.folder}: chose {outside[0]!r}, which is no architecture of {table.space.folder}; those are like "
+            f"{'x'.join(map(str, table.keys[0][0]))} {table.keys[0][1]!r}"
+        )
+    return Found(name, chosen, {o: np.stack(v) for o, v in orders.items()}, len(frame), tuple(_words(study, table, outside)))
+
+
+def _one_per_pack(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame.groupby(frame["replica"].map(lambda one: row_of(one)[0]))["replica"].first()]
+
+
+def _words(study: Study, table: Table, outside: Sequence[str]) -> list[str]:
+    """What is not as in the table."""
+    told = []
+    if study.config.train.steps != table.steps:
+        told.append(f"trained for {study.config.train.steps} steps, the table's networks for {table.steps:,}")
+    if outside:
+        told.append(f"{len(outside)} runs are left out, as they chose what is not in the table: {', '.join(outside[:3])}")
+    return told
+
+
+def _orders(study: Study, replica: str, nets: Networks, table: Table) -> dict[str, Array]:
+    """What a network's search says of each architecture of its widths, more is better, NaN elsewhere: by each of its orders."""
+    texts = [text if widths == nets.widths[1:-1] else None for widths, text in table.keys]
+    if sum(text is not None for text in texts) < 2 or not nets.choices:
+        return {}
+    found = {}
+    if (shares := _shares(study, replica, nets)) is not None:
+        found["shares"] = np.array([np.nan if text is None else _chance(text, nets.candidates, shares) for text in texts])
+    train = study.config.train
+    if not train.finetune and not train.retrain and all(len(layer) == 1 for layer in shares or ()):
+        found["shared weights"] = _shared(study, replica, nets, texts)
+    return found
+
+
+def _shares(study: Study, replica: str, nets: Networks) -> list[list[list[float]]] | None:
+    """Shares by layer, site and candidate, as they were before discretizing; None where they were not kept."""
+    path = study.folder / "packs" / row_of(replica)[0] / PACK_TABLE
+    rows = files.read_table(path, [SHARES], [("replica", "=", replica)])
+    if SHARES not in rows.column_names or rows[SHARES].to_pylist()[0] is None:
+        return None
+    flat = iter(rows[SHARES].to_pylist()[0])
+    return [
+        [list(itertools.islice(flat, len(nets.candidates))) for _ in range(nets.choices[layer].shape[1])]
+        for layer in sorted(nets.choices)
+    ]
+
+
+def _chance(text: str, candidates: Sequence[str], shares: list[list[list[float]]]) -> float:
+    """The logarithm of the chance of an architecture where each site is drawn by its shares.
+
+    Of a layer whose neurons choose for themselves it is that of its counts: a product of polynomials, one per neuron.
+    """
+    total = 0.0
+    for part, sites in zip(text.split("/"), shares, strict=True):
+        wanted = _counts(part, candidates, len(sites))
+        chances: dict[tuple[int, ...], float] = {(0,) * len(candidates): 1.0}
+        for site in sites:
+            grown: dict[tuple[int, ...], float] = {}
+            for counts, chance in chances.items():
+                for c, share in enumerate(site):
+                    if counts[c] < wanted[c]:
+                        more = (*counts[:c], counts[c] + 1, *counts[c + 1 :])
+                        grown[more] = grown.get(more, 0.0) + chance * share
+            chances = grown
+        total += float(np.log(max(chances.get(wanted, 0.0), 1e-300)))
+    return total
+
+
+def _counts(part: str, candidates: Sequence[str], sites: int) -> tuple[int, ...]:
+    """How many neurons of a layer have each candidate."""
+    found = dict.fromkeys(candidates, 0)
+    for piece in part.split("+"):
+        number, _, name = piece.rpartition("*")
+        found[name] += int(number or 1)
+    return tuple(found.values()) if "+" in part or sites == 1 else tuple(n and sites for n in found.values())
+
+
+@torch.no_grad()
+def _shared(study: Study, replica: str, nets: Networks, texts: Sequence[str | None]) -> Array:
+    """Minus the validation loss of each architecture with the weights of the search."""
+    task = study.task_of(replica).to("cpu", nets.blocks[1, 0].dtype)
+    found = np.full(len(texts), np.nan)
+    there = [(at, text) for at, text in enumerate(texts) if text is not None]
+    for first in range(0, len(there), 64):
+        some = there[first : first + 64]
+        rows = take(nets, torch.zeros(len(some), dtype=torch.long))
+        made = replace(rows, choices=dict(one_hot_choices([text for _, text in some], rows)))
+        loss: Any = evaluate(task, task.valid, made, forward, final=False)["loss"]
+        found[[at for at, _ in some]] = -loss.double().numpy()
+    return np.where(np.isfinite(found), found, np.where(np.isnan(found) & [t is None for t in texts], np.nan, -np.inf))

@@ -1,0 +1,262 @@
+"""The space of a search: every architecture that its study may choose, and the ordinary studies that train all of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasplug.byrow import ByRow
+from nasplug.config import StudyConfig, parse
+from nasplug.errors import ConfigError
+from nasplug.networks import Networks
+from nasplug.plan import (
+    FIXED,
+    Axis,
+    Components,
+    Pack,
+    UntemperedError,
+    assemble,
+    axes,
+    combinations,
+    components,
+    grid,
+    layer_text,
+    settle,
+    try_out,
+)
+from nasplug.plugins import Plugins
+from nasplug.train import Search, start
+
+__all__ = ["MOST", "Part", "Space", "space_of"]
+
+MOST = 20_000
+"""Networks that are trained unless more are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Architectures whose networks differ in numbers alone, or in widths too: one study trains them.
+
+    Attributes:
+        config: the study.
+        architectures: at each of its shapes.
+        shapes: how many shapes it has: widths, and what else varies of the method.
+    """
+
+    config: StudyConfig
+    architectures: int
+    shapes: int
+
+    @property
+    def networks(self) -> int:
+        """Of all seeds."""
+        return self.architectures * self.shapes * len(self.config.seed_list)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Every architecture of a study's space.
+
+    Attributes:
+        study: the search.
+        parts: the studies that train it, in ``<store>/<study>-all``.
+        different: what is not as in the search, in words.
+    """
+
+    study: StudyConfig
+    parts: tuple[Part, ...]
+    different: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """``<store>/<study>-all``: the parts' studies, the table, the scores."""
+        return self.study.folder.with_name(f"{self.study.study}-all")
+
+    @property
+    def architectures(self) -> int:
+        """How many."""
+        return sum(part.architectures * part.shapes for part in self.parts)
+
+    @property
+    def networks(self) -> int:
+        """How many are trained."""
+        return sum(part.networks for part in self.parts)
+
+
+Signature = tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]  # widths, sites of each hidden layer, candidates
+
+
+def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
+    """The space of a study whose method searches for activations, or whose widths vary.
+
+    A layer of H neurons that choose for themselves has an architecture for each multiset of H candidates: which neuron has
+    which does not matter.
+
+    Raises:
+        ConfigError: for what varies and is no architecture, a task that is validated on resamples, a space of one architecture,
+            or of more networks than ``most``, with their number.
+    """
+    if study.fixed is not None:
+        raise ConfigError(f"{FIXED}: is given, so that this study searches for nothing; remove it")
+    base, different = _trained(study, plugins)
+    found = axes(base)
+    if other := [axis.path for axis in found if not axis.path.startswith("method.")]:
+        raise ConfigError(
+            f"{', '.join(other)}: varies, and every architecture of a space is trained in one way; give one value "
+            f"({other[0]}=...), and make a space for each of the others"
+        )
+    combinations(found)
+    known: dict[Signature, Mapping[str, Any]] = {}
+    by_kind: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Signature]]] = {}
+    for values in grid(found):
+        signature = _signature(settle(base, values), plugins)
+        if (alike := known.setdefault(signature, values)) is not values:
+            path = next(path for path, value in values.items() if value != alike[path])
+            raise ConfigError(
+                f"{path}: {alike[path]} and {values[path]} make networks of the same widths and activations, which is what an "
+                "architecture is here; give one value"
+            )
+        by_kind.setdefault(signature[1:], []).append((values, signature))
+    counts = [
+        (math.prod(_count(sites, len(names)) for sites in layers), len(some)) for (layers, names), some in by_kind.items()
+    ]
+    seeds = len(study.seed_list)
+    total = sum(each * shapes for each, shapes in counts)
+    if total * seeds > most:
+        shown = " + ".join(f"{each:,} x {shapes:,} shapes" if shapes > 1 else f"{each:,}" for each, shapes in counts[:6])
+        raise ConfigError(
+            f"the space has {total:,} architectures ({shown}{' + ...' if len(counts) > 6 else ''}), {total * seeds:,} networks "
+            f"with {seeds} seeds; needed: {most:,} at most. Take fewer candidates, layers or seeds, per: layer, or --most"
+        )
+    if total < 2:
+        raise ConfigError(
+            "the space has one architecture; needed: a method that searches for activations (mixture), or widths that vary "
+            "(method.hidden={choice: [[8], [16]]})"
+        )
+    parts = []
+    names: set[str] = set()
+    for (layers, candidates), some in by_kind.items():
+        texts = list(_texts(layers, candidates))
+        for values in _boxes(found, [one for one, _ in some]):
+            shapes = math.prod(len(v) for v in values.values())
+            widths = {"x".join(map(str, signature[0])) for one, signature in some if _inside(one, values)}
+            name = _free(f"widths-{widths.pop()}" if len(widths) == 1 else f"depth-{len(some[0][1][0])}", names)
+            raw: dict[str, Any] = settle(base, {p: _sweep(v) for p, v in values.items()}).plain()
+            raw |= {"study": name, "store": str(study.folder.with_name(f"{study.study}-all"))}
+            raw["fixed"] = _sweep(texts) if texts else None
+            parts.append(Part(parse(raw), max(1, len(texts)), shapes))
+    return Space(study, tuple(parts), different)
+
+
+def _first(study: StudyConfig, plugins: Plugins) -> tuple[Components, Search, Networks]:
+    """Components, search and one soft network of a study in which nothing varies."""
+    pack = Pack("p0000", {}, {}, study.seed_list[:1], [0])
+    parts = components(study, pack, plugins)
+    search = assemble(parts, pack, plugins)
+    return parts, search, search.relax(start(search).params, search.tau.at(0))
+
+
+def _signature(study: StudyConfig, plugins: Plugins) -> Signature:
+    """The shape of a study's networks: widths of hidden layers; how many sites each of them chooses for; the candidates."""
+    parts, _, nets = _first(study, plugins)
+    if parts.task.resamples:
+        raise ConfigError(
+            f"task: {parts.task.name!r} is validated on {parts.task.resamples.words}, and every architecture of a space is "
+            "trained on one split; write task.validation: holdout (for the search, too)"
+        )
+    return _signature_of(parts, nets)
+
+
+def _signature_of(parts: Components, nets: Networks) -> Signature:
+    if nets.alternatives:
+        raise ConfigError(
+            f"method: {parts.study.method.use!r} searches for operations; needed: a search for activations (mixture), or "
+            "widths that vary, as only these can be fixed so far"
+        )
+    searched = bool(nets.choices) and bool(parts.method.traits.architecture)
+    layers = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices)) if searched else ()
+    return nets.widths[1:-1], layers, nets.candidates if searched else nets.candidates[:1]
+
+
+def _count(sites: int, candidates: int) -> int:
+    """Multisets of ``sites`` candidates."""
+    return math.comb(sites + candidates - 1, sites)
+
+
+def _texts(layers: Sequence[int], candidates: Sequence[str]) -> Iterator[str]:
+    """Every architecture, the last layer's fastest; nothing where no layer chooses."""
+    if layers:
+        each = [[layer_text(one, candidates) for one in itertools.combinations_with_replacement(candidates, n)] for n in layers]
+        yield from ("/".join(one) for one in itertools.product(*each))
+
+
+def _boxes(found: Sequence[Axis], some: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, list[Any]]]:
+    """Combinations as crossed lists: one, where they are all of the combinations of their values, else one for each of them."""
+    values: dict[str, list[Any]] = {axis.path: [] for axis in found}
+    for one in some:
+        for path, value in one.items():
+            if value not in values[path]:
+                values[path].append(value)
+    if math.prod(len(v) for v in values.values()) == len(some):
+        yield values
+    else:
+        yield from ({path: [value] for path, value in one.items()} for one in some)
+
+
+def _inside(one: Mapping[str, Any], values: Mapping[str, Sequence[Any]]) -> bool:
+    return all(value in values[path] for path, value in one.items())
+
+
+def _sweep(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else {"grid": list(values)}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that no part has yet."""
+    one = next(n for n in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))) if n not in taken)
+    taken.add(one)
+    return one
+
+
+def _trained(study: StudyConfig, plugins: Plugins) -> tuple[StudyConfig, tuple[str, ...]]:
+    """The study with everything left out that is there to search; what is different, in words."""
+    raw, told = study.plain(), []
+    if (architecture := raw["train"].get("architecture")) is not None:
+        if architecture["share"]:
+            told.append(
+                f"weights see all training samples; in the search {1.0 - architecture['share']:.0%} of them, and the "
+                "architecture the others"
+            )
+        raw["train"] |= {"architecture": None}
+    if raw["train"]["retrain"]:
+        told.append("no retraining: every architecture starts from fresh weights as it is")
+        raw["train"] |= {"retrain": 0}
+    raw |= {"sampler": {"use": "grid"}, "stop": None, "linear": False, "reach": None, "ensemble": None, "stability": False}
+    raw |= {"budget": None, "plateau": None}  # the table is of all of them
+    if raw["mlflow"] is not None:
+        raw["mlflow"] |= {"register": None, "children": 0}
+    first = {axis.path: axis.sweep.first for axis in axes(study)}
+    parts, _, nets = _first(settle(study, first), plugins)
+    _, layers, candidates = _signature_of(parts, nets)
+    if not layers:
+        return parse(raw), tuple(told)
+    uses, made = raw["discretizers"], parts.discretizers
+    raw["discretizers"] = [
+        use for use, one in zip(uses, made, strict=True) if isinstance(one, ByRow) or one.needs != {"choices"}
+    ]
+    if len(raw["discretizers"]) < len(uses):
+        told.append("no discretizers of activations: they are fixed")
+    if study.temperature is not None:
+        one = {p: v for p, v in first.items() if not p.startswith(("train.architecture.", "discretizers.", "train.retrain"))}
+        probe = parse(raw | {"discretizers": [], FIXED: next(_texts(layers, candidates))})
+        parts, search, _ = _first(settle(probe, one), plugins)
+        try:
+            try_out(parts, search, plugins)
+        except UntemperedError:
+            raw["temperature"] = None
+            told.append("no temperature: networks whose activations are fixed do not read it")
+    return parse(raw), tuple(told)
