@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one group and few steps: whether it runs")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    groups, steps, tuning = (1, 40, 20) if quick else (5, 1000, 500)
+    groups, steps, tuning = (1, 40, 20) if quick else (5, 600, 300)
     seeds, results = list(range(groups * GROUP)), {}
     for table in TABLES:
         searched = trained(table, seeds, steps, tuning, drawn=False)

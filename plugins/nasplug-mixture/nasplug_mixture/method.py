@@ -15,7 +15,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks, check_hidden
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
-from nasplug_mixture.simplex import Parametrisation, Sampling, points, start_of
+from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
 
 __all__ = ["USUAL", "Mixture", "mixture"]
 
@@ -121,6 +121,8 @@ def mixture(
       tau is not read, except by sampling.
     - ``sampling: gumbel``: in training ``p = softmax((log p + g) / tau)``, g Gumbel noise of each row and step.
     - ``sampling: straight_through``: that draw made one-hot going forward, with the soft draw's gradient.
+    - ``sampling: dirichlet``: in training p is a draw of a Dirichlet distribution with concentrations ``elu(leaf) + 1``,
+      otherwise their share of the sum; tau is not read (DrNAS).
 
     Without noise (scores, discretizers) a sampled method is the mixture it draws from.
 
@@ -129,12 +131,13 @@ def mixture(
     after training a hard network from scratch.
 
     Raises:
-        ConfigError: for hidden layers that are missing or empty; for candidates that are fewer than 2, twice there or unknown.
-            One without finite values and slopes on [-100, 100] is refused when the study is planned.
+        ConfigError: for hidden layers that are missing or empty; for dirichlet beside simplex; for candidates that are fewer
+            than 2, twice there or unknown. One without finite values and slopes on [-100, 100] is refused when the study is
+            planned.
 
     Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for one
-    choice per neuron under a temperature; Jang et al. 2017 for sampling. We differ: logits start at 0 and not at noise of
-    1e-3, as rows differ in their weights.
+    choice per neuron under a temperature; Jang et al. 2017 for sampling, DrNAS (Chen et al. 2021) for Dirichlet draws. We
+    differ: logits start at 0 and not at noise of 1e-3, as rows differ in their weights.
     """
     check_hidden("mixture", hidden)
     if not hidden or min(hidden) < 1:
@@ -142,4 +145,5 @@ def mixture(
             f"mixture: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [8]"
         )
     _check_candidates(candidates)
+    check_sampling("mixture", parametrisation, sampling)
     return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias)

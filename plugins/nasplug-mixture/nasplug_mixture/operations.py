@@ -17,7 +17,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, Way, check_hidden
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
-from nasplug_mixture.simplex import Parametrisation, Sampling, points, start_of
+from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
 
 __all__ = ["USUAL_OPERATIONS", "Operations", "Skeleton", "operations"]
 
@@ -260,7 +260,8 @@ def operations(
 
     ``parametrisation``, ``sampling`` and ``train.architecture`` as for `mixture`: the leaves ``operation <to> <from>`` are
     logits of a softmax at the temperature, or the points themselves for exponentiated gradient; ``straight_through`` draws one
-    path per step (GDAS). `closest`, `least` or `argmax` choose, and must come before discretizers that cut.
+    path per step (GDAS), ``dirichlet`` a point of the simplex (DrNAS). `closest`, `least` or `argmax` choose, and must come
+    before discretizers that cut.
 
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
     as values passed on, which are edges and no parameters. All exports take it.
@@ -295,4 +296,5 @@ def operations(
         raise ConfigError("operations: neither linear nor a rank among them, so no edge could learn; add linear")
     if "none" in operations and between == "next":
         raise ConfigError("operations: none with between: next would cut networks in two; write between: all, or remove none")
+    check_sampling("operations", parametrisation, sampling)
     return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias)

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nasplug.errors import ConfigError
 from nasplug.replicas import column, uniform
+from nasplug_mixture.dirichlet import concentrations, drawn
 
-__all__ = ["Parametrisation", "Sampling", "points", "start_of"]
+__all__ = ["Parametrisation", "Sampling", "check_sampling", "points", "start_of"]
 
 SMALLEST = 1e-4
 """Lower temperatures count as this one, where a mixture is one-hot to float32 unless two logits are within 2e-3."""
@@ -17,8 +19,20 @@ SMALLEST = 1e-4
 FLOOR = 1e-30
 """Smaller shares have the logarithm of this one: that of 0 has no slope."""
 
-Sampling = Literal["none", "straight_through", "gumbel"]
+Sampling = Literal["none", "straight_through", "gumbel", "dirichlet"]
 Parametrisation = Literal["softmax", "simplex"]
+
+
+def check_sampling(whom: str, parametrisation: Parametrisation, sampling: Sampling) -> None:
+    """Refuse draws from Dirichlet distributions over leaves that are points themselves.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if sampling == "dirichlet" and parametrisation == "simplex":
+        raise ConfigError(
+            f"{whom}: sampling: dirichlet draws by concentrations, which are no points of the simplex; remove parametrisation"
+        )
 
 
 def start_of(parametrisation: Parametrisation, count: int) -> float:
@@ -33,6 +47,9 @@ def points(
 
     ``name`` tells the noise of one leaf from that of another.
     """
+    if sampling == "dirichlet":
+        shape = concentrations(leaf)
+        return shape / shape.sum(-1, keepdim=True) if noise is None else drawn(shape, noise, name)
     heat = column(tau, leaf).clamp(min=SMALLEST)
     if noise is None or sampling == "none":
         return leaf if parametrisation == "simplex" else torch.softmax(leaf / heat, -1)
