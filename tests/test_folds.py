@@ -19,7 +19,7 @@ from nasplug.data.validation import Validation
 from nasplug.errors import ConfigError
 from nasplug.folds import candidates, configurations, independent, means, outcomes, paired, picked, spread
 from nasplug.networks import forward
-from nasplug.packs.training import _progress
+from nasplug.packs.training import _best
 from nasplug.plan import REFIT, Pack, axes, chunk, components, grid
 from nasplug.plugins import load_plugins
 from nasplug.results import allowed, choose, front, pack_record, read, to_refit
@@ -532,8 +532,8 @@ def test_curves_of_refits_are_those_of_what_they_were_trained_on(done: Study) ->
     packs = [Pack(**pack_record(done.folder, name)["pack"]) for name in sorted({r[:5] for r in frame["replica"]})]
     metrics = {"valid_error": torch.tensor([0.5, 0.25])}
     for pack in packs:
-        told = _progress(pack, Report(1, 2, metrics, torch.ones(2, dtype=torch.bool), State({}, {}, 1)), 0.0, 0)
-        assert math.isnan(told.best_valid_error) == pack.refitted
+        best = _best(pack, Report(1, 2, metrics, torch.ones(2, dtype=torch.bool), State({}, {}, 1)))
+        assert math.isnan(best) == pack.refitted
 
 
 def test_ties_of_seeds_go_to_the_first_name() -> None:

@@ -114,10 +114,15 @@ def _recorded(now: Standing, report: Report, count: int) -> dict[str, list[np.nd
     return {name: [*now.history.get(name, [none] * reports), fresh.get(name, none)] for name in names}
 
 
+def _best(pack: Pack, report: Report) -> float:
+    """The smallest validation error of a report; NaN where there is none, as for a pack whose rows train on all samples."""
+    error = report.metrics["valid_error"]
+    healthy = error[torch.isfinite(error) & (not pack.fitted)]
+    return float(healthy.min()) if len(healthy) else math.nan
+
+
 def _progress(pack: Pack, report: Report, work: Work, since: float) -> Progress:
     """``since``: when this run began, by the clock."""
-    error = report.metrics["valid_error"]
-    healthy = error[torch.isfinite(error) & (not pack.fitted)]  # else it is that of what rows are trained on
     seconds = max(time.perf_counter() - since, 1e-9)
     return Progress(
         progress=report.step / work.last,
@@ -125,7 +130,7 @@ def _progress(pack: Pack, report: Report, work: Work, since: float) -> Progress:
         steps=work.last,
         networks=len(work.paths.path),
         diverged=int((~report.healthy).sum()),
-        best_valid_error=float(healthy.min()) if len(healthy) else math.nan,
+        best_valid_error=_best(pack, report),
         seconds=seconds,
         network_steps_per_second=work.worked / seconds,
     )
