@@ -85,7 +85,7 @@ class CompactNetwork(nn.Module):
             self.register_parameter(f"weight_{to}_{source}", nn.Parameter(torch.zeros(self.widths[to], self.widths[source])))
         self.whole: set[tuple[int, int]] = set()  # edges that pass a layer on as it is
         for to, source, places in record.get("passes", []):
-            into = torch.tensor([[place == at for at in range(self.widths[source])] for place in places]).float()
+            into = (torch.tensor(places).unsqueeze(1) == torch.arange(self.widths[source])).float()
             self.register_buffer(f"pass_{to}_{source}", into, persistent=False)  # it is in the record
             self.edges.append((to, source))
             if places == list(range(self.widths[source])):

@@ -32,22 +32,26 @@ def shares(nets: Networks) -> list[Tensor]:
 
 
 def decided(nets: Networks, chosen: Sequence[Tensor | None] | None = None) -> Networks:
-    """Of each of `Networks.alternatives` one way stays: its gates become 1, but for those that are 0, and the others' 0.
+    """Of each of `Networks.alternatives` one way stays: its gates become 1, but for those that were cut, and the others' 0.
+
+    Cut is what is 0 in a way that has other gates, or in a group without any share. A way with a share of 0 is whole.
 
     ``chosen``: of each its place, long ``(K,)``, or None, which leaves them as they are. Without ``chosen`` the largest share
     stays, on a tie the first.
     """
     if not nets.alternatives:
         return nets
-    picked = [share.argmax(1) for share in shares(nets)] if chosen is None else chosen
+    found = shares(nets)
+    picked = [share.argmax(1) for share in found] if chosen is None else chosen
     gates, edge_gates = dict(nets.gates), dict(nets.edge_gates)
-    for ways, index in zip(nets.alternatives, picked, strict=True):
+    for ways, index, share in zip(nets.alternatives, picked, found, strict=True):
+        dropped = (share == 0) & (share > 0).any(1, keepdim=True)  # (K, A)
         for place, way in enumerate(ways):
             if index is None or way is None:
                 continue
-            here = index == place  # (K,)
+            here, whole = index == place, dropped[:, place]  # (K,)
             if isinstance(way, int):
-                gates[way] = (here.unsqueeze(1) & (gates[way] > 0)).to(gates[way])
+                gates[way] = (here.unsqueeze(1) & ((gates[way] > 0) | whole.unsqueeze(1))).to(gates[way])
             else:
-                edge_gates[way] = (here[:, None, None] & (edge_gates[way] > 0)).to(edge_gates[way])
+                edge_gates[way] = (here[:, None, None] & ((edge_gates[way] > 0) | whole[:, None, None])).to(edge_gates[way])
     return replace(nets, gates=gates, edge_gates=edge_gates)

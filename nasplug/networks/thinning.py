@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasplug.errors import ContractError
 from nasplug.networks.record import Networks
 
 __all__ = ["kept", "passed", "small", "thin_stem"]
@@ -80,6 +81,9 @@ def passed(one: Networks, keep: Mapping[int, Tensor], layers: Sequence[int]) -> 
         to = next(to for to, source in one.blocks if source == layer)
         if to not in place or source not in place:
             continue
+        for block in (one.blocks[layer, source][0], one.blocks[to, layer][0]):
+            if not bool(((block == 0) | (torch.eye(len(block)) == block)).all()):
+                raise ContractError(f"passes: a block of layer {layer} is no identity any more, so it passes nothing on")
         on, where = one.gates[layer][0] > 0, {int(neuron): at for at, neuron in enumerate(keep[source])}
         places = [where[int(n)] if bool(on[n]) and int(n) in where else -1 for n in keep[to]]
         if max(places, default=-1) >= 0:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nasplug.contracts import Discretizer, Score
 from nasplug.cuts import check_tolerance, trivial_loss
+from nasplug.errors import ConfigError
 from nasplug.monotone import constrain
 from nasplug.networks import Networks, alive, harden, where
 
@@ -197,6 +198,17 @@ class Fold(Discretizer):
                         nets, loss = where(accepted, candidate, nets), torch.where(accepted, after, loss)
                         moving |= bool(accepted.any())
         return alive(nets)
+
+    def accept(self, nets: Networks) -> None:
+        """Refuse residuals: what they pass on has no weights that could change.
+
+        Raises:
+            ConfigError: for networks with `nasplug.networks.Networks.passes`.
+        """
+        if nets.passes:
+            raise ConfigError(
+                "fold: it merges neurons, and a residual passes values on as they are; take threshold, or leave residual out"
+            )
 
 
 def fold(*, tolerance: float = 0.001) -> Discretizer:

@@ -107,3 +107,10 @@ def test_skip_blocks_fold_too() -> None:
 def test_refuses(tolerance: float) -> None:
     with pytest.raises(ConfigError, match="finite number >= 0"):
         fold(tolerance=tolerance)
+
+
+def test_refuses_residuals() -> None:
+    """What they pass on has no weights, so that a merged neuron would be lost from the saved network."""
+    fold().accept(example_networks())
+    with pytest.raises(ConfigError, match=r"fold: .* residual"):
+        fold().accept(replace(example_networks(), passes=(1,)))

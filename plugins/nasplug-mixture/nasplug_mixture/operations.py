@@ -113,7 +113,7 @@ class Operations(SearchMethod):
         return Skeleton(tuple(widths), tuple(place), ways, tuple(passes))
 
     def accept(self, task: Task) -> None:
-        """Refuse operations that no edge has, and a task in which no edge has a choice.
+        """Refuse operations that no edge has, networks that they leave in two, and a task in which no edge has a choice.
 
         Raises:
             ConfigError: naming them.
@@ -129,6 +129,19 @@ class Operations(SearchMethod):
                     else "is below the widths of both ends of no edge: take a smaller rank, or wider layers"
                 )
                 raise ConfigError(f"operations: {name} {why}; or remove it from operations")
+        wide = (task.inputs, *self.hidden, task.outputs)
+        for end, width, what in ((0, wide[0], "input"), (len(wide) - 1, wide[-1], "output")):
+            if not any({*some} - {"none"} for edge, some in offered.items() if end in edge):
+                raise ConfigError(
+                    f"operations: of {', '.join(self.operations)} none leads over the edges of the {what}, of width {width}; "
+                    "add linear, or a rank below the widths of both ends"
+                )
+        for (to, source), some in offered.items() if self.between == "next" else ():
+            if not some:
+                raise ConfigError(
+                    f"operations: of {', '.join(self.operations)} none leads from layer {source} of width {wide[source]} to "
+                    f"layer {to} of width {wide[to]}; add linear, or a rank below the widths of both ends"
+                )
         if all(len(some) < 2 for some in offered.values()):
             raise ConfigError(
                 f"operations: with {task.inputs} inputs and {task.outputs} outputs no edge has two of "

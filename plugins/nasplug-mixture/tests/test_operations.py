@@ -27,6 +27,7 @@ from nasplug.tasks import Task
 from nasplug.testing import SearchMethodLaws, example_task
 from nasplug.train import ValidationLoss
 from nasplug_mixture import certify, closest, least, operations
+from nasplug_mixture.sites import certificates, ways
 from nasplug_mixture.tuples import tuples
 
 torch.set_num_threads(1)
@@ -167,6 +168,41 @@ def test_finetuning_leaves_a_residual_as_it_is() -> None:
     for edge, w in tuned.blocks.items():
         assert torch.equal(w, nets.blocks[edge]) == (layer in edge or not bool((w != 0).any()))
     assert compact(tuned, 0).record["passes"] == compact(nets, 0).record["passes"]
+
+
+def test_what_no_longer_passes_on_as_it_is_is_not_saved_as_such() -> None:
+    nets, _ = one_way(["linear", "none", "residual", "none", "none", "linear"], [4, 4])
+    (layer,) = nets.passes
+    for edge in (edge for edge in nets.blocks if layer in edge):
+        turned = nets.blocks[edge].flip(1)
+        changed = replace(nets, blocks={**nets.blocks, edge: turned}, edge_gates={})
+        with pytest.raises(ContractError, match="no identity any more"):
+            compact(changed, 0)
+
+
+def test_an_operation_with_a_share_of_0_is_judged_by_what_it_does() -> None:
+    """And not as `none`: what the search has dropped may still have the least loss."""
+    task = example_task()
+    method = operations(hidden=[4, 4], operations=["linear", "residual", "none"], parametrisation="simplex")
+    params = method.init(task, SEEDS)
+    name, group = "operation 2 1", 2
+
+    def with_shares(*values: float) -> Networks:
+        return method.relax({**params, name: torch.tensor(values).double().expand(5, -1)}, ONE)
+
+    nets = with_shares(0.0, 0.5, 0.5)
+    (found,) = [some for site, some in certificates(nets, task) if site == ways(nets)[group]]
+    for place, shares_ in enumerate(torch.eye(3).tolist()):
+        f = forward(with_shares(*shares_), task.train.x)
+        away = (f - forward(nets, task.train.x)).square().mean((1, 2)) / 2
+        torch.testing.assert_close(found.q[:, 0, place], away)
+    index: list[Tensor | None] = [None] * len(nets.alternatives)
+    index[group] = torch.zeros(5, dtype=torch.long)
+    assert torch.equal(forward(decided(nets, index), task.train.x), forward(with_shares(1.0, 0.0, 0.0), task.train.x))
+    cut = replace(
+        nets, edge_gates={edge: torch.zeros_like(gate) for edge, gate in nets.edge_gates.items()}, alternatives=(((1, 0),),)
+    )
+    assert not bool(decided(cut).edge_gates[1, 0].any())
 
 
 def losses(nets: Networks, task: Task, group: int) -> tuple[Tensor, Tensor]:
@@ -316,6 +352,8 @@ def test_refuses(options: dict[str, Any], words: str) -> None:
         ({}, {"discretizers": [{"use": "threshold"}, {"use": "closest"}]}, "operations are still mixed"),
         ({}, {"discretizers": [{"use": "ranked"}]}, "these networks choose operations"),
         ({"parametrisation": "simplex"}, {}, "points of the simplex"),
+        ({"operations": ["rank_1", "residual", "none"]}, {}, "leads over the edges of the output, of width 1"),
+        ({"operations": ["rank_1", "residual"], "between": "next"}, {}, "leads over the edges of the output, of width 1"),
     ],
 )
 def test_a_plan_refuses(method: dict[str, Any], changes: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -170,6 +170,18 @@ class Obs(Discretizer):
                 hard = self.thin(hard, layer, torch.where(start > limit, limit, share), score, steps)
         return hard
 
+    def accept(self, nets: Networks) -> None:
+        """Refuse residuals: what they pass on has no weights that could change.
+
+        Raises:
+            ConfigError: for networks with `nasplug.networks.Networks.passes`.
+        """
+        if nets.passes:
+            raise ConfigError(
+                "obs: it hands the work of neurons over to others, and a residual passes values on as they are; take "
+                "threshold, or leave residual out"
+            )
+
     def limit(self, nets: Networks, loss: Tensor, score: Score) -> Tensor:
         """The largest loss a row may end with, ``(K,)``; NaN where its own is not finite."""
         if self.r2 is None:

@@ -13,7 +13,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks, forward, sizes
 from nasplug.replicas import normal, uniform
 from nasplug.tasks import Split, Task, unscaled
-from nasplug.testing import DiscretizerLaws, example_task
+from nasplug.testing import DiscretizerLaws, example_networks, example_task
 from nasplug.train import ValidationLoss
 from nasplug_sparcs import obs
 
@@ -145,3 +145,10 @@ def test_an_input_that_is_hardly_ever_on_takes_over_nothing() -> None:
     assert bool((sizes(found)["neurons"] < sizes(nets)["neurons"]).all())
     assert float(found.blocks[2, 0][..., 3].abs().max()) == 0.0
     assert bool((found.blocks[2, 0][..., :3] != 0).any())  # the others do take over
+
+
+def test_refuses_residuals() -> None:
+    """What they pass on has no weights, so that no neuron's work can be handed over to them."""
+    obs().accept(example_networks())
+    with pytest.raises(ConfigError, match=r"obs: .* residual"):
+        obs().accept(replace(example_networks(), passes=(1,)))
