@@ -129,6 +129,22 @@ def test_what_is_chosen_on_folds_is_refitted_after_the_budget(tmp_path: Path) ->
     assert set(map(tuple, wanted.fillna(-9).to_numpy())) <= set(map(tuple, found.fillna(-9).to_numpy()))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_asked")
+def test_packs_planned_after_refits_have_names_of_their_own(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOLDS, **DRAWN, "seeds": 1, "resources": {"pack": 9}}
+    full = study(tmp_path / "full", **changes).run("serial", report=False)
+    cut = study(tmp_path, **changes, budget=10).run("serial", report=False)
+    assert (cut.frame["fold"] == -1).any()  # refits of the first generation alone
+    more = study(tmp_path, **changes).run("serial", report=False)
+    plans = [json.loads(path.read_text())["packs"] for path in sorted(more.folder.glob("plan-*.json"))]
+    names = [pack["id"] for packs in plans for pack in packs]
+    assert len(set(names)) == len(names)
+    columns = ["configuration", "seed", "fold", "valid_loss", "edges"]
+    wanted, found = (one.frame.loc[one.frame["fold"] >= 0, columns] for one in (full, more))
+    assert set(map(tuple, wanted.to_numpy())) == set(map(tuple, found.to_numpy()))
+
+
 @pytest.mark.usefixtures("_asked")
 def test_a_generation_that_was_cut_is_told_when_it_is_whole(tmp_path: Path) -> None:
     full = study(tmp_path / "full", **DRAWN).run("serial", report=False)

@@ -177,6 +177,19 @@ def test_folds_are_judged_by_whole_configurations_and_refitted(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_refits_of_an_earlier_version_are_no_part_of_the_sweep(tmp_path: Path) -> None:
+    levels = [0.01, 0.1, 0.2, 0.3]
+    changes: dict[str, Any] = {**FOLDS, "resources": {"pack": 3}}  # one configuration
+    changes["penalties"] = [{"use": "l1", "level": {"choice": levels[:2]}}]
+    study(tmp_path, **changes).run("serial", report=False)
+    changes["penalties"] = [{"use": "l1", "level": {"choice": levels}}]
+    changes["plateau"] = {"tolerance": 0.9, "patience": 1}
+    mine = study(tmp_path, **changes).run("serial", report=False, extend=True)
+    assert not list(mine.folder.glob(f"packs/*/{SURPLUS}"))
+    assert mine.best()["fold"] == -1
+
+
+@pytest.mark.slow
 def test_on_ray_the_same_networks_are_left(full: Study, tmp_path: Path) -> None:
     serial = study(tmp_path / "serial", plateau=RULE).run("serial", report=False)
     ray = study(tmp_path / "ray", plateau=RULE).run("ray", report=False)

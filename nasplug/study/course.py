@@ -83,6 +83,7 @@ class Course:
         self._whole = [pack for pack in whole if not pack.linear]
         self._numbers = Numbers([pack for one in [*self.kept, mine] for pack in one.whole])
         self._known = [pack for one in self.kept for pack in one.whole]
+        self._refits = [pack for pack in mine.packs if pack.refitted]
         self.first = list(whole)
         if self.kept:
             configurations = next(iter(self.generations))
@@ -263,15 +264,20 @@ class Course:
         """A generation's packs, newly made."""
         if self.kept:
             return self._rest(configurations, numbers, done)
-        at = count("p", done)
+        at = self._next(done)
         return chunk(self.config, configurations, self.plugins, first_pack=at, numbers=numbers, fast=True)
+
+    def _next(self, done: Sequence[Pack]) -> int:
+        """The number of the next pack: behind ``done``, and behind refits that were planned when the sweep had ended early."""
+        there = {pack.id for pack in done}
+        return count("p", [*done, *(pack for pack in self._refits if pack.id not in there)])
 
     def _rest(
         self, configurations: Sequence[Mapping[str, Any]], numbers: Sequence[int], done: Sequence[Pack], *, lines: bool = False
     ) -> list[Pack]:
         """Packs of what packs that are there do not have; with ``lines`` also the linear ones of new data sets."""
         there = [pack for pack in done if not (pack.linear or pack.fitted)]
-        packs = rest(self.config, configurations, numbers, there, self.plugins, first_pack=count("p", done))
+        packs = rest(self.config, configurations, numbers, there, self.plugins, first_pack=self._next(done))
         return packs + (linear_packs(self.config, self.plugins, self._numbers.next, done) if lines else [])
 
     def _refit(self, done: Sequence[Pack], run: Callable[[int, Callable[[], list[Pack]]], list[Pack]], number: int) -> None:

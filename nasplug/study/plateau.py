@@ -44,7 +44,11 @@ class Judge:
         self._frames: list[pd.DataFrame] = []
 
     def follow(self, packs: Sequence[Pack], *, together: bool) -> None:
-        """Packs that come next in the plan: one unit ``together``, or each by itself."""
+        """Packs that come next in the plan: one unit ``together``, or each by itself.
+
+        Refits and packs on half samples, which an extended study has of before, are no part of the sweep.
+        """
+        packs = [pack for pack in packs if not pack.fitted]
         own = [pack for pack in packs if not pack.linear]
         self._lines += [pack for pack in packs if pack.linear]
         self.units += [own] if together else [[pack] for pack in own]
