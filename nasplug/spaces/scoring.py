@@ -15,6 +15,8 @@ With test errors ``t_as`` and validation errors ``v_as`` of architecture a and s
 
 Bounds are the 5th and 95th percentile of a bootstrap that draws the runs of the search and the seeds of the table, with
 replacement, each by itself. Networks are drawn, samples are not: the bounds are for this data set and its split.
+A draw has fewer distinct seeds than the table, so means with more noise: bounds of tau and regret lie too low, the more so the
+larger the noise of a seed, and a tau may be above its own.
 """
 
 from __future__ import annotations

@@ -161,3 +161,25 @@ def test_pieces_of_a_small_module_are_pieces_of_its_function(tmp_path: Path) -> 
     torch.testing.assert_close(
         forward(networks_in(module).map(torch.Tensor.double), x)[0], forward(nets, x)[1], rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_network_that_passes_values_on_is_read_as_one_with_weights_of_1() -> None:
+    """A residual has no weights in a saved network."""
+    one = deep(3, seeds=1)
+    eye = torch.eye(4, dtype=torch.float64).unsqueeze(0)
+    nets = replace(
+        one,
+        widths=(2, 4, 4, 4, 1),
+        blocks={(1, 0): one.blocks[1, 0], (2, 1): eye, (3, 2): eye, (4, 3): one.blocks[one.depth, one.depth - 1]},
+        biases={1: one.biases[1], 3: one.biases[2], 4: one.biases[one.depth]},
+        gates={},
+        edge_gates={},
+        choices={n: torch.eye(2, dtype=torch.float64)[[at]].unsqueeze(0) for n, at in ((1, 0), (2, 1), (3, 0))},
+        candidates=("tanh", "identity"),
+        passes=(2,),
+    )
+    nets.check()
+    module = compact(nets, 0)
+    assert module.record["passes"] == [[2, 1, [0, 1, 2, 3]]]
+    made = networks_in(module).map(torch.Tensor.double)
+    torch.testing.assert_close(forward(made, points(2)), forward(nets, points(2)), rtol=1e-5, atol=1e-5)

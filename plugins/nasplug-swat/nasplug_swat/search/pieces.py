@@ -45,7 +45,7 @@ def networks_in(module: CompactNetwork) -> Networks:
     names = sorted({name for layer in module.activations for name, _ in layer}) or ["tanh"]
     blocks = {}
     for to, source in module.edges:
-        w = state[f"weight_{to}_{source}"]
+        w = module.weight(to, source).detach()
         if source == 0:
             whole = w.new_zeros(len(w), widths[0])
             whole[:, state["kept"]] = w
