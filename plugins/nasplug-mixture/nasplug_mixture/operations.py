@@ -281,8 +281,9 @@ def operations(
 
     Fails: an operation that was trained in a mixture is not trained alone, so give ``train.finetune`` steps. Operations that
     can do the same (linear can do what each other does) keep equal shares for long, and nothing here prefers the smaller one:
-    add a penalty such as l1, or read the front. Shares compare operations with the weights that they have, which learn at a
-    pace set by their share: what starts fast stays ahead.
+    add a penalty such as l1, or read the front. l1, neurons and soft_count see the share of linear alone: low rank, residual
+    and none are alike to them. Shares compare operations with the weights that they have, which learn at a pace set by their
+    share: what starts fast stays ahead.
 
     Raises:
         ConfigError: for hidden layers that are missing or empty; for operations that are fewer than 2, twice there, unknown, or

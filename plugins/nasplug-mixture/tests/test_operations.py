@@ -21,6 +21,7 @@ from nasplug.discretize import discretize
 from nasplug.errors import ConfigError, ContractError
 from nasplug.finetune import refit
 from nasplug.networks import Networks, alive, decided, forward, harden, shares, sizes, take
+from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
 from nasplug.study import Study
 from nasplug.tasks import Task
@@ -203,6 +204,24 @@ def test_an_operation_with_a_share_of_0_is_judged_by_what_it_does() -> None:
         nets, edge_gates={edge: torch.zeros_like(gate) for edge, gate in nets.edge_gates.items()}, alternatives=(((1, 0),),)
     )
     assert not bool(decided(cut).edge_gates[1, 0].any())
+
+
+@pytest.mark.parametrize("name", ["l1", "neurons", "soft_count"])
+def test_penalties_see_the_share_of_linear_alone(name: str) -> None:
+    task, penalty = example_task(), load_plugins().build("regularizer", name, {})
+    method = operations(hidden=[4, 4], parametrisation="simplex")
+    params = method.init(task, SEEDS)
+
+    def value(*values: float) -> Tensor:
+        """With these shares of linear, rank 2, residual and none between the hidden layers."""
+        nets = method.relax({**params, "operation 2 1": torch.tensor(values).double().expand(5, -1)}, ONE)
+        found: Tensor = penalty(nets)
+        return found
+
+    none = value(0.0, 0.0, 0.0, 1.0)
+    assert torch.equal(value(0.0, 1.0, 0.0, 0.0), none)
+    assert torch.equal(value(0.0, 0.0, 1.0, 0.0), none)
+    assert bool((value(1.0, 0.0, 0.0, 0.0) > none).all())
 
 
 def losses(nets: Networks, task: Task, group: int) -> tuple[Tensor, Tensor]:
