@@ -188,7 +188,9 @@ class OverFolds:
             return name in needed or ("valid_" in name and not name.startswith("history_"))
 
         frame = pd.concat([files.read_table(file, read).to_pandas() for file in found], ignore_index=True)
-        return cls(configurations(frame, samples), frozenset(picked(frame).values()))
+        scores = configurations(frame, samples)
+        known = set(scores.index)  # what is on folds may have been set aside (`nasplug.study.plateau`)
+        return cls(scores, frozenset(name for number, name in picked(frame).items() if number in known))
 
     @property
     def schema(self) -> pa.Schema:

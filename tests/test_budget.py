@@ -131,6 +131,18 @@ def test_what_is_chosen_on_folds_is_refitted_after_the_budget(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_asked")
+def test_a_configuration_that_lacks_a_fold_is_not_refitted(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOLDS, "seeds": 1, "resources": {"pack": 2}}  # two packs for each configuration
+    with pytest.raises(NasplugError, match=r"no network finished\. The budget"):
+        study(tmp_path / "short", **changes, budget=9).run("serial", report=False)
+    mine = study(tmp_path, **changes, budget=25).run("serial", report=False)
+    frame = mine.frame
+    assert frame[frame["fold"] >= 0].groupby("configuration")["fold"].nunique().to_dict() == {0: 3, 1: 2}
+    assert set(frame.loc[frame["fold"] == -1, "configuration"]) == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_asked")
 def test_packs_planned_after_refits_have_names_of_their_own(tmp_path: Path) -> None:
     changes: dict[str, Any] = {**FOLDS, **DRAWN, "seeds": 1, "resources": {"pack": 9}}
     full = study(tmp_path / "full", **changes).run("serial", report=False)

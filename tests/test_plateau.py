@@ -177,6 +177,19 @@ def test_folds_are_judged_by_whole_configurations_and_refitted(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_refits_of_what_was_set_aside_are_no_candidates(tmp_path: Path) -> None:
+    study(tmp_path, **FOLDS).run("serial", report=False)
+    mine = study(tmp_path, **FOLDS, plateau={"tolerance": 0.9, "patience": 1}).run("serial")
+    frame = mine.frame
+    assert list(mine.folder.glob(f"packs/*/{SURPLUS}"))
+    there = set(frame.loc[frame["fold"] >= 0, "configuration"])
+    assert not set(frame.loc[frame["fold"] == -1, "configuration"]) <= there
+    own = frame[frame["replica"].isin(mine.front()["replica"])]
+    assert len(own) > 0
+    assert set(own["configuration"]) <= there
+
+
+@pytest.mark.slow
 def test_refits_of_an_earlier_version_are_no_part_of_the_sweep(tmp_path: Path) -> None:
     levels = [0.01, 0.1, 0.2, 0.3]
     changes: dict[str, Any] = {**FOLDS, "resources": {"pack": 3}}  # one configuration

@@ -292,14 +292,20 @@ class Course:
         before = [pack for pack in done if pack.refitted]
         short = {numbers[at] for places in lacking(seeds, numbers, before).values() for at in places} - lines
         there = set(numbers) - short
-        while wanted := [c for c in self._wanted() if c not in there]:
+        while wanted := [c for c in self._wanted(done) if c not in there]:
             packs = run(number, partial(refits, self.config, wanted, list(done), self.plugins))
             there |= {c for pack in packs for c in pack.configurations}
             number += 1
 
-    def _wanted(self) -> list[int]:
-        """The configurations that are to be refitted, as far as is known now."""
+    def _wanted(self, done: Sequence[Pack]) -> list[int]:
+        """The configurations that are to be refitted, as far as is known now; none of which the sweep's end left a fold out."""
+        sweep = [pack for pack in done if pack.folds and not pack.fitted]
+        planned, there = (
+            {pair for pack in packs for pair in zip(pack.configurations, pack.folds, strict=True)}
+            for packs in (sweep, [pack for pack in sweep if self._there(pack)])
+        )
         frame = self.frame
+        frame = frame[~frame["configuration"].isin({number for number, _ in planned - there})]
         if on_folds(frame).empty:
             return []
         frame, error = results.judged(frame, self.facts_of, self.config.choose)
