@@ -189,6 +189,16 @@ def test_refits_of_what_was_set_aside_are_no_candidates(tmp_path: Path) -> None:
     assert set(own["configuration"]) <= there
 
 
+def test_a_generation_without_new_packs_is_not_judged(full: Study) -> None:
+    judge = Judge(Plateau(tolerance=0.5, patience=1), full.folder, [], full.facts_of)
+    first, second, *_ = full.plan()
+    judge.follow([first], together=True)
+    judge.follow([], together=True)
+    assert not judge.ended([])
+    judge.follow([second], together=True)
+    assert [len(unit) for unit in judge.units] == [1, 1]
+
+
 @pytest.mark.slow
 def test_refits_of_an_earlier_version_are_no_part_of_the_sweep(tmp_path: Path) -> None:
     levels = [0.01, 0.1, 0.2, 0.3]

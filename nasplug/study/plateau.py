@@ -51,7 +51,7 @@ class Judge:
         packs = [pack for pack in packs if not pack.fitted]
         own = [pack for pack in packs if not pack.linear]
         self._lines += [pack for pack in packs if pack.linear]
-        self.units += [own] if together else [[pack] for pack in own]
+        self.units += [own] if together and own else [[pack] for pack in own]  # an extended study may have a generation whole
 
     def ended(self, failed: Collection[str]) -> bool:
         """Whether a unit ends the sweep, as far as packs are finished or have ``failed``."""
