@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--quick] [--runs 5]
 
 Each run is `nasplug run` in a process of its own, from its start to its exit; the moments in between are those of the events in
-its log. Beside it: what Python takes to import torch, nasplug's study and Ray, and an empty `ray.init` with its shutdown on two CPUs.
+its log. Beside it: what it takes to import torch, the module of studies and Ray, and an empty `ray.init` with its shutdown.
 Medians of all runs, in seconds, for an idle machine. The last line is one JSON object.
 """
 
