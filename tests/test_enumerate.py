@@ -246,6 +246,13 @@ def test_tau_is_that_of_the_order() -> None:
     assert (found.tau["right"].low, found.tau["right"].high) == (1.0, 1.0)
 
 
+def test_what_broke_in_a_search_is_last_in_its_order() -> None:
+    values = np.arange(6.0)[:, None] + np.zeros((6, 3))
+    broken = -values.T[:1]
+    broken[0, 0] = -np.inf  # the best of all, as last
+    assert scored(table(values, values), Found("s", [0], {"one": broken}, 1)).tau["one"].mean == pytest.approx(1 / 3)
+
+
 def test_what_diverged_is_last_and_never_picked() -> None:
     values = np.array([[np.nan, 0.0], [1.0, 1.0], [2.0, 2.0]])
     found = table(values, values)

@@ -120,10 +120,10 @@ def _bounded(value: Callable[[Array, Index], float], seeds: int, runs: int, draw
 
 
 def _tau(one: Array, other: Array) -> float:
-    """Kendall's tau-b of those that have both values; 0 where one of them orders nothing."""
+    """Kendall's tau-b of those that have both values (-inf is the last of an order); 0 where one of them orders nothing."""
     from scipy.stats import kendalltau
 
-    there = np.isfinite(one) & np.isfinite(other)
+    there = ~np.isnan(one) & np.isfinite(other)
     if there.sum() < 2:
         return math.nan
     found = float(kendalltau(one[there], other[there]).statistic)
