@@ -164,7 +164,7 @@ def test_a_sampler_that_learns_is_judged_by_its_generations(tmp_path: Path) -> N
     ending = results.ending_of(mine.folder)
     assert ending is not None
     assert (ending.networks, ending.untrained) == (24, 16)
-    assert "over the last 1 generations" in ending.words
+    assert "over the last generation " in ending.words
 
 
 @pytest.mark.slow

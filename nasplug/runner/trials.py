@@ -130,8 +130,12 @@ class RayRunner:
                     watch.failed(pack, f"the trial ended, and its results are not in {folder}")
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                waiting.discard(trial.config["pack"])
-                watch.failed(trial.config["pack"], _reason(trial))
+                pack = trial.config["pack"]
+                waiting.discard(pack)
+                if (folder / "packs" / pack / TABLE).exists():  # all that it earned came before its worker died
+                    watch.finished(pack)
+                else:
+                    watch.failed(pack, _reason(trial))
 
             def __reduce__(self) -> Any:
                 # Tune pickles the experiment for its own way of resuming, which we do not use; observers stay here.

@@ -28,8 +28,9 @@ def early(
     if judge is None or judge.at is None:
         by, why, how = "budget", f"The budget of {study.budget_words} is spent", "a larger budget (budget=...)"
     else:
-        kind, last = "generations" if guided else "packs", judge.rule.patience
-        moved = f"over the last {last} {kind} its volume rose by {judge.rose:.2g}, less than {judge.rule.tolerance:g}"
+        kind, last = "generation" if guided else "pack", judge.rule.patience
+        span = f"{last} {kind}s" if last > 1 else kind
+        moved = f"over the last {span} its volume rose by {judge.rose:.2g}, less than {judge.rule.tolerance:g}"
         by, why, how = "plateau", f"The front no longer moved ({moved})", "plateau=null"
     left = f"{untrained:,} of {networks:,} networks were not trained{kept}"
     return results.Ending(by, networks, untrained, f"{why}, and {left}: the same command with {how} goes on where it stopped")
