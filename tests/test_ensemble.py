@@ -153,7 +153,7 @@ def test_a_smaller_ensemble_leaves_no_member_of_a_larger_one(done: Study, tmp_pa
     (folder / "ensemble" / "member-notes.txt").write_text("somebody's own")
     for size, left in ((2, {"member-00", "member-01"}), (None, set())):
         config = Study.open(folder).config.model_copy(update={"ensemble": size})
-        Study(config, done.plugins).snapshot()._conclude({}, 0.0, report=False)
+        Study(config, done.plugins).snapshot()._conclude({}, None, 0.0, report=False)
         assert {path.name for path in (folder / "ensemble").glob("member-0*")} == left
     assert [path.name for path in (folder / "ensemble").iterdir()] == ["member-notes.txt"]
 

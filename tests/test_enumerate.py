@@ -286,7 +286,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(folder: Path, *options: str, status: int = 0) -> str:
-    done = CliRunner().invoke(main, ["enumerate", str(folder / "small.yaml"), *options, "--runner", "serial"])
+    command = ["enumerate", str(folder / "small.yaml"), *options, "--runner", "serial"]
+    done = CliRunner(env={"COLUMNS": "160"}).invoke(main, command)
     if done.exit_code != status:
         raise AssertionError(done.output) from done.exception
     return done.output

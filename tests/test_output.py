@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -149,6 +150,10 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     ]
     store = ["--store", str(done.folder.parent)]
     commands += [["register", folder, "--name", "full"], ["promote", "full", "--to", "1", *store], ["history", "full", *store]]
+    search = {"use": "mixture", "per": "layer", "hidden": [2], "candidates": ["tanh", "relu"]}
+    space = {"study": "space", "task": {"use": "xor", "samples": 8}, "method": search, "train": {"steps": 2}, "mlflow": None}
+    (tmp_path / "space.yaml").write_text(json.dumps(space | {"discretizers": [{"use": "argmax"}]}), encoding="utf-8")
+    commands += [["enumerate", str(tmp_path / "space.yaml"), "--plan"]]
     apart = {"ui", "stop", "rollback"}  # they need a server, a study that runs, two champions
     assert {command[0] for command in commands} >= set(main.commands) - apart
     for command in commands:

@@ -615,7 +615,7 @@ def test_the_table_is_read_once_at_the_end_and_once_to_show_it(labels: Study, mo
         return read(folder, **options)
 
     monkeypatch.setattr(results, "read", counted)
-    labels.snapshot()._conclude({}, 1.0, report=True)
+    labels.snapshot()._conclude({}, None, 1.0, report=True)
     assert len(times) == 1
     print_summary(labels)
     assert len(times) == 2
