@@ -112,7 +112,10 @@ def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
     from nasplug.study.clock import spent
     from nasplug.summary import print_summary
 
-    budget, seconds = study.config.budget_words, study.config.budget_seconds - spent(study.folder)
+    used = spent(study.folder)
+    budget, seconds = study.config.budget_words, study.config.budget_seconds - used
+    if used >= 1.0:
+        budget += f" ({used:.0f} s of it spent)"
 
     def before(cost: Cost) -> None:
         if cost.seconds[1] >= LONG_SECONDS:

@@ -218,16 +218,18 @@ class RayRunner:
     def close(self) -> None:
         """End what this runner started: the collector, and Ray if it is not the user's own."""
         self._tasks.clear()
-        if self._collector is not None:
-            import ray
+        collector, self._collector = self._collector, None
+        started, self._started = self._started, False
+        if collector is None and not started:
+            return
+        import ray
 
-            ray.kill(self._collector)
-            self._collector = None
-        if self._started:
-            import ray
-
-            ray.shutdown()
-            self._started = False
+        try:
+            if collector is not None and ray.is_initialized():
+                ray.kill(collector)
+        finally:
+            if started:
+                ray.shutdown()
 
 
 def _restore_signals() -> None:
