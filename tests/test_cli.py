@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -25,6 +24,8 @@ from nasplug.cli import main
 from nasplug.compact import digest_of
 from nasplug.config import from_yaml, to_yaml
 from nasplug.study import Study
+
+from .processes import PATIENCE, descendants, outliving
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -332,12 +333,11 @@ def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: 
             assert answer.status == 200
             break
         time.sleep(0.5)
-    started = psutil.Process(page.pid).children(recursive=True)
+    started = descendants(page.pid)
     assert started
     page.send_signal(number)
-    assert page.wait(30) == (128 + number if number == signal.SIGTERM else -number)
-    _, left = psutil.wait_procs(started, timeout=15)
-    assert not left
+    assert page.wait(PATIENCE) == (128 + number if number == signal.SIGTERM else -number)
+    assert not outliving(started)
 
 
 # statuses

@@ -679,7 +679,7 @@ def test_a_server_that_is_away_costs_a_line(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(NasplugError, match=r"does not answer (within 3 s|\(timed out\))"):
             standing(f"http://127.0.0.1:{silent.getsockname()[1]}", NAME, "1")
-        assert time.monotonic() - began < 6.0
+        assert time.monotonic() - began < 60.0  # 3 on an idle machine; a default of MLflow's is many minutes
     with pytest.raises(NasplugError, match="was not asked; set MLFLOW_TRACKING_URI"):
         standing("postgresql://127.0.0.1/x", NAME, "1")
     (tmp_path / "mlflow.db").write_text("no database")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 import yaml
@@ -22,6 +21,8 @@ from nasplug.folder import claim, held
 from nasplug.hookspecs import Progress, hookimpl
 from nasplug.packs import TABLE
 from nasplug.study import Study
+
+from .processes import PATIENCE, descendants
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -133,11 +134,10 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         def pack_reported(self, pack: str, progress: Progress) -> None:
             if killed or not (tmp_path / "small/packs" / pack / "checkpoint.safetensors").exists():
                 return
-            for process in psutil.Process().children(recursive=True):
-                if "ImplicitFunc" in " ".join(process.cmdline()):  # the name Ray gives to a function trainable
-                    killed.append(process.pid)
-                    process.send_signal(signal.SIGKILL)
-                    return
+            for process in descendants(os.getpid(), "ImplicitFunc"):  # the name Ray gives to a function trainable
+                killed.append(process.pid)
+                process.send_signal(signal.SIGKILL)
+                return
 
     done = study(tmp_path, **LONG).run("ray", observers=[Killer()])
     assert killed
@@ -155,7 +155,7 @@ def test_a_dead_driver_loses_nothing_that_was_earned(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "nasplug.cli", "run", str(path), "--runner", "serial", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while len(list(tmp_path.glob(f"small/packs/*/{TABLE}"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         driver.kill()

@@ -6,16 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 
 from nasplug.errors import ConfigError
 from nasplug.files import write_json
 from nasplug.tracking import page_of, serve
+
+from .processes import PATIENCE, descendants, outliving
 
 PARENT = """
 import sys
@@ -41,20 +41,19 @@ def test_a_server_and_its_helpers_end_with_who_asked(number: signal.Signals) -> 
     parent = subprocess.Popen([sys.executable, "-c", PARENT, SERVER], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     assert parent.stdout.readline() == "up\n"
-    started = psutil.Process(parent.pid).children(recursive=True)
+    started = descendants(parent.pid)
     assert len(started) == 3  # the guard, the server, its helper
     parent.send_signal(number)
-    assert parent.wait(30) == (128 + number if number != signal.SIGKILL else -number)
-    assert not psutil.wait_procs(started, timeout=15)[1]
+    assert parent.wait(PATIENCE) == (128 + number if number != signal.SIGKILL else -number)
+    assert not outliving(started)
 
 
 def test_a_server_that_ends_by_itself_leaves_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", PARENT, ENDS], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT, ENDS], stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 3
-    end = time.monotonic() + 10
-    while psutil.pid_exists(int(done.stdout)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(int(done.stdout)) or psutil.Process(int(done.stdout)).status() == psutil.STATUS_ZOMBIE
+    assert not outliving([int(done.stdout)])
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:

@@ -90,18 +90,20 @@ def attend(command: Sequence[str], environment: Mapping[str, str]) -> int:
     this one sees to that where this one cannot.
     """
     guarded = [sys.executable, "-I", str(GUARD), *command]
-    server = subprocess.Popen(guarded, env={**environment, **os.environ}, stdin=subprocess.PIPE, start_new_session=True)
+    server: subprocess.Popen[bytes] | None = None
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in ENDINGS}
     try:
+        server = subprocess.Popen(guarded, env={**environment, **os.environ}, stdin=subprocess.PIPE, start_new_session=True)
         return server.wait()
     finally:
         for number in before:  # a second one would cut the ending short
             signal.signal(number, signal.SIG_IGN)
-        _end(server)
+        if server is not None:  # one that was cut short while it began ends by its guard
+            _end(server)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from nasplug.config import parse
@@ -21,6 +20,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug.plugins.loading import load_plugins
 from nasplug.runner import RayRunner
 from nasplug.study import Study
+from tests.processes import PATIENCE, descendants, end
 
 STUDY = {
     "study": "small",
@@ -63,8 +63,7 @@ def head() -> Iterator[tuple[str, int]]:
                 time.sleep(0.5)
             yield f"127.0.0.1:{port}", head.pid
         finally:
-            for process in (*psutil.Process(head.pid).children(recursive=True), head):
-                process.kill()
+            end(head.pid)
             head.wait()
 
 
@@ -123,10 +122,9 @@ def test_when_the_driver_dies_its_packs_end_and_the_next_run_goes_on(
         driver.kill()
 
     def working() -> list[str]:
-        names = [" ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True) if child.is_running()]
-        return [name for name in names if "ImplicitFunc" in name or "Collector" in name]
+        return sorted(descendants(pid, "ImplicitFunc", "Collector").values())
 
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while working():
         assert time.monotonic() < until, working()
         time.sleep(0.2)
