@@ -380,7 +380,12 @@ def test_wrong_commands_have_status_2(command: tuple[str, ...]) -> None:
 
 def command_line(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nasplug.cli", *command], capture_output=True, text=True, check=False, cwd=folder, timeout=240
+        [sys.executable, "-m", "nasplug.cli", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=5 * PATIENCE,
     )
 
 

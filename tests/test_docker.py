@@ -23,6 +23,8 @@ import yaml
 
 from nasplug.study import Study
 
+from .processes import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 TINY = "train.steps=30 train.finetune=0 train.compile=false penalties.0.level.points=2 seeds=2 linear=false reach=null"
 
@@ -236,12 +238,12 @@ def native(compose: Mapping[str, Any]) -> Iterator[tuple[Run, Callable[[str], st
             return False
         kind, *command = compose["services"][name].get("healthcheck", {"test": ["CMD", "true"]})["test"]
         assert kind == "CMD"
-        return spawn(name, command).wait(30) == 0
+        return spawn(name, command).wait(PATIENCE) == 0
 
     def run(name: str) -> subprocess.Popen[str]:
         """As compose does: a service starts when those it depends on are up."""
         process = start(name)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 2 * PATIENCE
         while name != "study" and not ready(name):
             said = log_of(name).read_text()[-3000:]
             assert process.poll() is None, said
@@ -272,7 +274,7 @@ def test_the_services_work_together(native: tuple[Run, Callable[[str], str], Pat
     study = run("study")
     log = home / "study.log"
     try:
-        assert study.wait(180) == 0, log.read_text()[-3000:]
+        assert study.wait(4 * PATIENCE) == 0, log.read_text()[-3000:]
     except subprocess.TimeoutExpired:
         pytest.fail(f"the study did not end: {log.read_text()[-3000:]}")
 

@@ -27,6 +27,8 @@ from click.testing import CliRunner, Result
 
 from nasplug.cli import main
 
+from .processes import PATIENCE
+
 ROWS = 400
 TABLE: dict[str, Any] = {
     "use": "table",
@@ -101,7 +103,7 @@ def serving(uri: str, model: str, folder: Path) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120.0
+        deadline = time.monotonic() + 2 * PATIENCE
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
@@ -114,13 +116,13 @@ def serving(uri: str, model: str, folder: Path) -> Iterator[str]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(PATIENCE)
 
 
 def post(address: str, body: str) -> tuple[int, Any]:
     request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

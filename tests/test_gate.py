@@ -36,6 +36,8 @@ from nasplug.tracking.evidence import TEST, WRONG, Evidence, Measured, evidence_
 from nasplug.tracking.gate import compare, decide
 from nasplug.tracking.history import CLAIM, HEAD, held
 
+from .processes import PATIENCE
+
 NAME = "tumour"
 
 
@@ -551,7 +553,7 @@ def both(uri: str, flag: str) -> list[str]:
     """Two processes promote at once."""
     command = [sys.executable, "-c", TWO, uri]
     running = [subprocess.Popen([*command, version, flag], stdout=subprocess.PIPE, text=True) for version in ("2", "3")]
-    return sorted(process.communicate(timeout=120)[0].strip() for process in running)
+    return sorted(process.communicate(timeout=5 * PATIENCE)[0].strip() for process in running)
 
 
 @pytest.mark.slow
@@ -618,13 +620,12 @@ def serving(store: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, 15)
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def wait_for(told: list[Any], count: int) -> list[Any]:
-    for _ in range(100):
-        if len(told) >= count:
-            break
+    until = time.monotonic() + PATIENCE
+    while len(told) < count and time.monotonic() < until:
         time.sleep(0.1)
     return told
 

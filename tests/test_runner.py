@@ -182,7 +182,7 @@ study = Study.from_dict(config).run("ray", address=cluster.address)
 assert set(study.frame["status"]) == {{"finished"}} and len(study.frame) == 32
 cluster.shutdown()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=5 * PATIENCE)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -331,7 +331,7 @@ def test_it_is_served_where_nasplug_is_not(registered: Study, uri: str, tmp_path
     app = "mlflow.pyfunc.scoring_server.app:app"
     server = subprocess.Popen([str(python), "-m", "uvicorn", "--port", str(port), app], env=environment, cwd=tmp_path)
     try:
-        for _ in range(300):
+        for _ in range(900):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
                 break

@@ -33,6 +33,8 @@ from nasplug.tracking import default_uri, served, tracker, untold
 from nasplug.tracking.ledger import NOTE, STATE_FILE, note_of, story_of
 from nasplug.tracking.schema import prepare
 
+from .processes import PATIENCE
+
 
 def raw(store: Path, **changes: Any) -> dict[str, Any]:
     """Twelve networks in two packs."""
@@ -333,8 +335,10 @@ class Server:
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=self.home, env=env, start_new_session=True)
-        for _ in range(480):
+        until = time.monotonic() + 2 * PATIENCE
+        while True:
             assert self.process.poll() is None
+            assert time.monotonic() < until
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
                     return
@@ -344,7 +348,7 @@ class Server:
     def kill(self) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, 9)
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
         self.process = None
 
 

@@ -32,6 +32,8 @@ from nasplug.study import Study
 from nasplug.tracking import Registered, Tracker, default_uri, end_killed, promote, spread
 from nasplug.tracking.notes import address, plain
 
+from .processes import PATIENCE
+
 PASSWORD = "hunter2"
 
 
@@ -664,7 +666,7 @@ def server(tmp_path: Path, schema: Path) -> Iterator[tuple[str, Path]]:
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, env=env, start_new_session=True)
     try:
-        for _ in range(240):
+        for _ in range(960):
             assert process.poll() is None, (home / "log.txt").read_text()[-2000:]
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
@@ -674,7 +676,7 @@ def server(tmp_path: Path, schema: Path) -> Iterator[tuple[str, Path]]:
         yield f"127.0.0.1:{port}", home
     finally:
         os.killpg(process.pid, 15)
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_when_the_driver_dies_its_packs_end_and_the_next_run_goes_on(
     folder = tmp_path / "small/packs/p0000"
     command = [sys.executable, "-m", "nasplug.cli", "run", str(tmp_path / "study.yaml"), "--address", address, "--quiet"]
     with subprocess.Popen(command) as driver:
-        until = time.monotonic() + 240
+        until = time.monotonic() + 2 * PATIENCE
         while not (folder / "checkpoint.safetensors").exists():
             assert time.monotonic() < until
             assert driver.poll() is None

@@ -81,7 +81,7 @@ def nasplug(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     paths = [str(cwd), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     line = [sys.executable, "-m", "nasplug.cli", *command]
-    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=5 * PATIENCE, check=False)
 
 
 @pytest.mark.slow
