@@ -190,7 +190,7 @@ def _sizes(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def print_plan(study: Study, packs: Sequence[Pack]) -> None:
     """Axes, packs and size."""
     from nasplug.monotone import told
-    from nasplug.plan import beyond, cost_of, few_words, inside, most_halves, sizings
+    from nasplug.plan import beyond, cost_of, few_words, in_words, inside, most_halves, sizings
 
     out = console()
     sizes = study.generations.sizes
@@ -236,8 +236,9 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         out.print(f"{len(sizes)} generations of {sizes[0]} configurations; later ones depend on the results of earlier ones.")
     if study.config.stop is not None:
         out.print(_stopping(study.config, own), highlight=False, soft_wrap=True)
-    if words := _passing(study.config, own):
-        out.print(words, highlight=False, soft_wrap=True)
+    for words in (_passing(study.config, own), in_words(study.config, own)):
+        if words:
+            out.print(words, highlight=False, soft_wrap=True)
     if beyond(study.config, 1):
         out.print(f"Stronger levels follow while no network has at most {study.config.reach} parameters.")
     if study.config.monotone:

@@ -19,6 +19,7 @@ from nasplug.config.models import (
     Use,
     parse,
 )
+from nasplug.config.population import Population
 from nasplug.config.reading import read_mapping, read_yaml, refusing
 from nasplug.config.schema import json_schema
 from nasplug.config.sweeps import Sweep, as_sweep, leaves
@@ -36,6 +37,7 @@ __all__ = [
     "LevelPath",
     "MLflow",
     "Plateau",
+    "Population",
     "Sampler",
     "Stability",
     "Stop",

@@ -26,6 +26,7 @@ from nasplug.config.limits import (
     MOST_SUBSAMPLES,
     MOST_TRIALS,
 )
+from nasplug.config.population import Population
 from nasplug.config.stopping import Plateau, Stop
 from nasplug.config.sweeps import Strict, Sweep
 from nasplug.errors import ConfigError
@@ -126,6 +127,7 @@ class Train(BaseModel):
     clip: Rate | None = None
     architecture: Architecture | None = None
     path: LevelPath | None = None
+    population: Population | None = None
     keep: Literal["last", "best"] = "last"
     dtype: Literal["float32", "float64"] = "float32"
     allow_tf32: bool = False

@@ -9,7 +9,10 @@ from pydantic import BaseModel, Field, field_validator
 from nasplug.config.limits import MOST_REPORTS, MOST_RUNGS
 from nasplug.config.sweeps import Strict
 
-__all__ = ["Plateau", "Stop"]
+__all__ = ["Judged", "Plateau", "Stop"]
+
+Judged = Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]
+"""What rows that still train are compared by."""
 
 
 class Stop(BaseModel):
@@ -24,9 +27,7 @@ class Stop(BaseModel):
     use: Literal["halving"]
     rungs: int = Field(2, ge=1, le=MOST_RUNGS)
     keep: float = Field(1 / 3, gt=0, lt=1)
-    by: list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]] = Field(
-        ["valid_error", "edges"], min_length=1
-    )
+    by: list[Judged] = Field(["valid_error", "edges"], min_length=1)
 
     @field_validator("by")
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from nasplug.config import Stop
+from nasplug.config import Population, Stop
 from nasplug.discretize import discretize
 from nasplug.networks import sizes
 from nasplug.packs.hardening import places_of
@@ -20,7 +20,7 @@ from nasplug.train import Search
 __all__ = ["after_rung", "measured"]
 
 
-def measured(stop: Stop, parts: Components, search: Search, now: Standing) -> dict[str, np.ndarray]:
+def measured(stop: Stop | Population, parts: Components, search: Search, now: Standing) -> dict[str, np.ndarray]:
     """What rows are compared by, ``(n,)`` each, less is better; ``search`` is that of the n rows that still train.
 
     ``valid_*`` are scores of the soft networks, of the report at the rung. Sizes are those of the networks that the study's own

@@ -82,6 +82,8 @@ class Standing:
         stopped: columns of the rows that were stopped, ``(K,)`` each: at which ``step`` (0: not) and what they had there.
         portions: how many its rows are trained in, as far as memory has asked for it.
         ends: parameters of all rows at the end of each level that they have passed through, on the CPU.
+        tuned: what exchanges have made of levels, learning rates and temperatures (`nasplug.packs.population`), ``(K,)`` each:
+            ``origin``, whose start a row's numbers and schedules go back to, and the factor of each since then, by its place.
     """
 
     state: State
@@ -91,6 +93,7 @@ class Standing:
     stopped: dict[str, np.ndarray] = field(default_factory=dict)
     portions: int = 1
     ends: tuple[Params, ...] = ()
+    tuned: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
@@ -106,6 +109,7 @@ def save_checkpoint(folder: Path, identity: str, now: Standing) -> None:
     tensors |= {f"best/{name}": t for name, t in now.state.best.items()}
     tensors |= {f"history/{name}": torch.from_numpy(np.stack(rows)) for name, rows in now.history.items() if rows}
     tensors |= {f"stopped/{name}": torch.from_numpy(values) for name, values in now.stopped.items()}
+    tensors |= {f"tuned/{name}": torch.from_numpy(values) for name, values in now.tuned.items()}
     tensors |= {f"ends/{number}/{name}": t for number, end in enumerate(now.ends) for name, t in end.items()}
     tensors["rows/rows"] = torch.from_numpy(now.rows)
     told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed), "portions": str(now.portions)}
@@ -127,7 +131,7 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         return None
     if metadata["identity"] != identity:
         return None
-    parts = ("params", "moments", "best", "history", "stopped", "rows", "ends")
+    parts = ("params", "moments", "best", "history", "stopped", "rows", "ends", "tuned")
     groups: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
     for key, tensor in tensors.items():
         group, name = key.split("/", 1)
@@ -146,6 +150,7 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         {name: values.cpu().numpy() for name, values in groups["stopped"].items()},
         int(metadata.get("portions", "1")),
         tuple(ends),
+        {name: values.cpu().numpy() for name, values in groups["tuned"].items()},
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from nasplug.config import StudyConfig, Use
 from nasplug.networks import Networks
+from nasplug.packs.population import PARENT
 from nasplug.packs.stored import FITTED
 from nasplug.plan import Axis, Components, Pack, shown_values
 from nasplug.plugins import Plugins
@@ -54,14 +55,16 @@ def table_of(
         "configuration": np.asarray(pack.configurations, dtype=np.int64),
         "seed": np.asarray(pack.seeds, dtype=np.int64),
         **({"fold": np.asarray(pack.folds, dtype=np.int64)} if pack.folds else {}),
+        **({"population": [f"{pack.id}.{group}" for group in pack.groups]} if pack.groups else {}),
         **{path: pa.array(values) for path, values in shown_values(pack, found).items()},
         **columns,
         "owners": pa.array([owners] * rows).dictionary_encode(),
     }
     there = np.stack(history["step"], axis=1) > 0  # (K, reports): curves end where rows were stopped
     for name, values in history.items():
-        kind = pa.list_(pa.int64() if name == "step" else pa.float32())
+        whole = name in ("step", PARENT)
+        kind = pa.list_(pa.int64() if whole else pa.float32())
         name = name.replace("valid", FITTED["valid"]) if pack.fitted else name
-        each = np.stack(values, axis=1)
+        each = np.stack(values, axis=1).astype(np.int64) if whole else np.stack(values, axis=1)
         table[f"history_{name}"] = pa.array([row[kept] for row, kept in zip(each, there, strict=True)], type=kind)
     return pa.table(table)

@@ -17,6 +17,7 @@ from nasplug.config import Stop, StudyConfig
 from nasplug.engine import engine_for
 from nasplug.hookspecs import Progress
 from nasplug.machine import give_back
+from nasplug.packs.population import exchanged, numbers_at, tuned
 from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
 from nasplug.packs.stopping import after_rung, measured
 from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_checkpoint
@@ -27,6 +28,7 @@ from nasplug.plan import (
     assemble,
     candidates,
     components,
+    exchanges,
     going_on,
     keep_pace,
     paths_of,
@@ -75,6 +77,8 @@ class Work:
         """The search of the rows that still train, at the level that they have reached."""
         if self.paths.ends:
             return self.paths.at(self.search, self.now.passed)
+        if self.paths.pack.groups:
+            return tuned(self.search, self.now)
         return (
             self.search.take(torch.from_numpy(self.now.rows).to(self.search.seeds.device)) if self.now.passed else self.search
         )
@@ -172,8 +176,8 @@ def trained(
         NasplugError: where one network alone does not fit in memory.
     """
     work = _built(study, pack, plugins, device, folder, identity)
-    marks, began = list(work.paths.ends[:-1]) or rungs(study, pack, work.search.steps), work.ready
-    pack = work.paths.pack
+    pack, steps, began = work.paths.pack, work.search.steps, work.ready
+    marks = list(work.paths.ends[:-1]) or exchanges(study, pack, steps) or rungs(study, pack, steps)
     for number, until in enumerate([*marks, work.last]):
         if number < work.now.passed:
             continue
@@ -194,22 +198,25 @@ def trained(
         if work.paths.ends:
             end = {name: p.detach().to(HOME, copy=True) for name, p in work.now.state.params.items()}
             work = replace(work, now=replace(work.now, passed=number + 1, ends=(*work.now.ends, end)))
-        elif number < len(marks) and study.stop is not None:
-            work = _after_rung(study.stop, pack, work)
+        elif number < len(marks):
+            work = _after_mark(study, pack, work)
     return work
 
 
-def _after_rung(stop: Stop, pack: Pack, work: Work) -> Work:
-    """The rows of a pack that go on, compared in portions where memory asks for it."""
+def _after_mark(study: StudyConfig, pack: Pack, work: Work) -> Work:
+    """The rows that go on after a rung, or as whose copies after an exchange, compared in portions where memory asks for it."""
+    rule = study.train.population if pack.groups else study.stop
+    assert rule is not None  # there are marks
 
     def compared(where: Portions) -> list[dict[str, np.ndarray]]:
-        return in_turn(work.here, work.now, where, lambda search, now: measured(stop, work.parts, search, now))
+        return in_turn(work.here, work.now, where, lambda search, now: measured(rule, work.parts, search, now))
 
     found, where = within_memory(compared, work.where, len(work.now.rows))
     work = work.within(where)
-    return replace(
-        work, now=after_rung(stop, pack, work.now, {name: np.concatenate([s[name] for s in found]) for name in stop.by})
-    )
+    scores: dict[str, np.ndarray] = {name: np.concatenate([part[name] for part in found]) for name in rule.by}
+    if isinstance(rule, Stop):
+        return replace(work, now=after_rung(rule, pack, work.now, scores))
+    return replace(work, now=exchanged(study, pack, work.now, scores))
 
 
 def _stretch(
@@ -217,8 +224,9 @@ def _stretch(
 ) -> Iterator[tuple[Work, Progress]]:
     """Steps from where training stands to ``until``, the rung after that at ``since``; ``began``: this run, by the clock."""
     here, now, every = work.here, work.now, max(1, work.search.steps // study.train.reports)
-    room = _room(study, pack, now.passed) if now.passed and not work.paths.ends else pack.room
-    whole = work.last if work.paths.ends else until - since  # levels of a path share a program
+    shared = bool(work.paths.ends or pack.groups)  # levels of a path, and populations between exchanges, share a program
+    room = _room(study, pack, now.passed) if now.passed and not shared else pack.room
+    whole = work.last if shared else until - since
     first = on(here, torch.zeros(1, dtype=torch.long), work.where.device)
     with torch.no_grad():
         params = moved(now.state.take(torch.zeros(1, dtype=torch.long, device=here.seeds.device)), work.where.device).params
@@ -230,7 +238,8 @@ def _stretch(
     paces: list[float] = []
     saved = mark = time.perf_counter()
     for report in steps(here, now.state, work.where, every=every, compiled=fast, room=room, until=until, engine=engine):
-        history = _recorded(now, report, pack.rows)
+        told = {**report.metrics, **(numbers_at(here, report.step) if pack.groups else {})}
+        history = _recorded(now, replace(report, metrics=told), pack.rows)
         taken = report.step - now.state.step
         paces.append((time.perf_counter() - mark) / taken)
         now = replace(now, state=report.state, history=history)

@@ -29,6 +29,7 @@ from nasplug.plan.meaning import unambiguous
 from nasplug.plan.measuring import measure, sizings
 from nasplug.plan.packing import chunk
 from nasplug.plan.paths import Paths, check_path, paths_of
+from nasplug.plan.populations import check_population, copying, exchanges, in_words
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves, refits
 from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
@@ -86,19 +87,23 @@ __all__ = [
     "check_halves",
     "check_laws",
     "check_path",
+    "check_population",
     "chunk",
     "combinations",
     "components",
+    "copying",
     "corners",
     "cost_of",
     "count",
     "data_key",
+    "exchanges",
     "few_words",
     "forget_tasks",
     "going_on",
     "grid",
     "halved",
     "halves",
+    "in_words",
     "inside",
     "keep_pace",
     "kind_words",

@@ -59,6 +59,11 @@ def added(old: StudyConfig, new: StudyConfig, *, guided: bool) -> list[str]:
             f"the study cannot be extended to this; different: {'; '.join(refused)}. Seeds, values of what varies and trials "
             "can be added. For all else make a new study: give it another name (study: ...) and run it"
         )
+    if words and new.train.population is not None:
+        raise ConfigError(
+            "the study cannot be extended: its networks copied others of their population (train.population), so results would "
+            "depend on when they were added. Make a new study: give it another name (study: ...)"
+        )
     if words and new.stop is not None:
         raise ConfigError(
             "the study cannot be extended: its networks were stopped early by comparing them with others of their packs "

@@ -14,6 +14,7 @@ from nasplug.monotone import directions
 from nasplug.plan.building import assemble, build_task, components, discretizers, settle, task_facts
 from nasplug.plan.laws import check_laws
 from nasplug.plan.paths import accept_path, paths_of
+from nasplug.plan.populations import check_whole, exchanges, populations
 from nasplug.plan.sizing import floats, numbers, places, sizing, weigh
 from nasplug.plan.stopping import rungs
 from nasplug.plan.trying import fit, try_out
@@ -128,10 +129,17 @@ def chunk(
         nets = try_out(parts, search, plugins)
         fit(parts, discretizers(study, whole, plugins), search.direct(nets), plugins)
         trained = _trained(study, whole)
-        size = sizing(parts, search, nets.activations, len(trained) * max(1, len(mine))).rows
+        each, rows = 1, len(trained)  # rows that train: at most of what stays together, and of all
+        if study.train.population is not None:
+            each, rows = max(map(len, trained)), whole.rows
+            group = {row: number for number, rows in enumerate(trained) for row in rows}
+            whole = replace(whole, groups=[group[row] for row in range(whole.rows)])
+            exchanges(study, whole, parts.steps)
+        size = sizing(parts, search, nets.activations, rows * max(1, len(mine))).rows
+        check_whole(study, each, size, len(mine))
         if not fast and floats(t for part in nets.parts for t in getattr(nets, part).values()) <= MOST_TRIED:
             check_laws(parts, search, plugins, tried)
-        units = max(1, size // max(1, len(mine)))  # configurations and seeds, with all their folds
+        units = max(1, size // (each * max(1, len(mine))))  # configurations and seeds, with all their folds; populations
         count = -(-len(trained) // units)
         if parts.study.resources.pack == "auto" and count > 1:
             count = -(-count // places(study)) * places(study)  # whole rounds of even packs: no worker waits for another
@@ -166,9 +174,9 @@ def _even(folds: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def _trained(study: StudyConfig, whole: Pack) -> Sequence[Sequence[int]]:
-    """What trains in each row: networks of a path, the weakest level first, or a network by itself."""
+    """What stays together: networks of a path, the weakest level first, which train in one row; a population; or a network."""
     if study.train.path is None:
-        return [(row,) for row in range(whole.rows)]
+        return populations(study, whole)
     found = paths_of(study, whole)
     each: list[list[int]] = [[] for _ in range(found.pack.rows)]
     for row in sorted(range(whole.rows), key=lambda row: found.number[row]):
@@ -202,7 +210,7 @@ def _divided(
     number: int,
     data: Mapping[str, str],
 ) -> Iterator[Pack]:
-    """Packs in which ``size`` rows train, for each fold of a list, from ``number`` on, each with the digests of its own data.
+    """Packs of ``size`` of what stays together, for each fold of a list, from ``number`` on, each with its own data's digests.
 
     ``trained``: rows of ``whole`` that stay together.
     """
@@ -214,6 +222,7 @@ def _divided(
             seeds, configurations = ([each[row] for row in part] for each in (whole.seeds, whole.configurations))
             mine = [fold for fold in folds for _ in seeds]
             pack = Pack(f"{letter}{number:04d}", whole.values, columns, seeds * times, configurations * times, folds=mine)
+            pack = replace(pack, groups=[whole.groups[row] for row in part] if whole.groups else ())
             rows = range(len(seeds) if any(path.startswith(TASK) for path in columns) else 1)
             keys = dict.fromkeys(data_key(pack.task(row)) for row in rows)
             yield replace(pack, data={key: data[key] for key in keys})

@@ -20,8 +20,8 @@ LEVEL = re.compile(r"penalties\.\d+\.level")
 
 
 def _ranges(study: StudyConfig) -> list[Axis]:
-    """The levels that are swept over a logarithmic range, in a grid; none where rows pass through one, which ends with it."""
-    if study.reach is None or study.sampler.use != "grid" or study.train.path is not None:
+    """The levels that are swept over a logarithmic range, in a grid; none where rows pass through one, or change theirs."""
+    if study.reach is None or study.sampler.use != "grid" or study.train.path is not None or study.train.population is not None:
         return []
     return [axis for axis in axes(study) if LEVEL.fullmatch(axis.path) and axis.sweep.log and axis.sweep.count > 1]
 

@@ -80,6 +80,7 @@ class Pack:
             of them but all development samples. On half samples it is which of those. Empty where tasks are not resampled.
         alike: how many packs of its shape a worker trains, itself among them: whether compiled steps pay is decided for all.
         room: rows of a program that it can share with packs of more rows, where steps are compiled; 0: it has its own.
+        groups: which population of the pack each row is of (`nasplug.plan.populations`); empty where there are none.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Pack:
     folds: Sequence[int] = ()
     alike: int = 1
     room: int = 0
+    groups: Sequence[int] = ()
 
     @property
     def refitted(self) -> bool:
@@ -119,7 +121,7 @@ class Pack:
 
     def plain(self) -> dict[str, Any]:
         """Plain data."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "groups" or self.groups}
 
     @property
     def replicas(self) -> list[str]:
@@ -133,12 +135,16 @@ class Pack:
 
     def only(self, row: int, times: int = 1) -> Pack:
         """A pack of the same name all of whose rows, so many, are this one."""
-        values = {path: [column[row]] * times for path, column in self.columns.items()}
-        seeds, configurations = ([column[row]] * times for column in (self.seeds, self.configurations))
-        folds = [self.folds[row]] * times if self.folds else ()
-        key = data_key(self.task(row))
-        data = {key: self.data[key]} if key in self.data else {}
-        return replace(self, columns=values, data=data, seeds=seeds, configurations=configurations, folds=folds)
+        return self.some([row] * times)
+
+    def some(self, rows: Sequence[int]) -> Pack:
+        """A pack of the same name, of these rows in this order; one may come several times."""
+        values = {path: [column[row] for row in rows] for path, column in self.columns.items()}
+        seeds, configurations = ([column[row] for row in rows] for column in (self.seeds, self.configurations))
+        folds, groups = ([column[row] for row in rows] if column else () for column in (self.folds, self.groups))
+        keys = dict.fromkeys(data_key(self.task(row)) for row in dict.fromkeys(rows))
+        data = {key: self.data[key] for key in keys if key in self.data}
+        return replace(self, columns=values, data=data, seeds=seeds, configurations=configurations, folds=folds, groups=groups)
 
     def column(self, path: str, default: float) -> list[float]:
         """The K numbers at a path, or the study's one value."""

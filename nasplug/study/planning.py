@@ -9,6 +9,7 @@ from nasplug.plan import (
     axes,
     check_halves,
     check_path,
+    check_population,
     chunk,
     corners,
     forget_tasks,
@@ -34,6 +35,7 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     check_path(study)
     found = axes(study)
     generations = Generations(study.sampler, found, drawing_of(study.sampler, plugins))
+    check_population(study, guided=generations.guided)
     sampler = study.sampler.use
     if study.ensemble is not None and (swept := task_places(found)):
         several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
@@ -61,6 +63,11 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     check_halves(study, plugins)
     packs = chunk(study, next(iter(generations)), plugins, fast=fast or sampler != "grid")
     _bounded(sum(generations.sizes), study.seeds, max(len(set(pack.folds)) for pack in packs))
+    if study.train.population is not None and all(len(set(pack.groups)) == pack.rows for pack in packs):
+        raise ConfigError(
+            f"train.population: none of the {sum(pack.rows for pack in packs)} networks has another to copy (they differ in "
+            "more than numbers); write more seeds, more values or trials, or train.population: null"
+        )
     return packs + linear_packs(study, plugins, sum(generations.sizes))
 
 
