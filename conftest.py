@@ -37,7 +37,7 @@ NO_REPORT = frozenset(
         "test_damage",
         "test_discretize", "test_endings", "test_ensemble", "test_export", "test_extend", "test_folds",
         "test_gate", "test_identity",
-        "test_images", "test_imbalance", "test_lineage", "test_linear", "test_monotone", "test_observers",
+        "test_images", "test_imbalance", "test_jobs", "test_lineage", "test_linear", "test_monotone", "test_observers",
         "test_papers", "test_paths", "test_pool", "test_replicas", "test_rounding", "test_runner",
         "test_sample_weights", "test_schema", "test_search", "test_served", "test_serving", "test_sparcs", "test_stack",
         "test_stems", "test_structure", "test_sync", "test_teacher", "test_terms", "test_tracking", "test_training",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nasplug.cli.around import plugins, ui
+from nasplug.cli.arriving import arrive
 from nasplug.cli.comparing import compare
 from nasplug.cli.enumerating import enumerate_
 from nasplug.cli.group import main
@@ -14,6 +15,7 @@ from nasplug.cli.syncing import sync
 from nasplug.cli.tables import explain, export, look, predict
 
 __all__ = [
+    "arrive",
     "compare",
     "config",
     "doctor",

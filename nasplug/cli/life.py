@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.jobs import print_jobs, stop_job
 from nasplug.cli.printing import print_json
 from nasplug.console import console, one_line, say
 
@@ -19,20 +20,32 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "status", "stop"]
 
+address_option = click.option("--address", help="Of a Ray cluster's job server: http://host:8265.")
 RIGHT = frozenset({"trained", "packs", "networks", "best error", "edges", "left"})
 
 
 @main.command()
 @click.argument("folder", type=Path, default=Path("runs"))
+@address_option
 @json_option
 @ours
-def status(folder: Path, as_json: bool) -> None:
+def status(folder: Path, address: str | None, as_json: bool) -> None:
     """Show the state of studies: running, finished, stopped or killed; progress, best error, time left.
 
     FOLDER is the folder of one study, or a store with several (default: runs). It works from any shell, and disturbs no run.
+    With --address: the studies that were sent to a cluster as jobs.
     """
     from nasplug.life import standings
 
+    if address is not None:
+        from nasplug.runner import listed
+
+        jobs = listed(address)
+        if as_json:
+            print_json([job.plain() for job in jobs])
+        else:
+            print_jobs(jobs)
+        return
     found = standings(folder)
     if as_json:
         print_json([each.plain() for each in found])
@@ -50,14 +63,18 @@ def status(folder: Path, as_json: bool) -> None:
     show_default=True,
     help="Seconds to wait until it has ended.",
 )
+@address_option
 @ours
-def stop(folder: Path, seconds: float) -> None:
-    """Stop a study that runs in another process on this machine. FOLDER is its folder.
+def stop(folder: Path, seconds: float, address: str | None) -> None:
+    """Stop a study that runs in another process on this machine. FOLDER is its folder; with --address, the name of its job.
 
     It is stopped as Ctrl-C does. To resume it, give the same `nasplug run` command again.
     """
     from nasplug.life import stop
 
+    if address is not None:
+        stop_job(str(folder), address, seconds)
+        return
     say(f"Stopped: {stop(folder, seconds)}. Finished packs are kept; run the same nasplug run command again to resume.")
 
 

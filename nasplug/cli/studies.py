@@ -18,6 +18,7 @@ from nasplug.cli.group import (
     ours,
     overrides_argument,
 )
+from nasplug.cli.jobs import send
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import say
 from nasplug.errors import ConfigError
@@ -25,7 +26,7 @@ from nasplug.errors import ConfigError
 if TYPE_CHECKING:
     from nasplug.plan import Cost
 
-__all__ = ["config", "extend", "front", "plan", "run"]
+__all__ = ["carry_out", "config", "extend", "front", "plan", "run"]
 
 LONG_SECONDS = 60.0  # a study that may take longer says so before it starts
 
@@ -33,7 +34,8 @@ runner_option = click.option(
     "--runner", type=click.Choice(["ray", "serial"]), default="ray", show_default=True, help="Where packs are run."
 )
 address_option = click.option(
-    "--address", help="Address of a Ray cluster: auto or host:port. Default: start Ray on this machine."
+    "--address",
+    help="Address of a Ray cluster: auto or host:port; of its job server (run): http://host:8265. Default: start Ray here.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 
@@ -62,10 +64,14 @@ def run(
 
     OVERRIDES are path=value, for example: train.steps=500 penalties.0.level=0.01
     """
+    from nasplug.runner import at_jobs
     from nasplug.study import Study
 
     study = Study.from_yaml(config, overrides, fast=fast)
-    _run(study, quiet=quiet, as_json=as_json, runner=runner, address=address, accept_changes=accept_changes)
+    if address is not None and at_jobs(address):
+        send(study, address, runner=runner, quiet=quiet, as_json=as_json, accept_changes=accept_changes)
+        return
+    carry_out(study, quiet=quiet, as_json=as_json, runner=runner, address=address, accept_changes=accept_changes)
 
 
 @main.command()
@@ -103,10 +109,10 @@ def extend(
     told = additions(study.config, study.plugins)
     if not quiet:
         say(f"Adds to {study.folder}: {'; '.join(told) or 'nothing; what was stopped is finished'}.", error=True)
-    _run(study, quiet=quiet, as_json=as_json, runner=runner, address=address, extend=True)
+    carry_out(study, quiet=quiet, as_json=as_json, runner=runner, address=address, extend=True)
 
 
-def _run(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
+def carry_out(study: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
     """Run a study with its progress, and print what came out."""
     from nasplug.progress import Watcher
     from nasplug.study.clock import spent

@@ -184,12 +184,19 @@ class Plugins:
             )
         return found
 
-    def require(self, manifest: list[dict[str, Any]], there: Mapping[str, str] = NONE, here: Mapping[str, str] = NONE) -> None:
+    def require(
+        self,
+        manifest: list[dict[str, Any]],
+        there: Mapping[str, str] = NONE,
+        here: Mapping[str, str] = NONE,
+        sides: tuple[str, str] = ("driver", "this worker"),
+    ) -> None:
         """Refuse to work with other plugins than the driver planned with, or with other versions of what is below them.
 
         Args:
             manifest: the driver's.
             there, here: versions of other things, the driver's and ours (`nasplug.identity.versions`).
+            sides: what the driver and we are called.
 
         Raises:
             PluginError: with every difference, in one line: a worker's error is told by its last line.
@@ -202,14 +209,14 @@ class Plugins:
             if mine == other:
                 continue
             only = [_names(a) - _names(b) if a and b else set() for a, b in ((other, mine), (mine, other))]
-            brief = f"driver has {_brief(other, only[0])}, this worker has {_brief(mine, only[1])}"
+            brief = f"{sides[0]} has {_brief(other, only[0])}, {sides[1]} has {_brief(mine, only[1])}"
             told.setdefault(key[0], []).append(brief + (f" (it {broken[key].error})" if key in broken else ""))
         for name in [name for name in (*there, *(n for n in here if n not in there)) if there.get(name) != here.get(name)]:
-            brief = f"driver has {there.get(name, 'none')}, this worker has {here.get(name, 'none')}"
+            brief = f"{sides[0]} has {there.get(name, 'none')}, {sides[1]} has {here.get(name, 'none')}"
             told.setdefault(name, [brief])
         if told:
             each = "; ".join(f"{name}: {brief}" for name, briefs in told.items() for brief in briefs)
-            raise PluginError(f"the driver and this worker differ; {each}; install the same on every node")
+            raise PluginError(f"the {sides[0]} and {sides[1]} differ; {each}; install the same on every node")
 
 
 def _label(owner: Owner) -> str:

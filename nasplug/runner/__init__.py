@@ -6,10 +6,29 @@ Both runners do the same work (`nasplug.packs.run_pack`), leave the same files, 
 from __future__ import annotations
 
 from nasplug.errors import ConfigError, did_you_mean
+from nasplug.runner.jobs import Job, end, follow, listed, submit
+from nasplug.runner.joining import at_jobs
+from nasplug.runner.parcel import Parcel, check_store, packed, unpacked
 from nasplug.runner.serial import Runner, SerialRunner, Watch
 from nasplug.runner.trials import RayRunner
 
-__all__ = ["RayRunner", "Runner", "SerialRunner", "Watch", "runner_of"]
+__all__ = [
+    "Job",
+    "Parcel",
+    "RayRunner",
+    "Runner",
+    "SerialRunner",
+    "Watch",
+    "at_jobs",
+    "check_store",
+    "end",
+    "follow",
+    "listed",
+    "packed",
+    "runner_of",
+    "submit",
+    "unpacked",
+]
 
 
 def runner_of(runner: str | Runner, address: str | None) -> Runner:

@@ -15,13 +15,18 @@ from typing import Any
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.machine import cpus_here
 
-__all__ = ["check_token", "join", "knock", "last_line"]
+__all__ = ["at_jobs", "check_token", "greet", "join", "knock", "last_line", "refused"]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
 TOKEN = "authentication token"
 REMEDY = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the cluster's own"
 ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
+
+
+def at_jobs(address: str | None) -> bool:
+    """Whether an address is that of a job server, and not of a cluster that is joined."""
+    return address is not None and address.startswith(("http://", "https://"))
 
 
 def join(address: str | None, cpus: int | None) -> bool:
@@ -53,7 +58,7 @@ def join(address: str | None, cpus: int | None) -> bool:
         told = last_line(error)
         denied = told if TOKEN in str(error).lower() or address is None else _denied(address)
         if TOKEN in f"{error} {denied}".lower():
-            raise NasplugError(f"Ray {where} wants {_wanted()}. {REMEDY}") from error
+            raise NasplugError(refused(f"Ray {where}")) from error
         raise NasplugError(f"Ray {where} does not answer: {told}. {ADDRESSES}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
     importlib.import_module("ray.tune")
@@ -74,6 +79,11 @@ def _wanted() -> str:
     if not source:
         return "a token, and none is given"
     return f"another token than that in {source}" if mode == "token" else f"a token, and RAY_AUTH_MODE is {mode!r}"
+
+
+def refused(who: str) -> str:
+    """What is said where somebody wants another token."""
+    return f"{who} wants {_wanted()}. {REMEDY}"
 
 
 def check_token() -> None:
@@ -119,13 +129,24 @@ def knock(address: str) -> None:
     """
     if address == "auto":
         return
+    if at_jobs(address):
+        raise ConfigError(f"address {address!r} takes jobs, and only nasplug run sends some; needed here: auto or host:port")
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
         raise ConfigError(f"address {address!r}; needed: auto or host:port")
+    greet(host, int(port), f"Ray at address {address!r}", ADDRESSES)
+
+
+def greet(host: str, port: int, who: str, remedy: str) -> None:
+    """Refuse a port where nobody listens.
+
+    Raises:
+        NasplugError: when nobody answers within seconds.
+    """
     try:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, port), timeout=KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:  # an OverflowError is a port above 65535
-        raise NasplugError(f"Ray at address {address!r} does not answer: {error}. {ADDRESSES}") from None
+        raise NasplugError(f"{who} does not answer: {error}. {remedy}") from None
 
 
 def last_line(error: object) -> str:

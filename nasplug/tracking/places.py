@@ -41,7 +41,7 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 def default_uri(store: Path) -> str:
     """The tracking URI of a store that was given none: a database beside the studies."""
-    path = str((store / "mlflow.db").resolve())
+    path = str((store.expanduser() / "mlflow.db").resolve())
     for odd in "%?#":  # what ends or escapes a path in an address
         path = path.replace(odd, quote(odd))
     return f"sqlite:///{path}"
