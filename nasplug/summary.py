@@ -158,13 +158,16 @@ def _stopping(config: StudyConfig, packs: Sequence[Pack]) -> str:
     """When how many networks are stopped, and what is left to train."""
     from nasplug.plan import share_of_steps, steps_of
 
-    found = [(pack, *share_of_steps(config, pack, steps_of(config, pack))) for pack in packs]
-    first, marks, _ = found[0]
-    rungs = ", ".join(f"after {mark:,} steps {rows:,} of {first.rows:,}" for mark, rows in marks)
-    share = sum(pack.rows * share for pack, _, share in found) / sum(pack.rows for pack in packs)
-    alike = "" if len({(tuple(marks), pack.rows) for pack, marks, _ in found}) == 1 else f" (pack {first.id})"
+    each = {pack.id: steps_of(config, pack) for pack in packs}
+    rows, trained, told = sum(pack.rows for pack in packs), 0.0, []
+    for steps in sorted(set(each.values())):
+        mine = [pack for pack in packs if each[pack.id] == steps]
+        marks, share = share_of_steps(config, mine, steps)
+        trained += share * sum(pack.rows for pack in mine) / rows
+        told.append(", ".join(f"after {mark:,} steps {left:,} of {sum(p.rows for p in mine):,}" for mark, left in marks))
     by = " and ".join(config.stop.by) if config.stop else ""
-    return f"Halving by {by}, inside each pack: {rungs} go on{alike}. {100 * share:.0f} % of all steps are trained."
+    about = " or so, as all are compared" if len(told) > 1 else ""
+    return f"Halving by {by}: {'; '.join(told)} go on{about}. {100 * trained:.0f} % of all steps are trained."
 
 
 def _passing(config: StudyConfig, packs: Sequence[Pack]) -> str:

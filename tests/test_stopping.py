@@ -53,6 +53,14 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study(tmp_path_factory.mktemp("halved"), stop=HALVING).run("serial")
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """All networks in one pack, which compares them itself."""
+    done = study(tmp_path_factory.mktemp("alone"), stop=HALVING, resources={"pack": 24}).run("serial", report=False)
+    assert not list(done.folder.glob("rung-*"))
+    return done
+
+
 def by_name(study: Study, **options: Any) -> pd.DataFrame:
     return results.read(study.folder, **options).set_index("replica").sort_index()
 
@@ -62,7 +70,7 @@ def test_those_that_go_on_are_as_if_nobody_had_been_stopped(full: Study, halved:
     all_of_them, mine = by_name(full), by_name(halved)
     assert list(mine.index) == list(all_of_them.index)
     kept = mine.index[mine["status"] == "finished"]
-    assert len(kept) == 4  # of two packs of twelve: ceil(12 * .33) = 4, ceil(12 * .1089) = 2
+    assert len(kept) == 3  # ceil(24 * .33) = 8, ceil(24 * .1089) = 3
     for name in all_of_them.columns.drop("owners"):
         wanted, found = all_of_them.loc[kept, name], mine.loc[kept, name]
         if pd.api.types.is_float_dtype(wanted):
@@ -76,8 +84,8 @@ def test_those_that_go_on_are_as_if_nobody_had_been_stopped(full: Study, halved:
 
 def test_every_network_keeps_its_place_with_what_it_had(full: Study, halved: Study) -> None:
     frame = by_name(halved, histories=True)
-    assert frame["status"].value_counts().to_dict() == {"stopped": 20, "finished": 4}
-    assert frame.groupby("step").size().to_dict() == {5: 16, 20: 4, 60: 4}
+    assert frame["status"].value_counts().to_dict() == {"stopped": 21, "finished": 3}
+    assert frame.groupby("step").size().to_dict() == {5: 16, 20: 5, 60: 3}
     gone = frame[frame["status"] == "stopped"]
     assert gone[["valid_loss", "test_error", "edges"]].isna().all(axis=None)
     assert gone[["relaxed_valid_loss", "relaxed_valid_error", "rung_edges"]].notna().all(axis=None)
@@ -91,19 +99,18 @@ def test_every_network_keeps_its_place_with_what_it_had(full: Study, halved: Stu
     assert (gone["relaxed_valid_loss"].astype("float32") == [h[-1] for h in gone["history_valid_loss"]]).all()
 
 
-def test_at_a_rung_the_fittest_of_a_pack_go_on(halved: Study) -> None:
-    frame = by_name(halved, histories=True)
-    for _, pack in frame.groupby(frame.index.str[:5]):
-        # What was compared at the first rung: the loss of the report; edges are known of those that were stopped there.
-        loss = np.array([h[0] for h in pack["history_valid_loss"]], dtype=float)
-        first = (pack["step"] == 5).to_numpy()
-        kept, gone = loss[~first], pack[first]
-        assert len(kept) == going_on(Stop(**HALVING), len(pack), 1) == 4
-        assert loss.min() in kept  # the best loss is on the first front, at its end
-        assert gone["rung_edges"].min() >= pack["rung_edges"].min()
-        second = pack[~first]
-        values = np.stack([[h[3] for h in second["history_valid_loss"]], second["rung_edges"]], axis=1).astype(float)
-        assert (second["step"] == 60).to_numpy().nonzero()[0].tolist() == fittest(values, 2).tolist()
+def test_at_a_rung_the_fittest_of_all_packs_go_on(halved: Study) -> None:
+    frame = by_name(halved, histories=True).sort_values(["configuration", "seed"])
+    assert len(halved.plan()) == 2
+    # What was compared at the first rung: the loss of the report, and edges, of whoever was stopped there or at the next.
+    first = (frame["step"] == 5).to_numpy()
+    loss = np.array([h[0] for h in frame["history_valid_loss"]], dtype=float)
+    assert (~first).sum() == going_on(Stop(**HALVING), len(frame), 1) == 8
+    assert loss.min() in loss[~first]  # the best loss is on the first front, at its end
+    assert frame["rung_edges"][first].min() >= frame["rung_edges"].min()
+    second = frame[~first]
+    values = np.stack([[h[3] for h in second["history_valid_loss"]], second["rung_edges"]], axis=1).astype(float)
+    assert (second["step"] == 60).to_numpy().nonzero()[0].tolist() == fittest(values, 3).tolist()
 
 
 def test_the_stopped_are_never_served(halved: Study) -> None:
@@ -114,24 +121,24 @@ def test_the_stopped_are_never_served(halved: Study) -> None:
     with pytest.raises(ConfigError, match=r"was stopped at a rung .* stop: null"):
         halved.network(stopped.iloc[0])
     assert "stopped at a rung" in (halved.folder / "report.html").read_text(encoding="utf-8")
-    record = json.loads((halved.folder / "packs/p0000/pack.json").read_text())
-    assert record["network_steps"] == 12 * 5 + 4 * 15 + 2 * 40
+    records = [json.loads((halved.folder / f"packs/{pack}/pack.json").read_text()) for pack in ("p0000", "p0001")]
+    assert sum(record["network_steps"] for record in records) == 24 * 5 + 8 * 15 + 3 * 40
 
 
 @pytest.mark.parametrize("reports", [1, 2, 4, 5, 11])
 def test_a_killed_pack_goes_on_as_if_it_had_not_been(
-    reports: int, halved: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reports: int, alone: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also between a rung and its checkpoint."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    pack = Pack(**results.pack_record(halved.folder, "p0000")["pack"])
-    going = run_pack(halved.config, pack, halved.plugins, tmp_path)
+    pack = Pack(**results.pack_record(alone.folder, "p0000")["pack"])
+    going = run_pack(alone.config, pack, alone.plugins, tmp_path)
     for _ in range(reports):
         next(going)
     going.close()  # what a kill leaves: its checkpoint
-    last = [each.step for each in run_pack(halved.config, pack, halved.plugins, tmp_path)]
+    last = [each.step for each in run_pack(alone.config, pack, alone.plugins, tmp_path)]
     assert last == list(range(5 * (reports + 1), 61, 5))
-    wanted = pq.read_table(halved.folder / "packs/p0000" / TABLE).to_pandas()
+    wanted = pq.read_table(alone.folder / "packs/p0000" / TABLE).to_pandas()
     pd.testing.assert_frame_equal(pq.read_table(tmp_path / TABLE).to_pandas(), wanted, check_exact=True)
 
 
@@ -217,19 +224,15 @@ def test_a_plan_says_what_is_left_to_train(capsys: pytest.CaptureFixture[str], t
     packs = mine.plan()
     print_plan(mine, packs)
     told = " ".join(capsys.readouterr().out.split())
-    assert "Halving by valid_loss and edges, inside each pack: after 5 steps 4 of 12, after 20 steps 2 of 12 go on." in told
-    assert "28 % of all steps are trained" in told
-    assert share_of_steps(mine.config, packs[0], 60)[1] == pytest.approx((12 * 5 + 4 * 15 + 2 * 40) / (12 * 60))
+    assert "Halving by valid_loss and edges: after 5 steps 8 of 24, after 20 steps 3 of 24 go on." in told
+    assert "25 % of all steps are trained" in told
+    assert share_of_steps(mine.config, packs, 60)[1] == pytest.approx((24 * 5 + 8 * 15 + 3 * 40) / (24 * 60))
     config = parse({**SMALL, "stop": {"use": "halving"}})
     assert rungs(config, packs[0], 60) == [5, 20]
 
 
-def test_a_smaller_pack_has_room_for_the_programs_of_the_others_after_each_rung(tmp_path: Path) -> None:
-    mine = study(tmp_path, seeds=41, resources={"pack": 50}, stop=HALVING)
-    packs = mine.plan()
-    assert [(pack.rows, pack.room) for pack in packs] == [(50, 0)] * 4 + [(46, 50)]
-    first, last = (share_of_steps(mine.config, packs[at], 60)[0] for at in (0, 4))
-    rooms = [training._room(mine.config, packs[4], passed) for passed in (1, 2)]
-    assert rooms == [rows for _, rows in first]
-    assert all(room >= rows for room, (_, rows) in zip(rooms, last, strict=True))
-    assert training._room(mine.config, packs[0], 1) == 0
+@pytest.mark.parametrize("most", [50, 64, 1000])
+def test_packs_of_which_other_numbers_of_rows_go_on_share_programs(most: int) -> None:
+    rooms = [training._bucket(rows, most) for rows in range(1, most + 1)]
+    assert all(rows <= room <= min(most, max(rows + 1, 3 * rows / 2)) for rows, room in enumerate(rooms, start=1))
+    assert len(set(rooms)) <= 2 * most.bit_length()

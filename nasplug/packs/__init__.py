@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.packs.relaxed import MOST_WEIGHTS
 from nasplug.packs.running import run_pack
+from nasplug.packs.stopping import survivors
 from nasplug.packs.stored import (
     AGAIN,
     CERTIFICATE,
@@ -15,9 +16,12 @@ from nasplug.packs.stored import (
     RELAXED,
     SHARES,
     TABLE,
+    Scores,
     examine,
     identity_of,
     load_networks,
+    load_scores,
+    rung_file,
     save_networks,
 )
 
@@ -33,9 +37,13 @@ __all__ = [
     "RELAXED",
     "SHARES",
     "TABLE",
+    "Scores",
     "examine",
     "identity_of",
     "load_networks",
+    "load_scores",
     "run_pack",
+    "rung_file",
     "save_networks",
+    "survivors",
 ]

@@ -104,10 +104,11 @@ def of_rows(nets: Networks, columns: Mapping[str, Any], now: Standing, count: in
     if not now.stopped:
         return nets, dict(columns)
     gone = now.stopped["step"] > 0  # (K,)
+    here = ~gone[now.rows]  # of those that are left: none, where all were stopped
 
     def tall(t: Tensor) -> Tensor:
         found = t.new_full((count, *t.shape[1:]), torch.nan)
-        found[torch.from_numpy(now.rows).to(t.device)] = t
+        found[torch.from_numpy(now.rows[here]).to(t.device)] = t[torch.from_numpy(here).to(t.device)]
         return found
 
     last = np.where(gone, now.stopped["step"], now.state.step)

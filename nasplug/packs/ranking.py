@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def fronts(values: Values) -> NDArray[np.int64]:
         ``(N,)``.
     """
     values = _worst_where_broken(values)
+    if values.shape[1] <= 2:
+        return _fronts_in_plane(values[:, 0], values[:, -1])
     found = np.full(len(values), -1, dtype=np.int64)
     beaten = _beaten(values, values)
     front = 0
@@ -54,6 +57,26 @@ def fronts(values: Values) -> NDArray[np.int64]:
         found[here] = front
         beaten -= _beaten(values[here], values)
         front += 1
+    return found
+
+
+def _fronts_in_plane(first: Values, second: Values) -> NDArray[np.int64]:
+    """`fronts` of two numbers in N log N steps: all candidates of a generation are compared, and may be many.
+
+    In ascending order of the first number and then the second, a front dominates what comes if its last one does, and of the
+    fronts so far the last ones' second numbers ascend (Jensen 2003).
+    """
+    found = np.zeros(len(first), dtype=np.int64)
+    lasts: list[float] = []
+    before: tuple[float, float] | None = None
+    front = 0
+    for at in np.lexsort((second, first)).tolist():
+        here = float(first[at]), float(second[at])
+        if here != before:  # equal ones do not dominate each other
+            front = bisect_right(lasts, here[1])
+            lasts[front : front + 1] = [here[1]]
+            before = here
+        found[at] = front
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,18 @@ __all__ = ["run_pack"]
 
 
 def run_pack(
-    study: StudyConfig, pack: Pack, plugins: Plugins, folder: Path, *, device: str = "cpu"
+    study: StudyConfig,
+    pack: Pack,
+    plugins: Plugins,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    kept: Sequence[Sequence[int]] | None = None,
 ) -> Generator[Progress, None, None]:
     """Train, discretize, fine-tune, score and write one pack; yields its progress. Goes on from its checkpoint if there is one.
 
-    To end it at a report, close it: its checkpoint is of that report.
+    To end it at a report, close it: its checkpoint is of that report. Where its rows are compared with those of other packs, it
+    ends at the first rung of which ``kept`` does not say which rows go on, with `nasplug.packs.rung_file`.
 
     Args:
         study: as written, with its sweeps.
@@ -59,6 +67,8 @@ def run_pack(
         plugins: where names are looked up.
         folder: where the pack's files go.
         device: where it trains.
+        kept: its rows that go on after each rung so far, where they are compared with rows of other packs; None: the pack
+            compares its own.
     """
     if (folder / TABLE).exists():
         return
@@ -66,15 +76,18 @@ def run_pack(
     began = time.perf_counter()
     identity = identity_of(study, pack, plugins)
     found, study = axes(study), study_of(study, pack)
-    work = yield from trained(study, pack, plugins, device, folder, identity)
+    work = yield from trained(study, pack, plugins, device, folder, identity, kept)
+    if work is None:
+        return
     ended = time.perf_counter()
 
     def hard(where: Portions, work: Work = work) -> list[tuple[Networks, dict[str, Any]]]:
         own = work.paths.pack
+        parts = replace(work.parts, finetune=0, retrain=0) if work.stopped else work.parts  # shapes alone are asked for
         return [
             one
             for search, now, _ in at_levels(work)
-            for one in in_turn(search, now, where, lambda search, now: harden(work.parts, search, now, own))
+            for one in in_turn(search, now, where, lambda search, now: harden(parts, search, now, own))
         ]
 
     found_hard, where = within_memory(hard, work.where, len(work.now.rows))
@@ -96,7 +109,7 @@ def run_pack(
     save_networks(folder, nets, identity)
     timings = {
         "build": work.ready - began,
-        "train": ended - work.ready,
+        "train": ended - work.ready + work.earlier,
         "harden": hardened - ended,
         "compiled": float(work.compiled),
         "resumed_at": float(work.resumed),

@@ -1,6 +1,7 @@
 """What a pack's folder holds: its files, whose they are, what can still be read, where its training stands.
 
-While it trains ``checkpoint.safetensors`` (parameters, optimizer, step, histories, which rows were stopped); when it is done,
+While it trains ``checkpoint.safetensors`` (parameters, optimizer, step, histories, which rows were stopped) and, at each rung
+where its rows are compared with those of other packs, ``rung-0.parquet`` (what they are compared by); when it is done,
 ``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
 ``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`).
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -42,13 +44,17 @@ __all__ = [
     "SHARES",
     "SPLITS",
     "TABLE",
+    "Scores",
     "Standing",
     "examine",
     "identity_of",
     "load_checkpoint",
     "load_networks",
+    "load_scores",
+    "rung_file",
     "save_checkpoint",
     "save_networks",
+    "save_scores",
 ]
 
 TABLE = "replicas.parquet"
@@ -94,6 +100,21 @@ class Standing:
     portions: int = 1
     ends: tuple[Params, ...] = ()
     tuned: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What rows of a pack are compared by at a rung.
+
+    Attributes:
+        rows: which of the pack's rows these are, those that still train, ascending.
+        values: ``(n,)`` for each column of ``stop.by``, less is better.
+        seconds: that the pack took until then.
+    """
+
+    rows: np.ndarray
+    values: Mapping[str, np.ndarray]
+    seconds: float = 0.0
 
 
 def identity_of(study: StudyConfig, pack: Pack, plugins: Plugins) -> str:
@@ -152,6 +173,34 @@ def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[st
         tuple(ends),
         {name: values.cpu().numpy() for name, values in groups["tuned"].items()},
     )
+
+
+def rung_file(number: int) -> str:
+    """The name of the file with what a pack's rows are compared by at a rung, from 0."""
+    return f"rung-{number}.parquet"
+
+
+def save_scores(folder: Path, identity: str, number: int, scores: Scores) -> None:
+    """Write what rows are compared by at a rung: it says that the pack is there."""
+    table = pa.table({"row": scores.rows, **scores.values})
+    files.write_table(folder / rung_file(number), table, {"identity": identity, "seconds": repr(scores.seconds)})
+
+
+def load_scores(folder: Path, identity: str, number: int) -> Scores | None:
+    """What rows are compared by at a rung; None where the pack was not there, or it was damaged: then it is set aside."""
+    path = folder / rung_file(number)
+    if not path.exists():
+        return None
+    try:
+        table = files.read_table(path)
+    except files.DamageError:
+        files.set_aside(path)
+        return None
+    told = table.schema.metadata or {}
+    if told.get(b"identity") != identity.encode():
+        return None
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    return Scores(columns.pop("row"), columns, float(told[b"seconds"]))
 
 
 def examine(folder: Path, identity: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,23 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasplug.config import Stop, StudyConfig
+from nasplug.config import Population, Stop, StudyConfig
 from nasplug.engine import engine_for
 from nasplug.hookspecs import Progress
 from nasplug.machine import give_back
 from nasplug.packs.population import exchanged, numbers_at, tuned
 from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
-from nasplug.packs.stopping import after_rung, measured
-from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_checkpoint
+from nasplug.packs.stopping import after_rung, measured, survivors
+from nasplug.packs.stored import HISTORIES, Scores, Standing, load_checkpoint, load_scores, save_checkpoint, save_scores
 from nasplug.plan import (
     Components,
     Pack,
     Paths,
     assemble,
-    candidates,
     components,
     exchanges,
-    going_on,
     keep_pace,
     paths_of,
     rungs,
@@ -59,6 +57,7 @@ class Work:
         ready: when it was built, by `time.perf_counter`.
         resumed: the step that its checkpoint was of.
         eager: why steps ran one by one where a GPU could have replayed them; empty where nothing is to be said.
+        earlier: seconds that it took up to the rung at which it waited for other packs.
     """
 
     parts: Components
@@ -71,6 +70,7 @@ class Work:
     ready: float = field(default_factory=time.perf_counter)
     resumed: int = 0
     eager: str = ""
+    earlier: float = 0.0
 
     @property
     def here(self) -> Search:
@@ -82,6 +82,11 @@ class Work:
         return (
             self.search.take(torch.from_numpy(self.now.rows).to(self.search.seeds.device)) if self.now.passed else self.search
         )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether none of its rows trains on."""
+        return bool(self.now.stopped) and bool((self.now.stopped["step"] > 0).all())
 
     @property
     def last(self) -> int:
@@ -164,13 +169,28 @@ def _built(study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder
 
 
 def trained(
-    study: StudyConfig, pack: Pack, plugins: Plugins, device: str, folder: Path, identity: str
-) -> Generator[Progress, None, Work]:
+    study: StudyConfig,
+    pack: Pack,
+    plugins: Plugins,
+    device: str,
+    folder: Path,
+    identity: str,
+    kept: Sequence[Sequence[int]] | None = None,
+) -> Generator[Progress, None, Work | None]:
     """Build a pack, and train it up to each rung, then to the end; or up to the end of each level that rows pass through.
 
     Where memory ends, rows go on from the last report in twice as many portions.
 
     A rung's rows are found again where an earlier run ended between its report and its checkpoint.
+
+    Args:
+        study, pack, plugins, device, folder: see `nasplug.packs.run_pack`.
+        identity: of the pack.
+        kept: its rows that go on after each rung so far, where they are compared with rows of other packs; None: the pack
+            compares its own.
+
+    Returns:
+        None where it waits at a rung for what goes on there. Where nothing does, training has ended.
 
     Raises:
         NasplugError: where one network alone does not fit in memory.
@@ -185,7 +205,7 @@ def trained(
         while work.now.state.step < until:
             where = work.where
             try:
-                for latest, progress in _stretch(study, pack, work, since, until, began, folder, identity):
+                for latest, progress in _stretch(study, pack, work, since, until, began, folder, identity, alone=kept is None):
                     work = latest
                     try:
                         yield progress
@@ -198,34 +218,62 @@ def trained(
         if work.paths.ends:
             end = {name: p.detach().to(HOME, copy=True) for name, p in work.now.state.params.items()}
             work = replace(work, now=replace(work.now, passed=number + 1, ends=(*work.now.ends, end)))
-        elif number < len(marks):
-            work = _after_mark(study, pack, work)
+        elif number < len(marks) and study.train.population is not None and pack.groups:
+            work, scores, _ = _scored(study.train.population, work, None)
+            work = replace(work, now=exchanged(study, pack, work.now, scores.values))
+        elif number < len(marks) and study.stop is not None:
+            work, scores, fresh = _scored(study.stop, work, load_scores(folder, identity, number))
+            if kept is None:
+                (rows,) = survivors(study.stop, [pack], [scores], number + 1)
+            elif number < len(kept):
+                rows = np.asarray(kept[number], dtype=np.int64)
+            else:
+                if fresh:  # first where training stands: whoever finds scores finds that, too
+                    save_checkpoint(folder, identity, work.now)
+                    save_scores(folder, identity, number, scores)
+                return None
+            earlier = work.earlier if fresh else scores.seconds
+            work = replace(work, now=after_rung(pack, work.now, scores.values, rows), earlier=earlier)
+            if work.stopped:
+                return work
     return work
 
 
-def _after_mark(study: StudyConfig, pack: Pack, work: Work) -> Work:
-    """The rows that go on after a rung, or as whose copies after an exchange, compared in portions where memory asks for it."""
-    rule = study.train.population if pack.groups else study.stop
-    assert rule is not None  # there are marks
+def _scored(rule: Stop | Population, work: Work, known: Scores | None) -> tuple[Work, Scores, bool]:
+    """What rows at a rung or an exchange are compared by, as it is known, or measured now: then the last is true."""
+    if known is not None and np.array_equal(known.rows, work.now.rows):
+        return work, known, False
 
     def compared(where: Portions) -> list[dict[str, np.ndarray]]:
         return in_turn(work.here, work.now, where, lambda search, now: measured(rule, work.parts, search, now))
 
     found, where = within_memory(compared, work.where, len(work.now.rows))
-    work = work.within(where)
-    scores: dict[str, np.ndarray] = {name: np.concatenate([part[name] for part in found]) for name in rule.by}
-    if isinstance(rule, Stop):
-        return replace(work, now=after_rung(rule, pack, work.now, scores))
-    return replace(work, now=exchanged(study, pack, work.now, scores))
+    values = {str(name): np.concatenate([s[name] for s in found]) for name in rule.by}
+    seconds = time.perf_counter() - work.ready + work.earlier
+    return work.within(where), Scores(work.now.rows, values, seconds), True
 
 
 def _stretch(
-    study: StudyConfig, pack: Pack, work: Work, since: int, until: int, began: float, folder: Path, identity: str
+    study: StudyConfig,
+    pack: Pack,
+    work: Work,
+    since: int,
+    until: int,
+    began: float,
+    folder: Path,
+    identity: str,
+    *,
+    alone: bool,
 ) -> Iterator[tuple[Work, Progress]]:
-    """Steps from where training stands to ``until``, the rung after that at ``since``; ``began``: this run, by the clock."""
+    """Steps from where training stands to ``until``, the rung after that at ``since``.
+
+    ``began``: this run, by the clock; ``alone``: whether rows are compared in the pack itself.
+    """
     here, now, every = work.here, work.now, max(1, work.search.steps // study.train.reports)
     shared = bool(work.paths.ends or pack.groups)  # levels of a path, and populations between exchanges, share a program
-    room = _room(study, pack, now.passed) if now.passed and not shared else pack.room
+    room = pack.room
+    if now.passed and not shared:
+        room = 0 if alone else _bucket(len(now.rows), max(pack.rows, pack.room))
     whole = work.last if shared else until - since
     first = on(here, torch.zeros(1, dtype=torch.long), work.where.device)
     with torch.no_grad():
@@ -256,10 +304,10 @@ def _stretch(
         keep_pace(study.resources, work.where.device, kind, rows, pace, compiled=fast)
 
 
-def _room(study: StudyConfig, pack: Pack, passed: int) -> int:
-    """Rows of the program that a smaller pack shares with others after so many rungs; 0: it has its own."""
-    found = candidates(pack)
-    folds = len(found.rows[0])
-    if not pack.room or study.stop is None or len(found.groups) > 1:  # how many data sets the others have is not known
-        return 0
-    return folds * going_on(study.stop, pack.room // folds, passed)
+def _bucket(rows: int, most: int) -> int:
+    """Rows of the program that takes so many: of few sizes, 2^i and 3 * 2^(i - 1), so that packs share programs.
+
+    How many rows of a pack go on is another number in each, where they are compared with those of others.
+    """
+    power = 1 << max(0, rows - 1).bit_length()
+    return min(most, 3 * power // 4 if rows <= 3 * power // 4 else power)

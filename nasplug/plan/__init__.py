@@ -32,7 +32,7 @@ from nasplug.plan.paths import Paths, check_path, paths_of
 from nasplug.plan.populations import check_population, copying, exchanges, in_words
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves, refits
-from nasplug.plan.stopping import candidates, going_on, rungs, share_of_steps, steps_of
+from nasplug.plan.stopping import across, candidates, going_on, rungs, share_of_steps, steps_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
     FIXED,
@@ -76,6 +76,7 @@ __all__ = [
     "Paths",
     "Shape",
     "UntemperedError",
+    "across",
     "added",
     "assemble",
     "axes",

@@ -154,7 +154,7 @@ def _of_kind(kind: Kind, known: Calibration) -> tuple[list[tuple[float, float]],
     fast = worth_compiling(parts, search, leaves, kind.activations, steps=search.steps, alike=pack.alike, room=pack.room)
     pace = known.pace(shape, pack.rows, compiled=fast)
     eager = pace if not fast else known.pace(shape, pack.rows, compiled=False)
-    trained = search.steps * share_of_steps(parts.study, pack, search.steps)[1]
+    trained = search.steps * share_of_steps(parts.study, kind.packs, search.steps)[1]
     less, more = RANGES[pace.source]
     each = []
     for one in kind.packs:

@@ -1,43 +1,60 @@
-"""Rungs: the steps at which dominated rows of a pack are stopped, how many go on, and what that leaves to train."""
+"""Rungs: the steps at which dominated rows are stopped, who is compared with whom, and what that leaves to train."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nasplug.config import Stop, StudyConfig
 from nasplug.errors import ConfigError
 from nasplug.plan.building import settle
-from nasplug.plan.varying import Pack
+from nasplug.plan.varying import TASK, Pack
 
-__all__ = ["Candidates", "candidates", "going_on", "rungs", "share_of_steps", "steps_of"]
+__all__ = ["Candidates", "across", "candidates", "going_on", "rungs", "share_of_steps", "steps_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What is compared in a pack: a configuration and seed with all its folds, against others on the same data and loss.
+    """What is compared at a rung: a configuration and seed with all its folds, against others on the same data and loss.
 
     Attributes:
-        rows: of each candidate, its rows.
-        groups: of each group that is compared among itself, its candidates.
+        rows: of each candidate, its rows: which of the packs, and which row there. A pack has all folds of each.
+        groups: of each group that is compared among itself, its candidates, by their configurations.
     """
 
-    rows: Sequence[Sequence[int]]
+    rows: Sequence[Sequence[tuple[int, int]]]
     groups: Sequence[Sequence[int]]
 
 
-def candidates(pack: Pack) -> Candidates:
-    """The candidates of a pack, in the order of their first rows."""
-    rows: dict[tuple[str, int, int], list[int]] = {}
-    for row in range(pack.rows):
-        task = json.dumps(pack.task(row), sort_keys=True)
-        rows.setdefault((task, pack.configurations[row], pack.seeds[row]), []).append(row)
+def candidates(packs: Sequence[Pack]) -> Candidates:
+    """The candidates of packs that are compared, in one order however rows were packed: by configuration, then by seed."""
+    rows: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
+    for number, pack in enumerate(packs):
+        for row, task in enumerate(_tasks(pack)):
+            rows.setdefault((task, pack.configurations[row], pack.seeds[row]), []).append((number, row))
     groups: dict[str, list[int]] = {}
-    for at, (task, _, _) in enumerate(rows):
+    ordered = sorted(rows, key=lambda key: key[1])  # of one configuration the seeds come in the order of the plan
+    for at, (task, _, _) in enumerate(ordered):
         groups.setdefault(task, []).append(at)
-    return Candidates(list(rows.values()), list(groups.values()))
+    return Candidates([rows[key] for key in ordered], list(groups.values()))
+
+
+def _tasks(pack: Pack) -> list[str]:
+    """What tells apart with whom each row is compared."""
+    if not any(path.startswith(TASK) for path in pack.columns):
+        return [json.dumps(pack.task(0), sort_keys=True)] * pack.rows
+    return [json.dumps(pack.task(row), sort_keys=True) for row in range(pack.rows)]
+
+
+def across(study: StudyConfig, packs: Sequence[Pack]) -> list[Pack]:
+    """Those of a generation's packs whose rows are compared with rows of other packs; the others are compared in themselves."""
+    own = [pack for pack in packs if stopping(study, pack) is not None]
+    tasks = [set(_tasks(pack)) for pack in own]
+    shared = {task for task, times in Counter(task for one in tasks for task in one).items() if times > 1}
+    return [pack for pack, mine in zip(own, tasks, strict=True) if mine & shared]
 
 
 def stopping(study: StudyConfig, pack: Pack) -> Stop | None:
@@ -73,11 +90,11 @@ def going_on(stop: Stop, count: int, passed: int) -> int:
     return max(1, math.ceil(count * stop.keep**passed - 1e-9))
 
 
-def _rows_after(stop: Stop, pack: Pack, passed: int) -> int:
-    """How many rows of a pack train on after ``passed`` rungs."""
-    found = candidates(pack)
-    folds = len(found.rows[0])  # a pack has all folds of each
-    return folds * sum(going_on(stop, len(group), passed) for group in found.groups)
+def rows_after(stop: Stop, packs: Sequence[Pack]) -> list[int]:
+    """How many rows of packs that are compared train, before the first rung and after each."""
+    found = candidates(packs)
+    each = [(len(group), len(found.rows[group[0]])) for group in found.groups]
+    return [sum(folds * going_on(stop, count, passed) for count, folds in each) for passed in range(stop.rungs + 1)]
 
 
 def steps_of(study: StudyConfig, pack: Pack) -> int:
@@ -87,14 +104,14 @@ def steps_of(study: StudyConfig, pack: Pack) -> int:
     return steps
 
 
-def share_of_steps(study: StudyConfig, pack: Pack, steps: int) -> tuple[list[tuple[int, int]], float]:
-    """After which steps how many rows go on, and the share of all rows' steps that is trained."""
-    marks = rungs(study, pack, steps)
-    found, trained, rows, since = [], 0, pack.rows, 0
-    for passed, mark in enumerate(marks, start=1):
-        trained += rows * (mark - since)
-        stop = study.stop
-        assert stop is not None  # there are rungs
-        rows, since = _rows_after(stop, pack, passed), mark
-        found.append((mark, rows))
-    return found, (trained + rows * (steps - since)) / (pack.rows * steps)
+def share_of_steps(study: StudyConfig, packs: Sequence[Pack], steps: int) -> tuple[list[tuple[int, int]], float]:
+    """After which steps how many rows of packs go on, and the share of all rows' steps that is trained.
+
+    ``packs``: that are compared with each other, of ``steps`` each.
+    """
+    stop = stopping(study, packs[0])
+    if stop is None:
+        return [], 1.0
+    marks, rows = rungs(study, packs[0], steps), rows_after(stop, packs)
+    trained = sum(count * (end - since) for count, since, end in zip(rows, [0, *marks], [*marks, steps], strict=True))
+    return list(zip(marks, rows[1:], strict=True)), trained / (rows[0] * steps)

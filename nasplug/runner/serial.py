@@ -11,7 +11,7 @@ from typing import Protocol
 from nasplug.config import StudyConfig
 from nasplug.hookspecs import Progress
 from nasplug.machine import arithmetic, pick_device
-from nasplug.packs import run_pack
+from nasplug.packs import TABLE, run_pack
 from nasplug.plan import Pack
 from nasplug.plugins import Plugins
 
@@ -22,21 +22,24 @@ __all__ = ["Runner", "SerialRunner", "Watch", "placed"]
 class Watch:
     """What a runner tells while it runs, in the driver's process, and asks.
 
-    Each pack ends with one word: finished, or failed and why. Of one that was ended nothing is said.
+    Each pack ends with one word: finished, or failed and why. Of one that was ended, or waits at a rung, nothing is said.
 
     Attributes:
         reported, finished, failed: what is told.
         ending: whether no pack shall begin any more, and those that train shall end at their next report.
+        kept: of a pack, by its name, the rows that go on after each rung so far; None where it compares its rows itself. At a
+            rung that is not among them it waits (`nasplug.packs.run_pack`).
     """
 
     reported: Callable[[str, Progress], None]
     finished: Callable[[str], None]
     failed: Callable[[str, str], None]
     ending: Callable[[], bool]
+    kept: Callable[[str], Sequence[Sequence[int]] | None]
 
 
 class Runner(Protocol):
-    """Runs packs until each has its results or has failed for good."""
+    """Runs packs until each has its results, waits at a rung, or has failed for good."""
 
     def check(self, study: StudyConfig) -> None:
         """Refuse, before anything is started or written, resources that this runner can never give.
@@ -89,9 +92,10 @@ class SerialRunner:
             if watch.ending():
                 return
             try:
+                folder, kept = study.folder / "packs" / pack.id, watch.kept(pack.id)
                 with (
                     placed(study, pack.rows) as device,
-                    closing(run_pack(study, pack, plugins, study.folder / "packs" / pack.id, device=device)) as going,
+                    closing(run_pack(study, pack, plugins, folder, device=device, kept=kept)) as going,
                 ):
                     for progress in going:
                         watch.reported(pack.id, progress)
@@ -100,7 +104,8 @@ class SerialRunner:
             except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
                 watch.failed(pack.id, "".join(traceback.format_exception_only(error)).strip())
                 continue
-            watch.finished(pack.id)
+            if (folder / TABLE).exists():
+                watch.finished(pack.id)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -47,6 +47,7 @@ from nasplug.runner import Runner, Watch
 from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, drawing_of
 from nasplug.study.clock import Clock
 from nasplug.study.ending import early, nothing_finished
+from nasplug.study.halving import Halving
 from nasplug.study.plateau import Judge, restored
 from nasplug.tasks import Facts
 
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["Course", "started", "stopped"]
 
 _log = logging.getLogger(__name__)
+
+Ending = Callable[[], bool]  # whether packs shall end (`nasplug.runner.Watch`)
 
 MERGE_SECONDS = 10.0  # between two tables of what is there so far, at least
 MERGE_SHARE = 0.02  # of the time they may take: one of many packs takes seconds
@@ -166,7 +169,9 @@ class Course:
             clock.tick()
             return False
 
-        def train(config: StudyConfig, packs: Sequence[Pack], whole: Sequence[Pack], ending: Callable[[], bool] = over) -> None:
+        def train(
+            number: int | str, config: StudyConfig, packs: Sequence[Pack], whole: Sequence[Pack], ending: Ending = over
+        ) -> None:
             """Packs of a version of the config; ``whole``: with values for all that varies now."""
             for pack in packs:
                 for damage in examine(self.folder / "packs" / pack.id, identity_of(config, pack, self.plugins)):
@@ -174,24 +179,25 @@ class Course:
             results.write_facts(self.folder, self._facts(packs))
             if judge is not None and ending is over:
                 judge.follow(packs, together=generations.guided)
-            waiting = [p for p in packs if not self._there(p)]
-            waiting.sort(key=lambda p: not p.linear)  # few and cheap, and what all others are held against
-            if waiting and not ending():
-                runner.run(config, waiting, self.plugins, self._watch(told, failed, ending))
+            halving = Halving(config, number, packs, self.plugins)
+            watch = self._watch(told, failed, ending, halving)
+            for waiting in halving.stages(failed):
+                if waiting and not ending():
+                    runner.run(config, waiting, self.plugins, watch)
             lost = [p for p in whole if p.id in failed and not p.halved]  # what is only counted has no rows in the table
             failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
             done.extend(whole)
 
-        def run(number: int | str, make: Callable[[], list[Pack]], ending: Callable[[], bool] = over) -> list[Pack]:
+        def run(number: int | str, make: Callable[[], list[Pack]], ending: Ending = over) -> list[Pack]:
             """Packs as the folder remembers them (a resumed study keeps its rows' places), else newly made; run and told."""
             packs = planned(self.config, number, make)
-            train(self.config, packs, packs, ending)
+            train(number, self.config, packs, packs, ending)
             return packs
 
-        for old in self.kept:
-            train(old.config, old.packs, old.whole)
+        for at, old in enumerate(self.kept):
+            train(f"v{at + 1}", old.config, old.packs, old.whole)
         sizes = generations.sizes
         for number, configurations in enumerate(self._configurations(generations, done)):
             numbers = self._numbered(number, configurations, done)
@@ -330,7 +336,7 @@ class Course:
         means = outcomes(frame, wanted)
         return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 
-    def _watch(self, told: Audience, failed: dict[str, str], ending: Callable[[], bool]) -> Watch:
+    def _watch(self, told: Audience, failed: dict[str, str], ending: Ending, halving: Halving) -> Watch:
         merged, took = time.monotonic(), 0.0
 
         def on_report(pack: str, progress: Progress) -> None:
@@ -351,7 +357,7 @@ class Course:
             failed[pack] = reason
             told.tell(PackFailed(pack, reason))
 
-        return Watch(on_report, on_end, on_failure, ending)
+        return Watch(on_report, on_end, on_failure, ending, halving.kept)
 
 
 def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ class Judge:
     """Follows the volume of the front, pack by pack or, of a guided sampler, generation by generation.
 
     Unit i ends the sweep if the volume after it is less than ``tolerance`` above that after unit ``i - patience``. Volumes
-    are those of all units up to i and of all linear networks, which come first; a pack that failed has no networks.
+    are those of all units up to i and of all linear networks, which come first; a pack that failed has no networks. One all of
+    whose networks were stopped at a rung is no unit: it says nothing of what would follow.
 
     Args:
         rule: tolerance and patience.
@@ -59,8 +60,13 @@ class Judge:
             unit = self.units[len(self.volumes)]
             if not all(pack.id in failed or self._table(pack).exists() for pack in (*self._lines, *unit)):
                 return False
-            packs = unit if self.volumes else [*self._lines, *unit]
-            self._frames += [self._read(pack) for pack in packs if pack.id not in failed]
+            frames = [self._read(pack) for pack in unit if pack.id not in failed]
+            if frames and all((frame["status"] == "stopped").all() for frame in frames):
+                del self.units[len(self.volumes)]
+                continue
+            if not self.volumes:
+                self._frames += [self._read(pack) for pack in self._lines if pack.id not in failed]
+            self._frames += frames
             self.volumes.append(self._volume())
             before = len(self.volumes) - 1 - self.rule.patience
             if before >= 0 and self.volumes[-1] - self.volumes[before] < self.rule.tolerance:
