@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nasplug import results
+from nasplug import lineage, results
 from nasplug.errors import ConfigError
+from nasplug.lineage.again import again
 from nasplug.packs import TABLE, load_networks, run_pack, training
 from nasplug.packs.population import PARENT, exchanged, numbers_at, tuned
 from nasplug.packs.portions import Portions
 from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_checkpoint
 from nasplug.plan import assemble, components, exchanges
+from nasplug.report import write_report
 from nasplug.study import Study
 from nasplug.summary import print_plan
 from nasplug.train import State, start, train
@@ -230,6 +233,62 @@ def test_a_plan_says_what_populations_there_are(capsys: pytest.CaptureFixture[st
     print_plan(mine, mine.plan())
     told = " ".join(capsys.readouterr().out.split())
     assert "Populations: 2 of 8 rows; 4 times the worst 2 of each copy the best 2 by valid_error and edges" in told
+
+
+def test_a_schedule_is_what_a_network_trained_with_as_whomever(bred: Study) -> None:
+    frame = results.read(bred.folder, histories=True).set_index("replica")
+    copies = 0
+    for name in frame.index:
+        found = bred.schedule(name)
+        assert list(found) == ["step", "replica", "valid_error", "edges", LEVEL, "temperature", "train.lr"]
+        assert found["step"].tolist() == list(range(5, 61, 5))
+        assert found["replica"].iloc[-1] == name
+        for at, row in enumerate(found.itertuples(index=False)):
+            assert row[4] == frame[f"history_{LEVEL}"][row.replica][at]
+            assert row.valid_error == frame["history_valid_error"][row.replica][at]
+        copies += int((found["replica"] != found["replica"].shift(-1).ffill()).sum())
+        first = bred.frame.set_index("replica")[LEVEL][found["replica"].iloc[0]]
+        ramp = min(1.0, 4 / 59 / 0.3)
+        assert math.isclose(found[LEVEL].iloc[0], first * ramp, rel_tol=1e-5)
+    assert copies
+    assert bred.schedule()["replica"].iloc[-1] == bred.best()["replica"]
+
+
+def test_the_report_draws_the_schedule_that_was_found(bred: Study) -> None:
+    page = write_report(bred).read_text(encoding="utf-8")
+    assert "The schedule that the population found" in page
+    assert f"{LEVEL} from " in page
+    assert "temperature of the chosen" not in page  # it may have been that of others
+
+
+def test_a_network_of_no_population_has_no_schedule_of_its_own(tmp_path: Path) -> None:
+    plain = study(tmp_path, train={"population": None, "steps": 20}, seeds=1, reach=None).run("serial", report=False)
+    with pytest.raises(ConfigError, match="trained in no population"):
+        plain.schedule()
+
+
+def test_a_network_is_trained_again_with_its_whole_population(tmp_path: Path) -> None:
+    """In float32, from the middle of a pack of 50."""
+    done = study(
+        tmp_path, train={"dtype": "float32", "population": {"of": 10}}, seeds=25, resources={"pack": 200}, reach=None
+    ).run("serial", report=False)
+    plan = results.plan_of(done.folder, "p0000", ())
+    frame = results.read(done.folder, histories=True).sort_values("replica").reset_index(drop=True)
+    row = next(at for at in range(70, 200) if done.schedule(f"p0000/{at:04d}")["replica"].nunique() > 1)
+    network = done.network(f"p0000/{row:04d}")
+    record = json.loads(json.dumps(lineage.lineage_of(done.folder, done.config, frame.iloc[row].to_dict(), network)))
+    told = record["pack"]["population"]
+    assert told["rows"] == len(record["pack"]["plan"]["seeds"]) == 10
+    assert told["first"] + told["row"] == row
+    assert plan.groups[told["first"]] == plan.groups[row]
+    assert told["copies"]
+    again_told, _ = again(record, network, done.plugins)
+    assert again_told.equal
+    assert again_told.scores_equal
+    assert again_told.rows < 60
+    words = lineage.text(lineage.stages(record))
+    assert f"row {told['row']} of a population of 10" in words
+    assert f"after step {told['copies'][0]['step']} a copy of {told['copies'][0]['of']}" in words
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nasplug.drawing.curves import draw_curves, draw_cut
 from nasplug.drawing.effects import MOST_EFFECTS, draw_effects
+from nasplug.drawing.found import draw_schedule
 from nasplug.drawing.fronts import draw_front
 from nasplug.drawing.graphs import draw_network
 from nasplug.drawing.judging import draw_labels, draw_numbers
@@ -38,6 +39,7 @@ __all__ = [
     "draw_numbers",
     "draw_path",
     "draw_ranks",
+    "draw_schedule",
     "front_picture",
     "fronts_picture",
     "network_picture",

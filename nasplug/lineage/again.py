@@ -1,4 +1,4 @@
-"""One network trained again, alone, from its lineage; what is equal, and what is different and why.
+"""One network trained again, alone or with its population, from its lineage; what is equal, and what is different and why.
 
 A row depends on its own numbers alone, but the last bits of float32 do not: BLAS and vector units sum in an order that depends
 on how many rows there are and on how a row's numbers lie in memory. So the row stands among copies of itself, at a place that
@@ -72,7 +72,7 @@ class Reproduction:
         scores_equal: whether all of them are equal, bit by bit.
         differences: of data, code and machine, whatever came of them.
         digest: of the network that came out.
-        rows: how many copies of the row were trained.
+        rows: how many rows were trained: copies of the one, or its population among copies.
         seconds: that it took.
     """
 
@@ -94,14 +94,15 @@ class Reproduction:
         return asdict(self)
 
 
-def stand_in(rows: int, row: int) -> tuple[int, int]:
+def stand_in(rows: int, row: int, count: int = 1) -> tuple[int, int]:
     """How many copies stand in for a pack of ``rows``, and which of them for ``row``: at most 47 and the 16th.
 
-    Rows before and behind are left out by `LANES` at a time, so that registers, cache lines and tiles of matrix products lie as
-    they did, and so do the ends of the pack.
+    Of ``count`` rows from ``row`` on, which stand for themselves, so many more, and the place of the first. Rows before and
+    behind are left out by `LANES` at a time, so that registers, cache lines and tiles of matrix products lie as they did, and
+    so do the ends of the pack.
     """
-    before, behind = row % LANES, rows - row
-    return before + (behind if behind < 2 * LANES else LANES + behind % LANES), before
+    before, behind, least = row % LANES, rows - row, LANES + count - 1
+    return before + (behind if behind < LANES + least else least + (behind - least) % LANES), before
 
 
 def again(
@@ -131,15 +132,16 @@ def again(
     facts = _facts(settle(study, plan.task(0)), plugins, str(record["data"]["task"]["name"]))
     device = _device(study, str(record["training"]["device"]))
     trained = record["pack"].get("path", record["pack"])  # of a path all networks up to its own are trained again
-    place = int(trained["row"]), int(trained["rows"])
-    rows, at = stand_in(place[1], place[0])
+    population = record["pack"].get("population", {"first": trained["row"], "row": 0, "rows": 1})
+    first, own, whole = int(population["first"]), int(population["row"]), int(trained["rows"])
+    rows, at = stand_in(whole, first, int(population["rows"]))
     with arithmetic(study.resources.threads, device, tf32=study.train.allow_tf32):
         here = environment(device)
     found = list(_differences(record, facts, here, makers(settled, plugins)))
-    made, row = _train(study, plan.only(0, rows), at, plugins, device, facts)
-    if digest_of(made) != record["network"]["digest"] and not found and rows < place[1]:
-        rows, at = place[1], place[0]  # nothing else explains it
-        made, row = _train(study, plan.only(0, rows), at, plugins, device, facts)
+    made, row = _train(study, _among(plan, rows, at), at + own, plugins, device, facts)
+    if digest_of(made) != record["network"]["digest"] and not found and rows < whole:
+        rows, at = whole, first  # nothing else explains it
+        made, row = _train(study, _among(plan, rows, at), at + own, plugins, device, facts)
     found += _origins(record["plugins"].get("owners", {}), json.loads(row["owners"]))
     told = _compared(record, network, made, row)
     return replace(told, differences=tuple(found), rows=rows, seconds=time.perf_counter() - began), made
@@ -163,7 +165,7 @@ def _study(record: Mapping[str, Any]) -> StudyConfig:
 
 
 def _plan(record: Mapping[str, Any], data: str | None) -> Pack:
-    """The pack of the one row. Its data are compared, not asked for: where they changed, that is told."""
+    """The pack of the one row, or of its population. Its data are compared, not asked for: where they changed, that is told."""
     try:
         plan = replace(Pack(**record["pack"]["plan"]), data={})
     except (TypeError, LookupError) as error:
@@ -172,8 +174,17 @@ def _plan(record: Mapping[str, Any], data: str | None) -> Pack:
         return plan
     path = "task.path"
     values = {**plan.values, path: data} if path in plan.values else plan.values
-    columns = {**plan.columns, path: [data]} if path in plan.columns else plan.columns
+    columns = {**plan.columns, path: [data] * plan.rows} if path in plan.columns else plan.columns
     return replace(plan, values=values, columns=columns)
+
+
+def _among(plan: Pack, rows: int, at: int) -> Pack:
+    """The row of the plan, or its population, from row ``at`` on; the other ``rows`` are copies of it, and copy nobody."""
+    own = range(plan.rows) if plan.groups else [0]
+    pack = plan.some([*[0] * at, *own, *[0] * (rows - at - len(own))])
+    if not plan.groups:
+        return pack
+    return replace(pack, groups=[-1 if at <= row < at + len(own) else row for row in range(rows)])
 
 
 def _moved(study: StudyConfig, plan: Pack, data: str) -> StudyConfig:

@@ -15,7 +15,7 @@ from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, scrub
 from nasplug.identity import decisive
 from nasplug.identity import digest_of as digest_of_plain
-from nasplug.plan import REFIT, Pack, axes, paths_of, row_of, shown_values, study_of
+from nasplug.plan import REFIT, Pack, axes, paths_of, replica_name, row_of, shown_values, study_of
 from nasplug.tasks import Facts
 
 __all__ = ["FILE", "FORMAT", "check", "digest", "lineage_of", "mean_of", "read", "write"]
@@ -60,7 +60,7 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
             "config": plain,
             "digest": digest_of_plain(decisive(config)),
         },
-        "pack": {"rows": plan.rows, "row": place, **_path(config, plan, place), "plan": scrub(plan.only(place).plain())},
+        "pack": {"rows": plan.rows, "row": place, **_together(folder, config, plan, place)},
         "replica": {
             "name": name,
             "configuration": plan.configurations[place],
@@ -86,6 +86,18 @@ def lineage_of(folder: Path, config: StudyConfig, row: Mapping[str, Any], networ
 def mean_of(members: Sequence[Mapping[str, Any]], digest: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     """The record of an ensemble: that of each member, and its own ``scores``."""
     return {"format": FORMAT, "network": {"digest": digest}, "scores": dict(scores), "members": list(members)}
+
+
+def _together(folder: Path, config: StudyConfig, plan: Pack, place: int) -> dict[str, Any]:
+    """The plan of a network's row, or of all rows of its population; with what it depends on of other rows."""
+    if not plan.groups:
+        return {**_path(config, plan, place), "plan": scrub(plan.only(place).plain())}
+    rows = [row for row in range(plan.rows) if plan.groups[row] == plan.groups[place]]
+    found = results.schedule_of(folder, replica_name(plan.id, place))
+    steps, names = (found[column].tolist() for column in ("step", "replica"))
+    copies = [{"step": steps[at], "of": names[at]} for at in range(len(steps) - 1) if names[at] != names[at + 1]]
+    told = {"rows": len(rows), "row": rows.index(place), "first": rows[0], "copies": copies}
+    return {"population": told, "plan": scrub(plan.some(rows).plain())}
 
 
 def _path(config: StudyConfig, plan: Pack, place: int) -> dict[str, Any]:

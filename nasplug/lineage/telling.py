@@ -126,6 +126,9 @@ def _replica(record: Mapping[str, Any]) -> Stage:
         whole = "trained on all development samples"
         lines.append(whole if replica["fold"] < 0 else f"resample {replica['fold']}")
     lines += [f"{path} = {value}" for path, value in replica["varies"].items()]
+    if population := record["pack"].get("population"):
+        lines.append(f"row {population['row']} of a population of {population['rows']}")
+        lines += [f"after step {copy['step']} a copy of {copy['of']}" for copy in population["copies"]]
     return Stage("replica", f"{replica['name']} (row {record['pack']['row']})", tuple(lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nasplug.packs.population import PARENT
 from nasplug.packs.relaxed import MOST_WEIGHTS
 from nasplug.packs.running import run_pack
 from nasplug.packs.stopping import survivors
@@ -34,6 +35,7 @@ __all__ = [
     "NETWORKS",
     "OWN",
     "PACK",
+    "PARENT",
     "RELAXED",
     "SHARES",
     "TABLE",

@@ -35,11 +35,12 @@ OURS: Mapping[str, Callable[..., Schedule]] = {
 def temperature_of(study: Finished, row: pd.Series[Any]) -> Array | None:
     """The value at each step, ``(T,)``, as the config and the row say it.
 
-    None for a row without a temperature (a linear network), and for a schedule of a plugin, which may be anything.
+    None for a row without a temperature (a linear network), for one of a population, which may have come from others, and for a
+    schedule of a plugin, which may be anything.
     """
     given = study.config.temperature
     swept = [axis.path for axis in study.axes if axis.path.startswith("temperature.")]
-    if given is None or given.use not in OURS or row["method.use"] == "linear":
+    if given is None or given.use not in OURS or row["method.use"] == "linear" or study.config.train.population is not None:
         return None
     options = {**given.options, **{path.removeprefix("temperature."): row[path] for path in swept if path in row}}
     steps = row.get("train.steps", study.config.train.steps)

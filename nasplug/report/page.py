@@ -20,6 +20,7 @@ from nasplug.drawing import (
     draw_front,
     draw_network,
     draw_path,
+    draw_schedule,
     path_of,
     save_png,
     strengths,
@@ -116,6 +117,9 @@ def write_report(study: Finished, began: float | None = None) -> Path:
         figures["frequencies"], words["frequencies"] = steady.picture, steady.seen
     soft = softened(study, front, chosen, task.features if network.stem is None else ())
     figures["soft"], words["soft"] = soft.picture, soft.seen
+    if isinstance(best.get("population"), str):
+        found = results.schedule_of(folder, chosen)
+        figures["schedule"], words["schedule"] = draw_schedule(found), seen.schedule_words(found)
     pictures = {name: Markup(svg(figure, name, words[name])) for name, figure in figures.items() if figure is not None}
     _save(folder, figures)  # last: letters that no font here has are lost in it
     files.write_csv(folder / "front.csv", front.drop(columns="owners", errors="ignore"))

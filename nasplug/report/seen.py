@@ -25,6 +25,7 @@ __all__ = [
     "front_words",
     "network_words",
     "path_words",
+    "schedule_words",
     "steady_words",
     "test_words",
 ]
@@ -112,6 +113,14 @@ def curves_words(histories: pd.DataFrame, chosen: str, temperature: Array | None
     if temperature is not None:
         told += f" Its temperature goes from {temperature[0]:.3g} to {temperature[-1]:.3g}."
     return f"Curves of training over the steps, one line for each of {_count(len(histories), 'network')}.{told}"
+
+
+def schedule_words(found: pd.DataFrame) -> str:
+    """Where the numbers of a network's schedule began and ended; ``found`` is what `nasplug.results.schedule_of` makes."""
+    names = [name for name in found.columns if name.startswith(("penalties.", "train.", "temperature"))]
+    told = ", ".join(f"{name} from {found[name].iloc[0]:.3g} to {found[name].iloc[-1]:.3g}" for name in names)
+    copies = int((found["replica"] != found["replica"].shift(-1).ffill()).sum())
+    return f"What the chosen network trained with over the steps: {told}. It was a copy {_count(copies, 'time')}."
 
 
 def steady_words(level: str, threshold: float) -> str:

@@ -17,6 +17,7 @@ from nasplug.results.choosing import (
 )
 from nasplug.results.ending import Ending, ending_of, write_ending
 from nasplug.results.limits import FLASH, LATENCY, Flash, flash, latency, measured, measures, within
+from nasplug.results.scheduled import schedule_of
 from nasplug.results.stored import (
     certificate,
     facts_of,
@@ -72,6 +73,7 @@ __all__ = [
     "portioned",
     "read",
     "relaxed",
+    "schedule_of",
     "shown_difference",
     "shown_error",
     "slack",

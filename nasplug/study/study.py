@@ -332,6 +332,14 @@ class Study:
     def _measures(self) -> Mapping[str, Callable[[str], float]]:
         return results.measures(self.folder, self.network, self.task_of, identity.makers(self.config, self.plugins)["nasplug"])
 
+    def schedule(self, replica: str | None = None) -> pd.DataFrame:
+        """The levels, learning rate and temperature that a network of a population trained with (default: the chosen one).
+
+        Raises:
+            ConfigError: for a network of no population (`nasplug.results.schedule_of`).
+        """
+        return results.schedule_of(self.folder, str(self.best()["replica"]) if replica is None else replica)
+
     def choices(self) -> pd.DataFrame:
         """The chosen network of each data set and loss that the study has, one row for each, as `best` is one."""
         return results.choices(self.frame, task_places(self.axes), self.facts_of, self.config.choose)
