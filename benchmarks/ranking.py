@@ -42,15 +42,22 @@ SETS: Mapping[str, dict[str, Any]] = {
 }
 CANDIDATES = ("relu", "tanh", "sigmoid", "elu", "silu", "gelu")
 ADAM = {"use": "adam", "beta1": 0.5}
+COOLING = {"use": "linear", "start": 10.0, "end": 0.1}  # of GDAS's paper
 SEARCHES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # name -> method, train.architecture, passes of a step
     "DARTS 1st": ({"parametrisation": "softmax"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5}, 2),
     "DARTS 1st, paper's rate": ({"parametrisation": "softmax"}, {"optimizer": ADAM, "lr": 3e-4, "share": 0.5}, 2),
     "DARTS 2nd": ({"parametrisation": "softmax"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5, "order": 2}, 5),
     "GAEA": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1, "share": 0.5}, 2),
+    "GDAS": (
+        {"parametrisation": "softmax", "sampling": "straight_through"},
+        {"optimizer": ADAM, "lr": 0.03, "share": 0.5},
+        2,
+    ),
+    "DrNAS": ({"sampling": "dirichlet"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5}, 2),
     "GAEA single level": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1}, 1),
 }
 DISCRETIZERS = ("argmax", "closest", "least", "ranked")
-FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level")  # discretized by argmax alone
+FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS")  # discretized by argmax alone
 
 
 def config(name: str, quick: bool, store: str) -> dict[str, Any]:
@@ -98,6 +105,7 @@ def measure(name: str, quick: bool, store: str, runner: Any) -> tuple[Table, lis
                 "method": base["method"] | method,
                 "train": base["train"] | {"architecture": architecture},
                 "discretizers": [{"use": discretizer}],
+                **({"temperature": COOLING} if search == "GDAS" else {}),
             }
         )
         one.fast = True
