@@ -251,7 +251,7 @@ def table(folder: Path, target: str = "number", extra: str = "c") -> None:
 
 
 METHODS: dict[str, dict[str, Any]] = {
-    **{mode: {"use": "edges", "mode": mode, "hidden": [4]} for mode in ("annealed", "gated", "l1", "snap")},
+    **{mode: {"use": "edges", "mode": mode, "hidden": [4]} for mode in ("annealed", "gated", "hard_concrete", "l1", "snap")},
     "deep": {"use": "edges", "mode": "annealed", "hidden": [4, 3], "skips": True},
     "linear": {"use": "edges", "mode": "l1", "hidden": []},
     "mixture": {"use": "mixture", "hidden": [3], "candidates": ["relu", "tanh", "softplus"]},

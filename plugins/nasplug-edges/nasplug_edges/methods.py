@@ -1,4 +1,4 @@
-"""`edges`: every edge is a weight; four ways of learning which edges to keep."""
+"""`edges`: every edge is a weight; five ways of learning which edges to keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, check_hidden
-from nasplug.replicas import column
+from nasplug.replicas import column, uniform
 from nasplug.stems import Stem
 from nasplug.tasks import Task
 from nasplug_edges.skeleton import Skeleton, blocks_of, linear, mirrored, nothing, small
@@ -24,7 +24,10 @@ __all__ = ["Annealed", "Gated", "Plain", "Snapped", "edges"]
 SMALLEST = 1e-4
 """Lower temperatures count as this one, where a gate is 0 or 1 to float32 unless its logit is within 2e-3 of 0."""
 
-Mode = Literal["annealed", "gated", "l1", "snap"]
+STRETCH = 1.2
+"""Drawn gates are stretched to this width about 0.5, and cut to [0, 1], so that some are exactly 0 or 1."""
+
+Mode = Literal["annealed", "gated", "hard_concrete", "l1", "snap"]
 
 
 def _in_pairs(skeleton: Skeleton, task: Task, seeds: Tensor) -> Params:
@@ -119,11 +122,16 @@ class Annealed(SearchMethod):
 
 @dataclass(frozen=True, slots=True)
 class Gated(SearchMethod):
-    """A gate beside each weight: mode ``gated``."""
+    """A gate beside each weight: mode ``gated``; with ``drawn`` it is drawn in each step: mode ``hard_concrete``."""
 
     skeleton: Skeleton
     start: float
-    traits = Traits(architecture=frozenset({"logits"}), holds=frozenset({"blocks"}))
+    drawn: bool = False
+
+    @property
+    def traits(self) -> Traits:
+        """Noise is drawn for ``drawn`` alone."""
+        return Traits(architecture=frozenset({"logits"}), holds=frozenset({"blocks"}), stochastic=self.drawn)
 
     def accept(self, task: Task) -> None:
         """See `nasplug_edges.skeleton.Skeleton.accept`."""
@@ -137,10 +145,11 @@ class Gated(SearchMethod):
         return params | {"logits": torch.full((len(seeds), count), logit, dtype=torch.float64, device=seeds.device)}
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
-        """``gate = sigmoid(logit / tau)``, 0 where no weight may be."""
+        """``gate = sigmoid(logit / tau)``, or the draw of `edges`, 0 where no weight may be."""
         nets = self.skeleton.networks(params)
         logits = params["logits"]
-        gates = torch.sigmoid(logits / column(tau, logits).clamp(min=SMALLEST))
+        heat = column(tau, logits).clamp(min=SMALLEST)
+        gates = _hard_concrete(logits, heat, noise) if self.drawn else torch.sigmoid(logits / heat)
         parts = gates.split_with_sizes([w.shape[1] * w.shape[2] for w in nets.blocks.values()], 1)
         edge_gates = {edge: g.view_as(w) for g, (edge, w) in zip(parts, nets.blocks.items(), strict=True)}
         for edge, mask in self.skeleton.masks(params).items():
@@ -150,6 +159,16 @@ class Gated(SearchMethod):
     def hold(self, nets: Networks) -> Params:
         """All blocks, as they are without their gates."""
         return blocks_of(nets)
+
+
+def _hard_concrete(logits: Tensor, heat: Tensor, noise: Tensor | None) -> Tensor:
+    """Gates ``(K, E)``: one draw of each with ``noise (K,)``, else the gate that the paper takes when training is over."""
+    if noise is None:
+        open_ = torch.sigmoid(logits)
+    else:
+        unit = uniform(noise, "edges/gates", tuple(logits.shape[1:])).clamp(2.0**-53, 1.0 - 2.0**-53)
+        open_ = torch.sigmoid((logits + torch.logit(unit).to(logits)) / heat)  # the logit is taken in float64, where unit < 1
+    return (0.5 + STRETCH * (open_ - 0.5)).clamp(0.0, 1.0)
 
 
 def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:
@@ -163,7 +182,13 @@ def _refuse_others(mode: Mode, given: Mapping[str, object]) -> None:
         )
 
 
-OPTIONS: Mapping[Mode, tuple[str, ...]] = {"annealed": ("slope",), "gated": ("start",), "l1": (), "snap": ("every", "cut")}
+OPTIONS: Mapping[Mode, tuple[str, ...]] = {
+    "annealed": ("slope",),
+    "gated": ("start",),
+    "hard_concrete": ("start",),
+    "l1": (),
+    "snap": ("every", "cut"),
+}
 
 
 def _check_snap(hidden: Sequence[int], skips: bool, bias: bool | None, stem: Stem | None) -> None:
@@ -206,6 +231,9 @@ def edges(
       end at 0, where f alone is left. ``slope`` in [0, 1], default 0.5.
     - ``gated``: ours. One gate per weight, ``sigmoid(logit / tau)``, from ``start`` in (0, 1), default 0.9; starts otherwise as
       ``annealed``. The logits are the architecture.
+    - ``hard_concrete``: as ``gated``, with gates that are drawn anew for each row and step: ``clamp(0.5 + 1.2 (s - 0.5), 0, 1)``,
+      ``s = sigmoid((logit + log u - log(1 - u)) / tau)``, u uniform. So a gate is exactly 0 or 1 with some chance, and has a
+      slope in between. Validation, scores and cuts see ``s = sigmoid(logit)``. Take a constant temperature, the source's 2/3.
     - ``l1``: the paper's text. Plain weights that start as `torch.nn.Linear`'s.
     - ``snap``: what the paper's code does. After every ``every`` steps (default 50) each weight becomes 1 if
       ``|w| >= cut`` (default 0.3), else 0; not after the last step. No bias; in->out beside in->hidden->out; starts N(0, 0.1).
@@ -224,7 +252,8 @@ def edges(
     Fails: at a level too high for the task every edge goes, at one too low neurons share one job. ``l1`` with a constant
     level and no fine-tuning ends anywhere between both. XOR with four hidden units is lost in 0 to 2 of 100 seeds
     with ``annealed``, in 27 with ``l1``'s start. ``snap`` destroys what was learned at each rounding: it is here to be
-    compared with. ``gated`` keeps gates of weights that do nothing: penalise both, and cut by weight.
+    compared with. ``gated`` keeps gates of weights that do nothing: penalise both, and cut by weight. The noise of
+    ``hard_concrete`` is the same for a row's whole batch, and at a temperature near 0 its gates have no slope.
 
     Raises:
         ConfigError: for hidden layers that are missing or empty, an option of another mode or out of
@@ -233,6 +262,8 @@ def edges(
     Source: Structure-Aware Backpropagation; text and code differ, hence two modes. We differ in ``snap`` by leaving out the
     code's hidden x hidden block: data flow through the network once, so its edges never carry signal. The code counts them:
     its "14 of 30" edges with 4 hidden units are all 2*4 + 2 + 4 = 14 real ones, its "11 of 20" with 3 all of 6 + 2 + 3.
+    ``hard_concrete`` is of Louizos, Welling and Kingma (2018), equations 10 to 13. We differ: the penalty is the study's, and
+    ``soft_count`` counts the drawn gates, whose mean is that of the gate, not the chance that it is above 0 (their 12).
     """
     check_hidden("edges", hidden)
     if min(hidden, default=1 if mode == "l1" else 0) < 1:
@@ -255,8 +286,8 @@ def edges(
         return Plain(skeleton)
     if mode == "snap":
         return _snapped(skeleton, 50 if every is None else every, 0.3 if cut is None else cut)
-    if mode == "gated":
-        return _gated(skeleton, 0.9 if start is None else start)
+    if mode in ("gated", "hard_concrete"):
+        return _gated(skeleton, 0.9 if start is None else start, drawn=mode == "hard_concrete")
     return _annealed(skeleton, 0.5 if slope is None else slope)
 
 
@@ -287,10 +318,10 @@ def _snapped(skeleton: Skeleton, every: int, cut: float) -> Snapped:
     return Snapped(skeleton, every, cut)
 
 
-def _gated(skeleton: Skeleton, start: float) -> Gated:
+def _gated(skeleton: Skeleton, start: float, *, drawn: bool) -> Gated:
     if not 0.0 < start < 1.0:
         raise ConfigError(f"edges: start={start}; needed: 0 < start < 1 (where gates begin, at temperature 1)")
-    return Gated(skeleton, start)
+    return Gated(skeleton, start, drawn)
 
 
 def _annealed(skeleton: Skeleton, slope: float) -> Annealed:

@@ -37,6 +37,11 @@ class TestGated(SearchMethodLaws):
     options: ClassVar = {"mode": "gated", "hidden": [4, 3], "skips": True}
 
 
+class TestHardConcrete(SearchMethodLaws):
+    name = "edges"
+    options: ClassVar = {"mode": "hard_concrete", "hidden": [4, 3], "skips": True, "start": 0.6}
+
+
 class TestL1(SearchMethodLaws):
     name = "edges"
     options: ClassVar = {"mode": "l1", "hidden": [5], "bias": False}
@@ -101,6 +106,36 @@ def test_a_logit_gates_its_own_edge() -> None:
     assert closed == {(2, 0): [[0, 0]]}
 
 
+def test_hard_concrete_gates_are_closed_and_open_as_often_as_the_paper_says() -> None:
+    """Chances of exactly 0 and 1 are ``sigmoid(-(logit - tau log(1 / 11)))`` and its mirror image (Louizos et al., 12)."""
+    method = edges(mode="hard_concrete", hidden=[500], start=0.7)
+    task, tau = example_task(), 2 / 3
+    params = method.init(task, SEEDS)
+    gates = torch.cat([g.flatten(1) for g in method.relax(params, ONE * tau, SEEDS + 7).edge_gates.values()], 1)
+    logit = torch.logit(torch.tensor(0.7, dtype=torch.float64))
+    above = torch.sigmoid(logit - tau * torch.log(torch.tensor(1 / 11)))
+    closed, opened = (gates == 0).double().mean(1), (gates == 1).double().mean(1)
+    torch.testing.assert_close(closed, (1 - above).expand(3), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        opened, torch.sigmoid(logit + tau * torch.log(torch.tensor(1 / 11))).expand(3), atol=0.04, rtol=0
+    )
+    still = method.relax(params, ONE * tau).edge_gates[1, 0]
+    torch.testing.assert_close(still, torch.full_like(still, 0.5 + 1.2 * 0.2))
+    again = method.relax(params, ONE * tau, SEEDS + 7).edge_gates[1, 0]
+    assert torch.equal(again.flatten(1), gates[:, : again[0].numel()])
+
+
+def test_a_closed_gate_of_hard_concrete_cuts_its_edge() -> None:
+    method = edges(mode="hard_concrete", hidden=[2])
+    params = method.init(example_task(), SEEDS)
+    params["logits"][:, 0] = -3.0  # sigmoid is 0.047, stretched below 0
+    nets = method.relax(params, ONE)
+    assert float(nets.edge_gates[1, 0][:, 0, 0].abs().max()) == 0.0
+    assert (
+        sizes(nets)["edges"].tolist() == [int(sizes(method.relax(method.init(example_task(), SEEDS), ONE))["edges"][0]) - 1] * 3
+    )
+
+
 def test_l1_starts_as_torch_does() -> None:
     nets = soft(1.0, mode="l1", hidden=[400])
     for tensor, fan_in in ((nets.blocks[1, 0], 3), (nets.biases[1], 3), (nets.blocks[2, 1], 400), (nets.biases[2], 400)):
@@ -135,6 +170,8 @@ def test_snap_has_the_edges_that_can_carry_signal(hidden: int, count: int) -> No
         ({"mode": "l1", "slope": 0.5}, "does not read it"),
         ({"every": 5}, "snap: every, cut"),
         ({"mode": "gated", "start": 1.0}, "0 < start < 1"),
+        ({"mode": "hard_concrete", "start": 0.0}, "0 < start < 1"),
+        ({"mode": "hard_concrete", "slope": 0.5}, "does not read it"),
         ({"mode": "snap", "skips": True}, "Leave both out"),
         ({"mode": "snap", "bias": True}, "Leave both out"),
         ({"mode": "snap", "hidden": [4, 4]}, "one hidden layer"),
