@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -155,6 +156,9 @@ class _Commands(click.Group):
                 sys.stderr.flush()
                 os._exit(end.code if isinstance(end.code, int) else end.code is not None)
             raise
+        finally:
+            if args is None:
+                gc.freeze()  # this process ends: it need not look through all that was ever imported once more
 
     def invoke(self, context: click.Context) -> Any:
         """Plugins' commands refuse as ours do, and where they break they are named."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nasplug.export import smallest_c
-from nasplug.export.checking import FAR_OFF, MOST, SLACK, Export, Exported, alone, asked, export
+from nasplug.export.checking import FAR_OFF, MOST, SLACK, Export, Exported, alone, asked, export, import_graphs
 from nasplug.export.forms import FORMS, Form
 from nasplug.export.program import Program, program
 
@@ -19,6 +19,7 @@ __all__ = [
     "alone",
     "asked",
     "export",
+    "import_graphs",
     "program",
     "smallest_c",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from nasplug.tasks import Task
 
-__all__ = ["FAR_OFF", "MOST", "SLACK", "Export", "Exported", "alone", "asked", "export"]
+__all__ = ["FAR_OFF", "MOST", "SLACK", "Export", "Exported", "alone", "asked", "export", "import_graphs"]
 
 ALONE, GRAPH = "network", "graph"  # what the files are called that stand beside a study's chosen network
 LARGE = 20_000  # numbers of a network: Python is no form for more, nobody waits for it
@@ -175,6 +177,20 @@ def _beside(out: Path, told: Export, before: Mapping[str, Any]) -> dict[str, Any
         plain["forms"] = [*(form for form in before["forms"] if form["form"] not in new), *plain["forms"]]
     plain["written"] = sorted({*before["written"], *(file for form in told.forms for file in form.files)})
     return plain
+
+
+def import_graphs() -> None:
+    """Import what graphs are made with, in a thread of its own: for a moment when this process waits for others.
+
+    What fails to be imported fails again where it is needed, and is told there.
+    """
+
+    def work() -> None:
+        for name in ("torch.export", "onnx", "onnxruntime"):
+            with suppress(Exception):
+                import_module(name)
+
+    threading.Thread(target=work, name="nasplug imports", daemon=True).start()
 
 
 def alone(network: CompactNetwork, folder: Path, *, graphs: bool = True) -> None:

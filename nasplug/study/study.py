@@ -16,7 +16,7 @@ from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.events import StudyFinished, StudyStarted, StudyStopped
 from nasplug.explain import Formula, explainable
-from nasplug.export import alone
+from nasplug.export import alone, import_graphs
 from nasplug.folder import check, claim, config_of, held
 from nasplug.folds import candidates
 from nasplug.networks import Networks
@@ -222,6 +222,8 @@ class Study:
             with Audience(home, audience) as told:
                 told.tell(StudyStarted(plain, home, course.counts))
                 try:
+                    if report and not isinstance(chosen, SerialRunner):  # others train, and this process waits
+                        import_graphs()
                     try:
                         failed = course.run(chosen, told)
                     finally:
