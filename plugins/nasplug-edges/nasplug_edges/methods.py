@@ -231,7 +231,7 @@ def edges(
       end at 0, where f alone is left. ``slope`` in [0, 1], default 0.5.
     - ``gated``: ours. One gate per weight, ``sigmoid(logit / tau)``, from ``start`` in (0, 1), default 0.9; starts otherwise as
       ``annealed``. The logits are the architecture.
-    - ``hard_concrete``: as ``gated``, with gates that are drawn anew for each row and step: ``clamp(0.5 + 1.2 (s - 0.5), 0, 1)``,
+    - ``hard_concrete``: as ``gated``, with gates drawn anew for each row and step: ``clamp(0.5 + 1.2 (s - 0.5), 0, 1)``,
       ``s = sigmoid((logit + log u - log(1 - u)) / tau)``, u uniform. So a gate is exactly 0 or 1 with some chance, and has a
       slope in between. Validation, scores and cuts see ``s = sigmoid(logit)``. Take a constant temperature, the source's 2/3.
     - ``l1``: the paper's text. Plain weights that start as `torch.nn.Linear`'s.
