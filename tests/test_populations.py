@@ -228,6 +228,12 @@ def test_each_data_set_has_populations_of_its_own(tmp_path: Path) -> None:
         assert len({pack.columns["task.seed"][row] for row in range(pack.rows) if pack.groups[row] == group}) == 1
 
 
+def test_a_pack_of_no_fixed_size_has_room_for_a_population(tmp_path: Path) -> None:
+    """However many processors a machine has, over which packs are spread."""
+    packs = study(tmp_path, train={"population": {"of": 64}}, seeds=8, resources={"cpus": 0.01}).plan()
+    assert [pack.rows for pack in packs] == [64]
+
+
 def test_a_plan_says_what_populations_there_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mine = study(tmp_path)
     print_plan(mine, mine.plan())

@@ -136,6 +136,8 @@ def chunk(
             whole = replace(whole, groups=[group[row] for row in range(whole.rows)])
             exchanges(study, whole, parts.steps)
         size = sizing(parts, search, nets.activations, rows * max(1, len(mine))).rows
+        if study.resources.pack == "auto" and not parts.task.stacked:
+            size = max(size, each)  # what a machine is fast with refuses no population
         check_whole(study, each, size, len(mine))
         if not fast and floats(t for part in nets.parts for t in getattr(nets, part).values()) <= MOST_TRIED:
             check_laws(parts, search, plugins, tried)
