@@ -246,3 +246,16 @@ def test_a_pack_of_which_none_goes_on_does_not_end_a_sweep(whole: Study, tmp_pat
         for name, more in (("a", {}), ("b", {"plateau": {"tolerance": 1e-9, "patience": 3}}))
     ]
     assert [frame["status"].value_counts().to_dict() for frame in frames] == [{"stopped": 21, "finished": 3}] * 2
+
+
+@pytest.mark.slow
+def test_ray_gives_what_serial_gives_also_where_a_study_was_killed_between_rungs(whole: Study, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(Killed(5), report=False)
+    assert (tmp_path / "small/rung-000-0.json").exists()
+    done = study(tmp_path).run("ray", report=False)
+    same(done, whole)
+    for name in ("rung-000-0.json", "rung-000-1.json"):
+        assert files.read_json(done.folder / name) == files.read_json(whole.folder / name)
+    files_of = [sorted(str(p.relative_to(one.folder)) for p in one.folder.glob("packs/*/*")) for one in (done, whole)]
+    assert files_of[0] == files_of[1]

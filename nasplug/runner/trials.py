@@ -20,7 +20,7 @@ from nasplug.errors import ConfigError, PluginError, cause
 from nasplug.hookspecs import Progress
 from nasplug.identity import versions
 from nasplug.machine import cpus_here, pick_device
-from nasplug.packs import TABLE
+from nasplug.packs import TABLE, rung_file
 from nasplug.plan import Pack, build_task, longest_first, study_of, tasks_of
 from nasplug.plugins import Plugins
 from nasplug.runner.joining import check_token, join, knock, last_line
@@ -96,6 +96,15 @@ class RayRunner:
         ending = folder / ENDING
         ending.unlink(missing_ok=True)  # of a run that was killed
         training: set[str] = set()  # trials that run
+        kept = {pack.id: watch.kept(pack.id) for pack in packs}
+
+        def left(pack: str) -> bool:
+            """Whether a pack ended without its results, but for one that waits at its next rung."""
+            found, rows = folder / "packs" / pack, kept[pack]
+            if (found / TABLE).exists():  # also where its worker died when all that it earned had come
+                watch.finished(pack)
+                return False
+            return rows is None or not (found / rung_file(len(rows))).exists()
 
         class End(tune.Stopper):
             def __call__(self, trial_id: str, result: Any) -> bool:
@@ -124,17 +133,13 @@ class RayRunner:
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 pack = trial.config["pack"]
                 waiting.discard(pack)
-                if (folder / "packs" / pack / TABLE).exists():
-                    watch.finished(pack)
-                elif not ending.exists():
+                if left(pack) and not ending.exists():
                     watch.failed(pack, f"the trial ended, and its results are not in {folder}")
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 pack = trial.config["pack"]
                 waiting.discard(pack)
-                if (folder / "packs" / pack / TABLE).exists():  # all that it earned came before its worker died
-                    watch.finished(pack)
-                else:
+                if left(pack):
                     watch.failed(pack, _reason(trial))
 
             def __reduce__(self) -> Any:
@@ -145,6 +150,7 @@ class RayRunner:
             trial,
             study=study.plain(),
             packs={pack.id: pack.plain() for pack in packs},
+            kept=kept,
             tasks=self._put(study, packs, plugins),
             manifest=plugins.manifest,
             driver=versions(study, plugins),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 from nasplug.collecting import Courier
 from nasplug.config import parse
 from nasplug.identity import versions
-from nasplug.packs import CHECKPOINT, TABLE, run_pack
+from nasplug.packs import CHECKPOINT, TABLE, run_pack, rung_file
 from nasplug.plan import Pack, take_tasks
 from nasplug.plugins import load_plugins
 from nasplug.runner.serial import placed
@@ -28,6 +28,7 @@ def trial(
     *,
     study: dict[str, Any],
     packs: Mapping[str, Mapping[str, Any]],
+    kept: Mapping[str, Sequence[Sequence[int]] | None],
     tasks: Mapping[str, Any],
     manifest: Any,
     driver: Mapping[str, str],
@@ -39,6 +40,7 @@ def trial(
     Args:
         config: which pack.
         study, packs: plain data.
+        kept: of each pack its rows that go on after each rung so far (`nasplug.runner.Watch`).
         tasks: the key of each task (`nasplug.plan.tasks_of`) -> its place in Ray's object store.
         manifest, driver: plugins and versions of the driver.
         collector: the actor `nasplug.collecting.Collector`.
@@ -53,13 +55,15 @@ def trial(
     plugins.require(manifest, driver, versions(settled, plugins))
     take_tasks({key: partial(_got, place) for key, place in tasks.items()})
     pack = Pack(**packs[config["pack"]])
+    going_on = kept[pack.id]
+    wanted = [CHECKPOINT, *(rung_file(number) for number in range(len(going_on or ())))]
     told = False
     with tempfile.TemporaryDirectory(prefix="nasplug-") as own:
         courier = Courier(_caller(collector), pack.id, Path(own))
-        if not courier.ending() and courier.fetch([CHECKPOINT], unless=TABLE):
+        if not courier.ending() and courier.fetch(wanted, unless=TABLE):
             with (
                 placed(settled, pack.rows) as device,
-                closing(run_pack(settled, pack, plugins, courier.folder, device=device)) as going,
+                closing(run_pack(settled, pack, plugins, courier.folder, device=device, kept=going_on)) as going,
             ):
                 for progress in going:
                     courier.send()
