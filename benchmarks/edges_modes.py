@@ -42,12 +42,14 @@ def rows() -> Iterator[tuple[str, str, str, list[str]]]:
         yield f"{task} 2-4-1, annealed, recipe", task, f"edges_{task}", ["method.hidden=[4]"]
         without = ["discretizers=[{use: threshold, eps: 0.01}]"]
         yield f"{task} 2-8-1, annealed, recipe without fold", task, f"edges_{task}", [*eight, *without]
+        gated = [*eight, "method.mode=gated", gates(0.001)]
         yield (
-            f"{task} 2-8-1, gated, l1 and soft_count 0.001",
+            f"{task} 2-8-1, gated, temperature 1, l1 and soft_count 0.001",
             task,
             f"edges_{task}",
-            [*eight, "method.mode=gated", gates(0.001)],
+            [*gated, "temperature=null"],
         )
+        yield f"{task} 2-8-1, gated, temperature to 0, l1 and soft_count 0.001", task, f"edges_{task}", gated
         for level in LEVELS:
             drawn = [*eight, "method.mode=hard_concrete", STILL]
             yield f"{task} 2-8-1, hard_concrete, l1 and soft_count {level}", task, f"edges_{task}", [*drawn, gates(level)]
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 continue
             found[words] = one = measure(task, config, [f"task.seed={given.data}", *overrides, *more])
             print(
-                f"{words:52} solved {one['solved']:3} of {one['seeds']}   edges {one['edges']:4g}   limit {one['limit']:3}",
+                f"{words:62} solved {one['solved']:3} of {one['seeds']}   edges {one['edges']:4g}   limit {one['limit']:3}",
                 flush=True,
             )
     print(json.dumps(found))

@@ -685,6 +685,8 @@ def test_only_a_temperature_that_is_read_is_accepted() -> None:
     with pytest.raises(ConfigError, match=r"the same at 1 and 0\.5"):
         packs(temperature={"use": "constant"})
     assert packs(temperature={"use": "geometric"}, method=GATED)
+    drawn = {"use": "mixture", "hidden": [2], "sampling": "straight_through"}  # one-hot at any temperature; its slope is not
+    assert packs(temperature={"use": "geometric"}, method=drawn, discretizers=[{"use": "argmax"}])
 
 
 def test_best_needs_a_choice() -> None:

@@ -139,15 +139,31 @@ def _shaped(whom: str, value: object, wanted: tuple[int, ...], rule: str) -> Non
 
 
 def _tempered(search: Search, params: Params, use: str, whom: str) -> None:
-    """Refuse a temperature that changes nothing: networks at its largest and smallest value, from leaves moved a little."""
+    """Refuse a temperature that changes nothing: networks at its largest and smallest value, from leaves moved a little.
+
+    Where they are the same, their slopes may differ, as those of one-hot draws do.
+    """
     values = search.tau.table[:, search.tau.index[0]] * search.tau.scale[0]  # (T,)
     low, high = float(values.min()), float(values.max())
     low = high / 2.0 if low == high else low
     moved = {name: p + 0.1 * normal(search.seeds, f"try out {name}", tuple(p.shape[1:])).to(p) for name, p in params.items()}
-    with _blaming(whom), torch.no_grad():
-        hot, cold = (search.relax(moved, torch.full_like(search.tau.at(0), tau), search.seeds) for tau in (high, low))
-        pairs = [(getattr(hot, part)[key], getattr(cold, part)[key]) for part in hot.parts for key in getattr(hot, part)]
-    if all(torch.equal(a, b) for a, b in pairs):
+
+    def made(tau: float) -> tuple[list[Tensor], Sequence[Tensor | None]]:
+        """The parts of networks, and the slopes in the leaves of a sum of what is in them."""
+        leaves = {name: p.detach().clone().requires_grad_() for name, p in moved.items()}
+        nets = search.relax(leaves, torch.full_like(search.tau.at(0), tau), search.seeds)
+        found = [getattr(nets, part)[key] for part in nets.parts for key in getattr(nets, part)]
+        weighed = sum(
+            (t * torch.linspace(0.0, 1.0, t.numel(), dtype=t.dtype).view_as(t)).sum() for t in found if t.requires_grad
+        )
+        if not isinstance(weighed, Tensor):
+            return found, ()
+        return found, torch.autograd.grad(weighed, list(leaves.values()), allow_unused=True)
+
+    with _blaming(whom), torch.enable_grad():
+        (hot, up), (cold, down) = made(high), made(low)
+    slopes = [(a, b) for a, b in zip(up, down, strict=True) if a is not None and b is not None]
+    if all(torch.equal(a, b) for a, b in [*zip(hot, cold, strict=True), *slopes]):
         raise UntemperedError(
             f"temperature: method {use!r} as configured does not read it: its networks are the same at {high:g} and {low:g}. "
             "Remove it, or take another method (or mode)"
