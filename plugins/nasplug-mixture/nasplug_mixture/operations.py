@@ -56,11 +56,13 @@ class Operations(SearchMethod):
     parametrisation: Parametrisation
     sampling: Sampling
     bias: bool
+    narrower: tuple[int, ...] = ()
 
     @property
     def traits(self) -> Traits:
-        """Its architecture is ``operation <to> <from>`` of each edge with something to choose."""
+        """Its architecture: ``operation <to> <from>`` of edges and ``width <layer>`` of layers with something to choose."""
         leaves = frozenset(f"operation {to} {source}" for to, source in self._edges() if len(self._offered(to, source)) > 1)
+        leaves |= {f"width {layer}" for layer in range(1, len(self.hidden) + 1) if len(self._widths(layer)) > 1}
         return Traits(
             architecture=leaves,
             simplex=leaves if self.parametrisation == "simplex" else frozenset(),
@@ -88,6 +90,11 @@ class Operations(SearchMethod):
                 continue
             found.append(name)
         return tuple(found)
+
+    def _widths(self, layer: int) -> tuple[int, ...]:
+        """The widths of a hidden layer to choose from, ascending, its own last."""
+        full = self.hidden[layer - 1]
+        return (*(width for width in self.narrower if width < full), full)
 
     def skeleton(self, inputs: int, outputs: int) -> Skeleton:
         """The layers of networks with so many inputs and outputs."""
@@ -153,7 +160,7 @@ class Operations(SearchMethod):
 
         ``linear <to> <from> (K, H_to, H_from)``, ``rank_R down <to> <from> (K, R, H_from)``, ``rank_R up <to> <from> (K, H_to,
         R)``, ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
-        ``operation <to> <from> (K, A)``: all operations start alike.
+        ``operation <to> <from> (K, A)``, ``width <layer> (K, C)``: all operations, and all widths, start alike.
         """
         sides = (task.inputs, *self.hidden, task.outputs)
         params: Params = {}
@@ -175,6 +182,11 @@ class Operations(SearchMethod):
                 params[f"operation {to} {source}"] = torch.full(
                     (len(seeds), len(offered)), start, dtype=torch.float64, device=seeds.device
                 )
+        for layer in range(1, len(self.hidden) + 1):
+            if f"width {layer}" in self.traits.architecture:
+                count = len(self._widths(layer))
+                start = start_of(self.parametrisation, count)
+                params[f"width {layer}"] = torch.full((len(seeds), count), start, dtype=torch.float64, device=seeds.device)
         for to in range(1, len(sides)) if self.bias else ():
             bound = 1.0 / math.sqrt(sides[to - 1])
             params[f"bias {to}"] = uniform(seeds, f"operations/bias {to}", (sides[to],), -bound, bound)
@@ -203,6 +215,11 @@ class Operations(SearchMethod):
                 elif way is not None:
                     blocks[way] = params[f"linear {to} {source}"]
                     edge_gates[way] = share[:, at, None, None].expand_as(blocks[way])
+        for layer, full in enumerate(self.hidden, 1):
+            if (leaf := params.get(f"width {layer}")) is not None:
+                share = points(leaf, f"operations/width {layer}", tau, noise, self.parametrisation, self.sampling)  # (K, C)
+                masks = torch.arange(full, device=like.device) < torch.tensor(self._widths(layer), device=like.device)[:, None]
+                gates[found.place[layer]] = share @ masks.to(like)  # neuron j has the shares of all widths above j
         candidates = ("identity",) if self.activation == "identity" else (self.activation, "identity")
         real = set(found.place)
         straight = len(candidates) - 1
@@ -258,6 +275,7 @@ def operations(
     parametrisation: Parametrisation = "softmax",
     sampling: Sampling = "none",
     bias: bool = True,
+    widths: Sequence[int] = (),
 ) -> SearchMethod:
     """A choice among operations on each edge between layers, each operation with weights of its own.
 
@@ -276,6 +294,10 @@ def operations(
     path per step (GDAS), ``dirichlet`` a point of the simplex (DrNAS). `closest`, `least` or `argmax` choose, and must come
     before discretizers that cut.
 
+    ``widths: [4, 8]`` lets each hidden layer also be that narrow: its first 4 or 8 neurons, or all of ``hidden``. The widths
+    share their weights, and neuron j has the sum of the shares of all widths above j as its gate, which ``compactness``
+    can push (it reads the shares of ranks and residuals, too). Gates are rounded, so that the median of the shares is the width that stays.
+
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
     as values passed on, which are edges and no parameters. All exports take it.
 
@@ -287,11 +309,12 @@ def operations(
 
     Raises:
         ConfigError: for hidden layers that are missing or empty; for operations that are fewer than 2, twice there, unknown, or
-            none without ``between: all``. What fits no edge of the task is refused when the study is planned.
+            none without ``between: all``; for widths that do not ascend from 1 on, or that no layer is wider than. What fits no
+            edge of the task is refused when the study is planned.
 
     Source: DARTS (Liu et al. 2019) for mixed operations on the edges of a graph, GAEA (Li et al. 2021), GDAS (Dong and Yang
-    2019). We differ: the nodes are layers, the graph is whole, one network is one row, and the result keeps the weights that
-    the search left.
+    2019), FBNetV2 (Wan et al. 2020) for widths by masks. We differ: the nodes are layers, the graph is whole, one network is
+    one row, and the result keeps the weights that the search left.
     """
     check_hidden("operations", hidden)
     if not hidden or min(hidden) < 1:
@@ -310,5 +333,10 @@ def operations(
         raise ConfigError("operations: neither linear nor a rank among them, so no edge could learn; add linear")
     if "none" in operations and between == "next":
         raise ConfigError("operations: none with between: next would cut networks in two; write between: all, or remove none")
+    if list(widths) != sorted(set(widths)) or min(widths, default=1) < 1 or max(widths, default=0) >= max(hidden):
+        raise ConfigError(
+            f"operations: widths={list(widths)} with hidden={list(hidden)}; needed: ascending whole numbers from 1, below the "
+            "width of at least one hidden layer, such as widths: [4, 8] with hidden: [16, 16]"
+        )
     check_sampling("operations", parametrisation, sampling)
-    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias)
+    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias, tuple(widths))

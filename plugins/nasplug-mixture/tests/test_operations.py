@@ -54,6 +54,11 @@ class TestOnTheSimplexStraightThrough(SearchMethodLaws):
     }
 
 
+class TestWidths(SearchMethodLaws):
+    name = "operations"
+    options: ClassVar = {"hidden": [5, 4], "operations": ["linear", "none"], "widths": [1, 3]}
+
+
 def leaves(method: Any, task: Task, sharp: float = 1.0, seeds: Tensor = SEEDS) -> dict[str, Tensor]:
     params: dict[str, Tensor] = method.init(task, seeds)
     for name, p in params.items():
@@ -94,6 +99,30 @@ def test_it_is_the_formula(kind: Any) -> None:
     torch.testing.assert_close(forward(alive(nets), task.train.x), forward(nets, task.train.x))
     for share in shares(nets):
         torch.testing.assert_close(share.sum(1), ONE)
+
+
+def test_neurons_have_the_shares_of_the_widths_that_have_them() -> None:
+    task = example_task()
+    method = operations(hidden=[5, 2], operations=["linear", "none"], widths=[2, 4])
+    params = method.init(task, SEEDS)
+    assert sorted(name for name in params if name.startswith("width")) == ["width 1"]  # the second layer is 2 wide
+    params["width 1"] = torch.log(torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.float64)).expand(5, -1)
+    nets = method.relax(params, ONE)
+    torch.testing.assert_close(nets.gates[1], torch.tensor([[1.0, 1.0, 0.8, 0.8, 0.3]], dtype=torch.float64).expand(5, -1))
+    assert harden(nets).gates[1].tolist() == [[1.0, 1.0, 1.0, 1.0, 0.0]] * 5  # the median, 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=3))
+def test_the_width_that_stays_is_one_to_choose_from(logits: list[float]) -> None:
+    task = example_task()
+    method = operations(hidden=[6], operations=["linear", "none"], widths=[1, 4], between="all")
+    params = method.init(task, SEEDS) | {"width 1": torch.tensor([logits], dtype=torch.float64).expand(5, -1)}
+    width = int(harden(method.relax(params, ONE)).gates[1][0].sum())
+    share = torch.softmax(torch.tensor(logits, dtype=torch.float64), 0)
+    below = {1: 0.0, 4: float(share[0]), 6: float(share[:2].sum())}
+    assert width in below
+    assert below[width] <= 0.5 + 1e-12
 
 
 def one_way(names: list[str], hidden: list[int], **options: Any) -> tuple[Networks, Task]:
@@ -323,7 +352,7 @@ GAEA = {"steps": 30, "lr": 0.01, "architecture": {"optimizer": {"use": "exponent
 def test_a_study_searches_hardens_and_is_reproduced(how: str, tmp_path: Path) -> None:
     more: dict[str, Any] = {}
     if how == "exponentiated":
-        more = {"method": {"parametrisation": "simplex"}, "temperature": None, "train": GAEA}
+        more = {"method": {"parametrisation": "simplex", "widths": [2]}, "temperature": None, "train": GAEA}
     done = Study(study(tmp_path, **more)).run("serial", report=False)
     frame = done.frame
     assert (frame["status"] == "finished").all()
@@ -354,6 +383,9 @@ def test_a_study_searches_hardens_and_is_reproduced(how: str, tmp_path: Path) ->
         ({"operations": ["linear", "conv"]}, "'conv' is none"),
         ({"operations": ["residual", "none"]}, "no edge could learn"),
         ({"between": "next"}, "cut networks in two"),
+        ({"widths": [4, 2]}, "ascending whole numbers"),
+        ({"widths": [0, 2]}, "ascending whole numbers"),
+        ({"widths": [16]}, "below the width of at least one"),
     ],
 )
 def test_refuses(options: dict[str, Any], words: str) -> None:
