@@ -295,8 +295,8 @@ def operations(
     before discretizers that cut.
 
     ``widths: [4, 8]`` lets each hidden layer also be that narrow: its first 4 or 8 neurons, or all of ``hidden``. The widths
-    share their weights, and neuron j has the sum of the shares of all widths above j as its gate, which ``compactness``
-    can push (it reads the shares of ranks and residuals, too). Gates are rounded, so that the median of the shares is the width that stays.
+    share their weights, and neuron j has the sum of the shares of all widths above j as its gate, which ``compactness`` can
+    push (it reads the shares of ranks and residuals, too). Gates are rounded: the median of the shares is the width that stays.
 
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
     as values passed on, which are edges and no parameters. All exports take it.
