@@ -216,7 +216,8 @@ class Operations(SearchMethod):
                     blocks[way] = params[f"linear {to} {source}"]
                     edge_gates[way] = share[:, at, None, None].expand_as(blocks[way])
         for layer, full in enumerate(self.hidden, 1):
-            if (leaf := params.get(f"width {layer}")) is not None:
+            if f"width {layer}" in params:
+                leaf = params[f"width {layer}"]
                 share = points(leaf, f"operations/width {layer}", tau, noise, self.parametrisation, self.sampling)  # (K, C)
                 masks = torch.arange(full, device=like.device) < torch.tensor(self._widths(layer), device=like.device)[:, None]
                 gates[found.place[layer]] = share @ masks.to(like)  # neuron j has the shares of all widths above j
