@@ -102,7 +102,7 @@ class Progress:
     """How far a pack has been trained.
 
     Attributes:
-        progress: share of its steps, in [0, 1].
+        progress: share of its steps, in [0, 1]; where rows are stopped at rungs, of all rows' steps, as many as are expected.
         step: steps done.
         steps: steps in all.
         networks: rows of the pack.

@@ -137,7 +137,7 @@ def test_measured_sizes_make_packs_and_change_no_network(tmp_path: Path) -> None
     assert whole["edges"].tolist() == split["edges"].tolist()
     stopping = study(tmp_path / "d", stop={"use": "halving", "rungs": 1, "keep": 0.5}, train=SMALL["train"])
     (why,) = sizings(stopping.config, stopping.plan(), stopping.plugins)
-    assert why.startswith("guessed"), "which networks halving stops is no matter of time"
+    assert why.startswith("measured"), "which networks halving stops is no matter of packs"
 
 
 def test_the_plan_says_how_it_knows_the_sizes_of_packs(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError
 from nasplug.hookspecs import Progress
 from nasplug.packs import CHECKPOINT, rung_file, training
-from nasplug.plan import Pack, across
+from nasplug.plan import Pack, across, cost_of
 from nasplug.plugins import Plugins
 from nasplug.runner import SerialRunner, Watch
 from nasplug.study import Study
@@ -129,6 +129,22 @@ def test_a_pack_of_which_none_goes_on_has_its_rows(tmp_path: Path) -> None:
         assert all(bool(w.isnan().all()) for w in nets.blocks.values())
         assert results.pack_record(done.folder, pack)["network_steps"] == 4 * 5
     assert frame.loc[frame["status"] == "stopped", ["valid_error", "edges"]].isna().all(axis=None)
+
+
+def test_a_plan_counts_what_is_trained_and_that_packs_are_built_anew_after_each_rung(tmp_path: Path) -> None:
+    mine, full, one = (study(tmp_path, **more) for more in ({}, {"stop": None}, {"resources": {"pack": 24}}))
+    found, whole, alone = (cost_of(one.config, one.plan(), one.plugins, together=1) for one in (mine, full, one))
+    assert found is not None
+    assert whole is not None
+    assert alone is not None
+    assert found.seconds[1] - whole.seconds[1] == pytest.approx(3 * 2 * 2 * 0.5, abs=0.5)
+    assert found.seconds[1] > alone.seconds[1]
+    long = {**SMALL["train"], "steps": 400_000}
+    mine, full = (study(tmp_path, train=long, **more) for more in ({}, {"stop": None}))
+    found, whole = (cost_of(one.config, one.plan(), one.plugins, together=1) for one in (mine, full))
+    assert found is not None
+    assert whole is not None
+    assert found.seconds[1] / whole.seconds[1] < 0.4
 
 
 # -- kills, failures, budgets ------------------------------------------------------------------------------------------

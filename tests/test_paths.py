@@ -213,7 +213,7 @@ def test_seeds_are_added_and_levels_are_not(tmp_path: Path) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"stop": {"use": "halving"}}, "beside stop, which compares networks of a pack at one step"),
+    ({"stop": {"use": "halving"}}, "beside stop, which compares networks at one step"),
     ({"train": {"keep": "best"}}, r"beside train.keep: best, .* write keep: last"),
     ({"penalties": [{"use": "l1", "level": 0.1}]}, "penalties.0.level does not vary over numbers"),
     ({"train": {"path": {"over": "penalties.1.level"}}}, "penalties.1.level does not vary over numbers"),

@@ -142,6 +142,16 @@ def test_a_killed_pack_goes_on_as_if_it_had_not_been(
     pd.testing.assert_frame_equal(pq.read_table(tmp_path / TABLE).to_pandas(), wanted, check_exact=True)
 
 
+def test_progress_is_a_share_of_the_steps_that_are_expected(alone: Study, tmp_path: Path) -> None:
+    pack = Pack(**results.pack_record(alone.folder, "p0000")["pack"])
+    told = {each.step: each.progress for each in run_pack(alone.config, pack, alone.plugins, tmp_path)}
+    assert list(told.values()) == sorted(told.values())
+    assert told[60] == 1.0
+    assert told[5] == pytest.approx(5 / (5 + 0.33 * 15 + 0.33**2 * 40))
+    assert told[20] == pytest.approx((24 * 5 + 8 * 15) / (24 * 5 + 8 * 15 + 8 * 0.33 * 40))
+    assert told[25] == pytest.approx((24 * 5 + 8 * 15 + 3 * 5) / (24 * 5 + 8 * 15 + 3 * 40))
+
+
 def test_folds_of_a_configuration_stop_together(tmp_path: Path) -> None:
     done = study(
         tmp_path,

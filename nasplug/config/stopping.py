@@ -16,7 +16,7 @@ Judged = Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inp
 
 
 class Stop(BaseModel):
-    """Rows that others of their pack dominate are stopped early, so that the others' steps are what is paid for.
+    """Rows that others dominate are stopped early, so that the others' steps are what is paid for.
 
     ``halving``: after the shares ``keep^rungs``, ..., ``keep^2``, ``keep`` of the steps the share ``keep`` of the rows goes on.
     """

@@ -130,11 +130,23 @@ def _best(pack: Pack, report: Report) -> float:
     return float(healthy.min()) if len(healthy) else math.nan
 
 
-def _progress(pack: Pack, report: Report, work: Work, since: float) -> Progress:
+def _share(study: StudyConfig, pack: Pack, work: Work, step: int) -> float:
+    """The share of a pack's network-steps that is done; of those to come at each rung the share ``keep`` goes on."""
+    ahead = [mark for mark in rungs(study, pack, work.last) if mark >= step] if study.stop is not None else []
+    if study.stop is None or not (ahead or work.now.stopped):
+        return step / work.last
+    rows, gone = len(work.now.rows), work.now.stopped.get("step", np.zeros(1)).sum()
+    parts = zip([step, *ahead], [*ahead, work.last], strict=True)
+    left = sum(study.stop.keep**number * (end - since) for number, (since, end) in enumerate(parts))
+    done = step + float(gone) / rows
+    return done / (done + left)
+
+
+def _progress(study: StudyConfig, pack: Pack, report: Report, work: Work, since: float) -> Progress:
     """``since``: when this run began, by the clock."""
     seconds = max(time.perf_counter() - since, 1e-9)
     return Progress(
-        progress=report.step / work.last,
+        progress=_share(study, pack, work, report.step),
         step=report.step,
         steps=work.last,
         networks=len(work.paths.path),
@@ -295,7 +307,7 @@ def _stretch(
         if time.perf_counter() - saved > CHECKPOINT_SECONDS or report.step == work.last:
             save_checkpoint(folder, identity, now)
             saved = time.perf_counter()
-        yield work, _progress(pack, report, work, began)
+        yield work, _progress(study, pack, report, work, began)
         mark = time.perf_counter()
     if len(paces) > 1 and work.where.count == 1:  # in the first interval programs are compiled
         rows = max(room, len(now.rows))

@@ -17,7 +17,7 @@ from nasplug.plan.measuring import Kind, kinds
 from nasplug.plan.reach import beyond
 from nasplug.plan.refits import MOST_REFITTED, most_halves
 from nasplug.plan.sizing import places, shape_and_leaves
-from nasplug.plan.stopping import share_of_steps
+from nasplug.plan.stopping import across, share_of_steps
 from nasplug.plan.varying import Axis, Pack, inside
 from nasplug.plugins import Plugins
 
@@ -103,9 +103,11 @@ def cost_of(
     own: list[float] = [0.0, 0.0]
     rows, biggest, compiled, sources = 0, 0, False, set()
     found = list(kinds(study, packs, plugins, most=MOST_KINDS))
+    waiting = {pack.id for pack in across(study, packs)}
     share = sum(pack.rows for pack in packs) / sum(kind.rows * kind.each for kind in found)
     for kind in found:
-        each, size, source, fast = _of_kind(kind, known)
+        stages = 1 + (study.stop.rungs if study.stop is not None and kind.pack.id in waiting else 0)
+        each, size, source, fast = _of_kind(kind, known, stages)
         ends = [share * sum(end) for end in zip(*each, strict=True)]
         low, high = low + ends[0], high + ends[1]
         biggest, compiled = max(biggest, size), compiled or fast
@@ -146,8 +148,11 @@ def longest_first(study: StudyConfig, packs: Sequence[Pack], plugins: Plugins) -
     return sorted(packs, key=lambda pack: -seconds.get(pack.id, each * pack.rows))
 
 
-def _of_kind(kind: Kind, known: Calibration) -> tuple[list[tuple[float, float]], int, str, bool]:
-    """Seconds of its packs, low and high, each; bytes of the largest; how its pace is known; whether steps are compiled."""
+def _of_kind(kind: Kind, known: Calibration, stages: int = 1) -> tuple[list[tuple[float, float]], int, str, bool]:
+    """Seconds of its packs, low and high, each; bytes of the largest; how its pace is known; whether steps are compiled.
+
+    ``stages``: how often each pack is built: where it waits for others at rungs, once after each.
+    """
     parts, search = kind.parts, kind.search
     shape, leaves = shape_and_leaves(parts, search, kind.activations)
     pack = max(kind.packs, key=lambda one: one.rows)
@@ -160,7 +165,8 @@ def _of_kind(kind: Kind, known: Calibration) -> tuple[list[tuple[float, float]],
     for one in kind.packs:
         steps = trained * max(STEP_SECONDS, 1e-9 * pace.nanoseconds * one.rows)
         after = kind.each * (parts.finetune + parts.retrain) * max(STEP_SECONDS, 1e-9 * eager.nanoseconds * one.rows)
-        each.append((less * (steps + after) + PACK_SECONDS / 2, more * (steps + after) + 2 * PACK_SECONDS))
+        beside = stages * PACK_SECONDS
+        each.append((less * (steps + after) + beside / 2, more * (steps + after) + 2 * beside))
     return each, 4 * shape.numbers * pack.rows, pace.source, fast
 
 

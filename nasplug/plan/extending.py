@@ -66,7 +66,7 @@ def added(old: StudyConfig, new: StudyConfig, *, guided: bool) -> list[str]:
         )
     if words and new.stop is not None:
         raise ConfigError(
-            "the study cannot be extended: its networks were stopped early by comparing them with others of their packs "
+            "the study cannot be extended: its networks were stopped early by comparing them with the others that there were "
             "(stop:), so results would depend on when they were added. Make a new study: give it another name (study: ...)"
         )
     if guided and (others := sorted(words.keys() - {TRIALS})):

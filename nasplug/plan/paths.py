@@ -124,7 +124,7 @@ def check_path(study: StudyConfig) -> None:
         )
     if study.stop is not None:
         raise ConfigError(
-            "train.path: beside stop, which compares networks of a pack at one step; here each step has one level of many. "
+            "train.path: beside stop, which compares networks at one step; here each step has one level of many. "
             "Remove one of the two"
         )
     if study.train.keep == "best":

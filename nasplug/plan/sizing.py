@@ -94,8 +94,7 @@ def sizing(parts: Components, search: Search, activations: int, rows: int) -> Si
     """How many of ``rows`` a pack takes, but no fewer packs than the machine has places for.
 
     What was measured on this device decides (`nasplug.plan.measuring`). Else a pack takes what the caches hold; on a GPU as
-    many rows as its memory holds, as there the launch of a kernel is what costs. With ``stop`` the size of packs decides which
-    networks are stopped, so that it is never taken from times.
+    many rows as its memory holds, as there the launch of a kernel is what costs.
     """
     resources = parts.study.resources.of(rows)
     shape, leaves = shape_and_leaves(parts, search, activations)
@@ -120,7 +119,7 @@ def sizing(parts: Components, search: Search, activations: int, rows: int) -> Si
             )
         return Sizing(resources.pack, "as resources.pack says")
     known = calibration_of(resources)
-    best = None if parts.study.stop is not None else known.best(shape)
+    best = known.best(shape)
     fair = max(16, -(-rows // places(parts.study)))
     if resources.gpus:
         memory = memory_of("cuda")
