@@ -1,28 +1,24 @@
-"""Both runners for real: the same results, workers killed, packs that fail, drivers that die, several nodes."""
+"""Both runners for real: the same results, packs that fail, several nodes. Kills: faults/test_moments.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from nasplug import files
 from nasplug.folder import claim, held
-from nasplug.hookspecs import Progress, hookimpl
 from nasplug.packs import TABLE
 from nasplug.study import Study
 
-from .processes import PATIENCE, descendants
+from .processes import PATIENCE
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -115,55 +111,6 @@ def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
     for column in ("valid_loss", "test_loss", "edges"):
         assert ray_frame[column].tolist() == serial_frame[column].tolist()
     assert not (Path.home() / ".ray" / "auth_token").exists() or os.environ.get("RAY_AUTH_MODE")
-
-
-LONG = {
-    "train": {"steps": 30_000, "lr": 0.01, "reports": 300},
-    "resources": {"pack": 8, "retries": 2},
-}
-
-
-@pytest.mark.slow
-def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    killed: list[int] = []
-
-    class Killer:
-        """Kills the pack's worker once, when a checkpoint is there."""
-
-        @hookimpl
-        def pack_reported(self, pack: str, progress: Progress) -> None:
-            if killed or not (tmp_path / "small/packs" / pack / "checkpoint.safetensors").exists():
-                return
-            for process in descendants(os.getpid(), "ImplicitFunc"):  # the name Ray gives to a function trainable
-                killed.append(process.pid)
-                process.send_signal(signal.SIGKILL)
-                return
-
-    done = study(tmp_path, **LONG).run("ray", observers=[Killer()])
-    assert killed
-    assert set(done.frame["status"]) == {"finished"}
-    assert json.loads((done.folder / "packs/p0000/pack.json").read_text())["seconds"]["resumed_at"] > 0
-    steps = done.frame.shape[0]
-    assert steps == 8
-
-
-@pytest.mark.slow
-def test_a_dead_driver_loses_nothing_that_was_earned(tmp_path: Path) -> None:
-    config = {**SMALL, "store": str(tmp_path), "seeds": 16, "resources": {"pack": 2}}
-    config["train"] = {"steps": 3_000, "lr": 0.01}
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "nasplug.cli", "run", str(path), "--runner", "serial", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        deadline = time.monotonic() + PATIENCE
-        while len(list(tmp_path.glob(f"small/packs/*/{TABLE}"))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        driver.kill()
-    earned = {p: p.stat().st_mtime_ns for p in tmp_path.glob(f"small/packs/*/{TABLE}")}
-    assert 3 <= len(earned) < 16
-    resumed = Study.from_yaml(path).run("serial")
-    assert earned == {p: p.stat().st_mtime_ns for p in earned}
-    assert len(resumed.frame) == 32
 
 
 @pytest.mark.slow

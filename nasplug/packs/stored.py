@@ -214,7 +214,7 @@ def examine(folder: Path, identity: str) -> list[str]:
     for name, made_for in ((CHECKPOINT, None), (NETWORKS, _of_tensors), (PACK, _of_json), (TABLE, _of_table)):
         path = folder / name
         try:
-            if path.exists() or (finished and made_for is not None):
+            if (path.exists() and not finished) or (finished and made_for is not None):
                 files.verify(path)
                 if finished and made_for is not None and made_for(path) != identity:
                     raise files.DamageError(path, "it belongs to another pack")
@@ -224,6 +224,8 @@ def examine(folder: Path, identity: str) -> list[str]:
     if finished and told:
         for name in (TABLE, PACK, NETWORKS):  # what is left of it: the table first, which says that a pack is finished
             (folder / name).unlink(missing_ok=True)
+    elif finished:  # it ended between its last two acts
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     return told
 
 

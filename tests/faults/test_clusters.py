@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +16,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug.plugins.loading import load_plugins
 from nasplug.runner import RayRunner
 from nasplug.study import Study
-from tests.processes import PATIENCE, descendants, end
+from tests.faults.clusters import head
 
 STUDY = {
     "study": "small",
@@ -32,44 +28,15 @@ STUDY = {
 }
 
 
-TOKEN = "0123456789abcdef" * 2
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def head() -> Iterator[tuple[str, int]]:
-    """The address and the process of a Ray head that wants a token."""
-    port = free_port()
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--num-cpus=1", "--block"]
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # its sockets want a short path
-        more = ["--include-dashboard=false", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"]
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-        head = subprocess.Popen(
-            command + more,
-            env=os.environ | token,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            for _ in range(120):
-                with socket.socket() as knock:
-                    if knock.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.5)
-            yield f"127.0.0.1:{port}", head.pid
-        finally:
-            end(head.pid)
-            head.wait()
+def cluster() -> Iterator[tuple[str, int]]:
+    with head() as found:
+        yield found
 
 
 @pytest.fixture
-def guarded(head: tuple[str, int]) -> str:
-    return head[0]
+def guarded(cluster: tuple[str, int]) -> str:
+    return cluster[0]
 
 
 def run(address: str, folder: Path, **token: str) -> subprocess.CompletedProcess[str]:
@@ -100,38 +67,6 @@ def test_a_cluster_that_wants_a_token_says_so(guarded: str, tmp_path: Path, toke
     assert "does not answer" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "f" * 32 not in done.stderr
-
-
-@pytest.mark.slow
-def test_when_the_driver_dies_its_packs_end_and_the_next_run_goes_on(
-    head: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, pid = head
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    long = STUDY | {"store": str(tmp_path), "train": {"steps": 16_000, "reports": 400, "compile": False}, "seeds": 2}
-    (tmp_path / "study.yaml").write_text(str(long).replace("None", "null"))
-    folder = tmp_path / "small/packs/p0000"
-    command = [sys.executable, "-m", "nasplug.cli", "run", str(tmp_path / "study.yaml"), "--address", address, "--quiet"]
-    with subprocess.Popen(command) as driver:
-        until = time.monotonic() + 2 * PATIENCE
-        while not (folder / "checkpoint.safetensors").exists():
-            assert time.monotonic() < until
-            assert driver.poll() is None
-            time.sleep(0.05)
-        driver.kill()
-
-    def working() -> list[str]:
-        return sorted(descendants(pid, "ImplicitFunc", "Collector").values())
-
-    until = time.monotonic() + PATIENCE
-    while working():
-        assert time.monotonic() < until, working()
-        time.sleep(0.2)
-    assert [path.name for path in folder.iterdir() if path.name[0] != "."] == ["checkpoint.safetensors"]
-    done = Study(parse(long)).run("serial", report=False)
-    assert json.loads((folder / "pack.json").read_text())["seconds"]["resumed_at"] > 0
-    assert done.frame.equals(Study(parse(long | {"study": "again"})).run("serial", report=False).frame)
 
 
 def test_a_token_that_is_not_there_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

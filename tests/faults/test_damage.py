@@ -130,6 +130,22 @@ def test_a_good_checkpoint_is_gone_on_from(finished: Path, interrupted: Path, tm
     assert json.loads((folder / "packs/p0001/pack.json").read_text())["seconds"]["resumed_at"] >= 20
 
 
+@pytest.mark.parametrize("hurt", [False, True])
+def test_a_pack_that_ended_just_before_it_was_tidy_does_not_run_again(
+    hurt: bool, finished: Path, interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copied(finished, tmp_path)
+    left = folder / "packs/p0001/checkpoint.safetensors"
+    shutil.copy(interrupted / "packs/p0001/checkpoint.safetensors", left)
+    if hurt:
+        flipped(left, 0.5)
+    written = (folder / "packs/p0001/replicas.parquet").stat().st_mtime_ns
+    same(tiny(tmp_path).run("serial").frame, Study.open(finished).frame)
+    assert (folder / "packs/p0001/replicas.parquet").stat().st_mtime_ns == written
+    assert not left.exists()
+    assert not caplog.text
+
+
 def test_files_of_another_pack_are_not_taken(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = copied(finished, tmp_path)
     shutil.copy(folder / "packs/p0000/networks.safetensors", folder / "packs/p0001/networks.safetensors")

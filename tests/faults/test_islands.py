@@ -20,10 +20,45 @@ import pytest
 import yaml
 
 from nasplug.study import Study
+from tests.faults.broken_plugins import put
+from tests.processes import PATIENCE
 
 TOOLS = ("unshare", "nsenter", "ip", "mount", "hostname")
 HEAD, PLUG, WORKER = "10.203.0.1", "10.203.0.3", "10.203.0.2"
 APART = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
+HELD = """
+import time
+from pathlib import Path
+
+import nasplug.packs.training
+from nasplug import hookimpl
+from nasplug.contracts import Regularizer
+
+nasplug.packs.training.CHECKPOINT_SECONDS = 0.0
+
+
+class Held(Regularizer):
+    needs = frozenset({"blocks"})
+
+    def __init__(self, until):
+        self._until, self._calls = Path(until), 0
+
+    def __call__(self, nets):
+        self._calls += 1
+        while self._calls > 200 and not self._until.exists():
+            time.sleep(0.05)
+        return sum(w.abs().sum((1, 2)) for w in nets.blocks.values())
+
+
+def held(*, until: str = ""):
+    return Held(until)
+
+
+@hookimpl
+def register_regularizers(register):
+    register("held", held)
+"""
+"""A penalty in which training waits, after its first reports, until a file is there."""
 SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "5"}
 
 
@@ -78,10 +113,15 @@ def islands(tmp_path: Path) -> Iterator[tuple[Island, Island, Path]]:
         shutil.rmtree(short, ignore_errors=True)
 
 
+@pytest.fixture
+def common() -> Iterator[Path]:
+    """A folder that both nodes have, as they have Python; no study is in it."""
+    with tempfile.TemporaryDirectory(prefix="nc") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_a_cluster_without_a_shared_file_system(
-    islands: tuple[Island, Island, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_without_a_shared_file_system(islands: tuple[Island, Island, Path], common: Path, tmp_path: Path) -> None:
     """Two packs, one on each node; the node beside the driver's is lost when both have sent a checkpoint."""
     head, worker, short = islands
     desk = tmp_path / "desk"
@@ -91,8 +131,8 @@ def test_a_cluster_without_a_shared_file_system(
         "study": "apart",
         "task": {"use": "table", "validation": "holdout", "path": "sums.csv", "target": "c", "kind": "regression"},
         "method": {"use": "edges", "mode": "l1", "hidden": [4]},
-        "penalties": [{"use": "l1", "level": {"choice": [0.001, 0.01]}}],
-        "train": {"steps": 16_000, "lr": 0.01, "reports": 200, "finetune": 5, "compile": False},
+        "penalties": [{"use": "held", "until": str(common / "go"), "level": {"choice": [0.001, 0.01]}}],
+        "train": {"steps": 2000, "lr": 0.01, "reports": 25, "finetune": 5, "compile": False},
         "resources": {"pack": 4},
         "seeds": 4,
         "linear": False,
@@ -101,7 +141,9 @@ def test_a_cluster_without_a_shared_file_system(
     }
     (desk / "study.yaml").write_text(yaml.safe_dump(study))
     (short / "token").write_text(token := secrets.token_hex(16))
+    put(common, "nasplug-held", HELD)
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    quiet["PYTHONPATH"] = os.pathsep.join([str(common), *sys.path])
     quiet |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **SOON}
     node = quiet | {"RAY_AUTH_TOKEN": token}
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--num-cpus=1", "--object-store-memory=100000000"]
@@ -118,12 +160,13 @@ def test_a_cluster_without_a_shared_file_system(
             stdout=said,
             stderr=said,
         )
-    until = time.monotonic() + 500
+    until = time.monotonic() + 5 * PATIENCE
     lost = False
     while driver.poll() is None:
         assert time.monotonic() < until, log.read_text()
         if not lost and len(list(folder.glob("packs/*/checkpoint.safetensors"))) == 2:
             worker.sink()
+            (common / "go").touch()
             lost = True
         time.sleep(0.05)
     assert driver.returncode == 0, log.read_text()[-3000:]
@@ -131,8 +174,8 @@ def test_a_cluster_without_a_shared_file_system(
     assert token not in log.read_text()
     resumed = [path for path in folder.glob("packs/*/pack.json") if '"resumed_at": 0.0' not in path.read_text()]
     assert len(resumed) == 1
-    monkeypatch.chdir(desk)
-    serial = Study.from_dict(study | {"store": "serial"}).run("serial", report=False)
-    assert Study.open(folder).frame.equals(serial.frame)
-    left, right = ({path.relative_to(home) for path in home.rglob("*")} for home in (folder / "packs", serial.folder / "packs"))
+    serial = [sys.executable, "-m", "nasplug.cli", "run", "study.yaml", "store=serial", "--runner", "serial", "--quiet"]
+    subprocess.run(serial, cwd=desk, env=quiet, check=True, stdout=subprocess.DEVNULL)
+    assert Study.open(folder).frame.equals(Study.open(desk / "serial/apart").frame)
+    left, right = ({path.relative_to(home) for path in home.glob("packs/**/*")} for home in (folder, desk / "serial/apart"))
     assert left == right
