@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nasplug import files
+from nasplug.buckets import opened
 from nasplug.config import StudyConfig, from_yaml, parse, to_yaml
 from nasplug.errors import ConfigError, scrub
 from nasplug.identity import UNDECIDING, Identity, decisive, digest_of, makers
 from nasplug.packs import PACK, identity_of
+from nasplug.places import in_bucket
 from nasplug.plan import Axis, Pack, added, axes, value_at, with_secrets
 from nasplug.plugins import Plugins
 from nasplug.results import ended, versions
@@ -94,6 +96,8 @@ def check(
         ConfigError: with what changed and what to do.
     """
     folder = study.folder
+    if in_bucket(study.store):
+        opened(study.store)
     if extend and accept_changes:
         raise ConfigError("extend and accept_changes: what is kept cannot also be made anew; take one of them")
     if extend and additions(study, plugins):

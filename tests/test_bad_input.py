@@ -130,7 +130,7 @@ STUDIES: list[tuple[str, Any, str, str, str]] = [
     ("study", "x" * 200, "...", "at most 120", "needed:"),
     ("store", 3, "store: 3", "the path of a folder", "needed:"),
     ("store", "", "store: ''", "the path of a folder", "needed:"),
-    ("store", "s3://bucket", "'s3://bucket' is an address", "the path of a folder", "mount"),
+    ("store", "http://server/runs", "'http://server/runs' is no bucket", "the path of a folder", "s3://bucket/path"),
     ("task", "xor", "task: 'xor'", "{use: NAME, OPTION: VALUE, ...}", "needed:"),
     ("task.samples", "many", "task.samples: 'many'", "a whole number", "needed:"),
     ("task.samples", "20", "task.samples: '20'", "a whole number", "needed:"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, main, ours, place
 from nasplug.cli.printing import print_json
 from nasplug.console import say
 
@@ -29,7 +29,7 @@ def plugins(as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("folder", type=Path, default=Path("runs"))
+@click.argument("folder", type=place, default=Path("runs"))
 @click.option("--port", default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--open", "browse", is_flag=True, help="Also open a browser on it.")

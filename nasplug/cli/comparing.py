@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, main, ours, place
 from nasplug.cli.printing import print_json
 from nasplug.console import console, say
 from nasplug.errors import ConfigError
@@ -15,7 +15,7 @@ __all__ = ["compare"]
 
 
 @main.command()
-@click.argument("folders", nargs=-1, required=True, type=Path)
+@click.argument("folders", nargs=-1, required=True, type=place)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML page: FILE.html.")
 @json_option
 @ours

@@ -18,8 +18,19 @@ import click
 
 from nasplug.console import alone, say, speak
 from nasplug.errors import ConfigError, NasplugError, PluginError, cause, scrub
+from nasplug.places import in_bucket
 
-__all__ = ["config_argument", "fast_option", "json_option", "limits_of", "limits_option", "main", "ours", "overrides_argument"]
+__all__ = [
+    "config_argument",
+    "fast_option",
+    "json_option",
+    "limits_of",
+    "limits_option",
+    "main",
+    "ours",
+    "overrides_argument",
+    "place",
+]
 
 OFFER = "nasplug.offer"  # in a context: whose command runs
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -122,6 +133,23 @@ def _let_go() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+class _Place(click.ParamType[Path]):
+    """A folder; of an address of a bucket the folder here, brought to what the bucket has."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """See `click.ParamType`."""
+        if not (isinstance(value, str) and in_bucket(value)):
+            return Path(value)
+        from nasplug.buckets import fetched
+
+        return fetched(value)
+
+
+place = _Place()
 
 
 class _Commands(click.Group):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasplug.console import console, say, visible
 from nasplug.errors import ConfigError, NasplugError, scrub
+from nasplug.places import in_bucket
 
 if TYPE_CHECKING:
     from nasplug.runner import Job
@@ -64,7 +65,9 @@ def send(study: Study, address: str, *, runner: str, quiet: bool, as_json: bool,
         sys.exit(130)
     if job.state == "SUCCEEDED":
         if not quiet:
-            say(f"{job.folder} is on the cluster{f', on the node {job.node}' if job.node else ''}.", error=True)
+            where = f"on the cluster{f', on the node {job.node}' if job.node else ''}"
+            here = in_bucket(job.folder)
+            say(f"To see it: nasplug front {job.folder}" if here else f"{job.folder} is {where}.", error=True)
         return
     if job.status == NO_PYTHON or any(words in line for line in last for words in NONE_THERE):
         need = ", ".join(f"{each['distribution']} {each['version']}" for each in _distributions(study.plugins.manifest))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, main, ours, place
 from nasplug.cli.jobs import print_jobs, stop_job
 from nasplug.cli.printing import print_json
 from nasplug.console import console, one_line, say
@@ -25,7 +25,7 @@ RIGHT = frozenset({"trained", "packs", "networks", "best error", "edges", "left"
 
 
 @main.command()
-@click.argument("folder", type=Path, default=Path("runs"))
+@click.argument("folder", type=place, default=Path("runs"))
 @address_option
 @json_option
 @ours
@@ -54,7 +54,7 @@ def status(folder: Path, address: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("folder", type=Path)
+@click.argument("folder", type=place)
 @click.option(
     "--wait",
     "seconds",

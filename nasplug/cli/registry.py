@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, main, ours, place
 from nasplug.cli.printing import print_json
 from nasplug.console import console, one_line, say
 from nasplug.errors import ConfigError
@@ -33,7 +33,7 @@ def _uri(store: str) -> str:
 
 
 @main.command()
-@click.argument("folder", type=Path)
+@click.argument("folder", type=place)
 @click.option("--replica", help="Another network than the chosen one, such as p0001/0017, or ensemble.")
 @click.option("--name", help="Name of the registered model. Default: mlflow.register of the study, or else the study's name.")
 @json_option

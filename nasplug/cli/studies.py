@@ -17,6 +17,7 @@ from nasplug.cli.group import (
     main,
     ours,
     overrides_argument,
+    place,
 )
 from nasplug.cli.jobs import send
 from nasplug.cli.printing import print_json, rows_of
@@ -75,7 +76,7 @@ def run(
 
 
 @main.command()
-@click.argument("folder", type=Path)
+@click.argument("folder", type=str)
 @overrides_argument
 @click.option("--config", type=Path, help="YAML file of the larger study. Default: the folder's own, with OVERRIDES.")
 @runner_option
@@ -85,7 +86,7 @@ def run(
 @json_option
 @ours
 def extend(
-    folder: Path,
+    folder: str,
     overrides: tuple[str, ...],
     config: Path | None,
     runner: str,
@@ -186,7 +187,7 @@ def plan(config: Path, overrides: tuple[str, ...], fast: bool, measure: bool, as
 
 
 @main.command()
-@click.argument("folder", type=Path)
+@click.argument("folder", type=place)
 @limits_option
 @click.option(
     "--stable", type=float, help="Only networks all of whose inputs were kept in at least this share of the half samples."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasplug.cli.group import json_option, limits_of, limits_option, main, ours
+from nasplug.cli.group import json_option, limits_of, limits_option, main, ours, place
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import console, data, one_line, say
 from nasplug.errors import ConfigError, NasplugError
@@ -87,7 +87,7 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
 
 
 @main.command()
-@click.argument("folder", type=Path)
+@click.argument("folder", type=place)
 @click.argument("table", type=str, required=False)
 @click.option("--replica", help="Another network than the chosen one, such as p0001/0017.")
 @click.option("--out", type=Path, help="With TABLE: write contributions into this .csv or .parquet file.")

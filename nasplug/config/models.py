@@ -30,6 +30,7 @@ from nasplug.config.population import Population
 from nasplug.config.stopping import Plateau, Stop
 from nasplug.config.sweeps import Strict, Sweep
 from nasplug.errors import ConfigError
+from nasplug.places import home_of, place_of
 
 __all__ = [
     "REGISTERED",
@@ -301,7 +302,7 @@ class StudyConfig(BaseModel):
         description="a name of letters, digits, '.', '_' and '-' that begins with a letter or digit (at most 120; quoted, if "
         "it looks like a number)",
     )
-    store: str = Field("runs", min_length=1, description="the path of a folder")
+    store: str = Field("runs", min_length=1, description="the path of a folder, or the address of a bucket (s3://bucket/path)")
     task: Use
     method: Use
     penalties: list[Penalty] = Field([], max_length=MOST_PARTS)
@@ -344,10 +345,8 @@ class StudyConfig(BaseModel):
 
     @field_validator("store")
     @classmethod
-    def _folder_path(cls, store: str) -> str:
-        if "://" in store:
-            raise ValueError(f"{store!r} is an address; needed: the path of a folder (mount the remote one)")
-        return store
+    def _place(cls, store: str) -> str:
+        return place_of(store)
 
     @field_validator("budget")
     @classmethod
@@ -365,9 +364,14 @@ class StudyConfig(BaseModel):
         return seeds
 
     @property
+    def home(self) -> Path:
+        """The folder of the store on this machine (`nasplug.config.home_of`)."""
+        return home_of(self.store)
+
+    @property
     def folder(self) -> Path:
-        """``<store>/<study>``: everything the study writes."""
-        return Path(self.store).expanduser() / self.study
+        """``<store>/<study>``: everything the study writes on this machine."""
+        return self.home / self.study
 
     @property
     def seed_list(self) -> list[int]:

@@ -21,8 +21,8 @@ from torch import Tensor
 from nasplug import files
 from nasplug.config.models import Resources
 from nasplug.machine import device_name
+from nasplug.places import cache_folder
 from nasplug.plan.building import Components
-from nasplug.plugins.memory import cache_folder
 
 __all__ = [
     "GPU_SECONDS_PER_NUMBER",

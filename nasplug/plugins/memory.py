@@ -17,17 +17,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from nasplug.places import cache_folder
 from nasplug.plugins.defects import ONLY, SKIP, Owner
 
-__all__ = ["cache_folder", "recall", "remember"]
+__all__ = ["recall", "remember"]
 
 MOST_FILES = 20_000
-
-
-def cache_folder() -> Path:
-    """Where nasplug keeps what it can make again; it need not exist."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "nasplug"
 
 
 def _place() -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from nasplug.config import StudyConfig, from_yaml, parse, to_yaml
 from nasplug.errors import ConfigError
 from nasplug.identity import UNDECIDING, makers
+from nasplug.places import in_bucket
 from nasplug.plugins import Plugins
 
 __all__ = ["Parcel", "check_store", "packed", "unpacked"]
@@ -38,15 +39,15 @@ class Parcel:
 
 
 def check_store(study: StudyConfig) -> None:
-    """Refuse a store that Ray would remove with the job's working directory.
+    """Refuse a store that Ray would remove with the job's working directory; a bucket stays.
 
     Raises:
         ConfigError: for a relative path.
     """
-    if not study.store.startswith(("/", "~")):
+    if not (study.store.startswith(("/", "~")) or in_bucket(study.store)):
         raise ConfigError(
             f"store: {study.store!r} is relative, and a job's working directory is removed by Ray; write a folder of the "
-            "cluster's head node that stays (store=~/runs or store=/data/runs)"
+            "cluster's head node that stays (store=/data/runs), or a bucket (store=s3://bucket/path)"
         )
 
 

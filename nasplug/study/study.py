@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nasplug import ensemble, identity, lineage, results, stability
+from nasplug.buckets import copied, copying, fetched
 from nasplug.compact import CompactNetwork, digest_of, save
 from nasplug.config import StudyConfig, override, parse, read_yaml, refusing
 from nasplug.ensemble import Ensemble
@@ -22,6 +23,7 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks
 from nasplug.observers import Audience, listeners
 from nasplug.packs import load_networks
+from nasplug.places import in_bucket
 from nasplug.plan import LOSS, TASK, Axis, Cost, Pack, axes, build_task, cost_of, forget_tasks, row_of, settle, task_places
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
@@ -42,7 +44,7 @@ from nasplug.study.course import Course, started, stopped
 from nasplug.study.ending import nothing_finished
 from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
-from nasplug.tracking import Registered, Tracker
+from nasplug.tracking import STATE_FILE, Registered, Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +61,7 @@ class Study:
     Attributes:
         untold: what observers did wrong or were not told in the last run, one line per observer.
         untracked: why MLflow does not have all of the last run; empty if it has, or is not used. `sync` tells it the rest.
+        uncopied: why a store in a bucket does not have all of the last run; empty if it has. `sync` copies the rest.
     """
 
     def __init__(self, config: StudyConfig, plugins: Plugins | None = None, *, fast: bool = False) -> None:
@@ -68,6 +71,7 @@ class Study:
         """Whether planning leaves out the trials of strangers' components (`nasplug.plan.check_laws`)."""
         self.untold: tuple[str, ...] = ()
         self.untracked = ""
+        self.uncopied = ""
         self._frame: pd.DataFrame | None = None
 
     @classmethod
@@ -88,17 +92,23 @@ class Study:
     def open(cls, folder: str | Path, overrides: Sequence[str] = ()) -> Study:
         """A study from the folder it wrote, to read its results; or, with ``a.b=value`` overrides, to extend it.
 
+        A study in a bucket (``s3://bucket/path/study``) is fetched first.
+
         Raises:
             ConfigError: if the folder is not that of a study.
+            NasplugError: if a bucket cannot be read.
         """
-        folder = Path(os.path.abspath(folder))  # "." has no name
+        bucket = isinstance(folder, str) and in_bucket(folder)
+        store, _, name = str(folder).rstrip("/").rpartition("/")
+        folder = fetched(str(folder)) if bucket else Path(os.path.abspath(folder))  # "." has no name
         config = config_of(folder)
         if overrides:
             raw = config.plain()
             for text in overrides:
                 override(raw, text)
             config = parse(raw)
-        return cls(config.model_copy(update={"store": str(folder.parent), "study": folder.name}))
+        there = {"store": store, "study": name} if bucket else {"store": str(folder.parent), "study": folder.name}
+        return cls(config.model_copy(update=there))
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -208,40 +218,47 @@ class Study:
         tracker = [] if self.config.mlflow is None else [Tracker(self.config, self.plugins)]
         shown = watching(progress, observers)
         audience = listeners(self.plugins, observers, [*tracker, *shown])
-        packs = self.check(accept_changes=accept_changes, extend=extend)
-        with held(self.config), started(chosen, import_libraries if report else lambda: None), entered(shown):
-            claim(self.config, packs, self.plugins, extend=extend)
-            plain, home = scrub(self.config.plain()), self.folder.resolve()
-            anchored = self._anchored()
-            course = Course(anchored.config, anchored.plugins, packs)
-            if before is not None:
-                waiting, later = course.waiting
-                together = 1 if isinstance(chosen, SerialRunner) else None
-                if (cost := cost_of(self.config, waiting, self.plugins, later=later, together=together)) is not None:
-                    before(cost)
-            with Audience(home, audience) as told:
-                told.tell(StudyStarted(plain, home, course.counts))
-                try:
-                    if report and not isinstance(chosen, SerialRunner):  # others train, and this process waits
-                        import_graphs()
+        with copying(self.config.store, self.config.study, self._local) as run:
+            packs = self.check(accept_changes=accept_changes, extend=extend)
+            with held(self.config), started(chosen, import_libraries if report else lambda: None), entered(shown):
+                claim(self.config, packs, self.plugins, extend=extend)
+                plain, home = scrub(self.config.plain()), self.folder.resolve()
+                anchored = self._anchored()
+                course = Course(anchored.config, anchored.plugins, packs)
+                if before is not None:
+                    waiting, later = course.waiting
+                    together = 1 if isinstance(chosen, SerialRunner) else None
+                    if (cost := cost_of(self.config, waiting, self.plugins, later=later, together=together)) is not None:
+                        before(cost)
+                with Audience(home, audience) as told:
+                    told.tell(StudyStarted(plain, home, course.counts))
                     try:
-                        failed = course.run(chosen, told)
-                    finally:
-                        chosen.close()
-                        results.merge(anchored.folder)
-                    anchored.snapshot()._conclude(failed, course.ending, began, report=report)
-                except BaseException as error:
-                    told.tell(StudyStopped(plain, home, stopped(error)))
-                    raise
-                told.tell(StudyFinished(plain, home))
+                        if report and not isinstance(chosen, SerialRunner):  # others train, and this process waits
+                            import_graphs()
+                        try:
+                            failed = course.run(chosen, told)
+                        finally:
+                            chosen.close()
+                            results.merge(anchored.folder)
+                        anchored.snapshot()._conclude(failed, course.ending, began, report=report)
+                    except BaseException as error:
+                        told.tell(StudyStopped(plain, home, stopped(error)))
+                        raise
+                    told.tell(StudyFinished(plain, home))
         self.untold = tuple(each.failure for each in audience if each.failure)
         self.untracked = "".join(each.failure for each in audience if each.observer in tracker)
+        self.uncopied = "" if run is None else run.trouble
         return self
+
+    @property
+    def _local(self) -> frozenset[str]:
+        """Files that no bucket gets: what a database of this machine alone was told."""
+        return frozenset() if self.config.mlflow is not None and self.config.mlflow.uri else frozenset({STATE_FILE})
 
     def _anchored(self) -> Study:
         """The same study with an absolute store: whoever changes the working directory during a run changes nothing."""
         there = copy(self)
-        there.config = self.config.model_copy(update={"store": str(Path(self.config.store).expanduser().absolute())})
+        there.config = self.config.model_copy(update={"store": str(self.config.home.absolute())})
         return there
 
     def _conclude(self, failed: Mapping[str, str], ending: results.Ending | None, began: float, *, report: bool = True) -> None:
@@ -430,19 +447,22 @@ class Study:
             return Tracker(self.config, self.plugins).register(network, name)
 
     def sync(self) -> bool:
-        """Tell MLflow what it does not have of the last run: results, or how it ended. Whether there was something to tell.
+        """Tell MLflow, and a bucket, what they do not have of the last run. Whether there was something to tell.
 
         What it has already is not told twice, whichever process has told it.
 
         Raises:
             ConfigError: for a study that runs now, or whose data have changed since it ran.
-            NasplugError: where MLflow fails.
+            NasplugError: where MLflow or the bucket fails.
         """
-        if self.config.mlflow is None:
-            return False
-        forget_tasks()  # the data may have changed since
-        with held(self.config):
-            return Tracker(self.config, self.plugins).sync()
+        told = False
+        if self.config.mlflow is not None:
+            forget_tasks()  # the data may have changed since
+            with held(self.config):
+                told = Tracker(self.config, self.plugins).sync()
+        if in_bucket(self.config.store):
+            told = copied(self.config.store, self.config.study, self._local) or told
+        return told
 
     def networks(self, pack: str) -> Networks:
         """The hard networks of a finished pack, ``p0001`` say, on scaled features: ``p0001/0017`` is row 17.

@@ -37,7 +37,7 @@ class Runs:
         self.config = config
         self._manifest = manifest
         self.settings = config.mlflow or MLflow()
-        self.uri = self.settings.uri or default_uri(Path(config.store))
+        self.uri = self.settings.uri or default_uri(config.home)
         self.run = ""
         self._client: Any = None
         self._experiment = ""
@@ -97,7 +97,7 @@ class Runs:
         from mlflow.exceptions import MlflowException
 
         try:
-            root = artifact_root(self.uri, self.config.store)
+            root = artifact_root(self.uri, str(self.config.home))
             return str(self._client.create_experiment(name, artifact_location=root, tags=KIND))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -121,7 +121,7 @@ class Tracker(Children):
         Raises:
             NasplugError: when MLflow cannot be reached or written.
         """
-        store = default_uri(Path(self.config.store))
+        store = default_uri(self.config.home)
         told = f"Start that server or correct the URI; mlflow.uri=null tracks into {store}, mlflow=null does not track"
         with self._talk(retries=0, seconds=ANSWER, told=told):
             probe(self.uri)

@@ -97,9 +97,9 @@ def test_every_difference_is_said_where_it_arrives(desk: Path, tmp_path: Path) -
 
 
 def test_a_store_that_would_be_removed(desk: Path) -> None:
-    for store in ("/data/runs", "~/runs"):
+    for store in ("/data/runs", "~/runs", "memory://bucket"):
         check_store(Study.from_dict(config("data/sums.csv", store)).config)
-    with pytest.raises(ConfigError, match=r"'runs' is relative.*store=~/runs"):
+    with pytest.raises(ConfigError, match=r"'runs' is relative.*store=/data/runs.*store=s3://bucket/path"):
         check_store(Study.from_dict(config("data/sums.csv", "runs")).config)
 
 

@@ -1,0 +1,276 @@
+"""A store in a bucket: copied while a study runs, fetched elsewhere, one run at a time; no training is lost with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import pytest
+from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
+
+from nasplug.buckets import opened, running
+from nasplug.buckets.copies import Copy
+from nasplug.cli import main
+from nasplug.errors import ConfigError, NasplugError
+from nasplug.places import home_of
+from nasplug.study import Study
+
+CONFIG = {
+    "study": "sums",
+    "task": {"use": "xor"},
+    "method": {"use": "edges", "mode": "l1", "hidden": [3]},
+    "penalties": [{"use": "l1", "level": {"choice": [0.001, 0.01]}}],
+    "train": {"steps": 20, "lr": 0.01, "reports": 2, "finetune": 0, "compile": False},
+    "resources": {"pack": 2},
+    "seeds": 2,
+    "linear": False,
+    "reach": None,
+    "mlflow": None,
+}
+
+
+class Unsteady(MemoryFileSystem):
+    """A file system whose calls fail now and then."""
+
+    protocol = "unsteady"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    cachable = False
+    share = 0.0
+    draws = random.Random(0)
+
+    def _perhaps(self) -> None:
+        if self.draws.random() < self.share:
+            raise TimeoutError("no answer")
+
+    def pipe_file(self, path: str, value: bytes, **named: Any) -> None:
+        self._perhaps()
+        super().pipe_file(path, value, **named)
+        self._perhaps()  # written, and not said so
+
+    def put_file(self, lpath: str, rpath: str, **named: Any) -> None:
+        self._perhaps()
+        super().put_file(lpath, rpath, **named)
+
+    def cat_file(self, path: str, **named: Any) -> bytes:
+        self._perhaps()
+        return bytes(super().cat_file(path, **named))
+
+
+fsspec.register_implementation("unsteady", Unsteady, clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Pauses are short; each test has an own machine, and all buckets are empty."""
+    for name, seconds in {"LOOK_SECONDS": 0.02, "SETTLE_SECONDS": 0.01, "PAUSE_SECONDS": 0.01, "SHARE": 100.0}.items():
+        monkeypatch.setattr(running, name, seconds)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    Unsteady.share = 0.0
+    yield
+    for kind in (MemoryFileSystem, Unsteady):
+        kind.store.clear()
+        kind.pseudo_dirs[:] = [""]
+
+
+def study(store: str, **changes: Any) -> Study:
+    return Study.from_dict(CONFIG | {"store": store} | changes)
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "elsewhere") -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "unsteady"])
+def test_a_study_is_copied_and_read_and_resumed_elsewhere(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = f"{kind}://{tmp_path}/bucket/deep"
+    ran = study(store).run("serial", report=False)
+    assert ran.uncopied == ""
+    system, root = opened(f"{store}/sums")
+    there = {str(path).removeprefix(root.rstrip("/") + "/") for path in system.find(root)}
+    assert {"study.yaml", "replicas.parquet", "best/network.json", "packs/p0000/networks.safetensors"} <= there
+    assert not [name for name in there if name.rpartition("/")[2].startswith(".") or name == "claim.json"]
+    frame, record, folder = ran.frame, ran.network().record, ran.folder
+    elsewhere(monkeypatch, tmp_path)
+    again = Study.open(f"{store}/sums")
+    assert again.config.store == store
+    assert again.folder != folder
+    assert again.frame.equals(frame)
+    assert again.network().record == record
+    before = sorted(path.stat().st_mtime_ns for path in again.folder.glob("packs/*/replicas.parquet"))
+    more = study(store, seeds=3).run("serial", report=False, extend=True).frame
+    assert sorted(path.stat().st_mtime_ns for path in again.folder.glob("packs/*/replicas.parquet"))[: len(before)] == before
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    assert len(Study.open(f"{store}/sums").frame) == len(more) == 6
+
+
+def test_a_table_is_never_there_before_its_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever fetches between any two writes finds a study that can be read."""
+    store = "unsteady://bucket"
+    study(store).run("serial", report=False)
+    monkeypatch.setattr(running, "LOOK_SECONDS", 100.0)  # all at the end: packs, and the table that tells of them
+    seen: list[object] = []
+
+    def written(self: Unsteady, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path / f"reader-{len(seen)}"))
+            try:
+                found = Study.open(f"{store}/sums")
+                for replica in found.frame["replica"]:
+                    found.network(replica)
+                seen.append(len(found.frame))
+            except Exception as error:
+                seen.append(error)
+
+    original = Unsteady.put_file
+    monkeypatch.setattr(Unsteady, "put_file", written)
+    study(store, seeds=3).run("serial", report=False, extend=True)
+    assert set(seen) == {4, 6}
+    assert len(seen) > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bucket_that_fails_now_and_then_costs_no_training(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = "unsteady://bucket"
+    whole = study(str(tmp_path / "folder")).run("serial", report=False)
+    Unsteady.draws.seed(seed)
+
+    def claimed(self: running.Run) -> None:
+        claim(self)
+        Unsteady.share = 0.2
+
+    claim = running.Run.claim
+    with monkeypatch.context() as patch:
+        patch.setattr(running.Run, "claim", claimed)
+        patch.setattr(running.Copy, "pull", lambda self: False)  # a bucket that is away at the door is refused
+        ran = study(store).run("serial", report=False)
+    assert ran.frame.equals(whole.frame)
+    Unsteady.share = 0.0
+    if ran.uncopied:
+        assert "no answer" in ran.uncopied
+        assert ran.sync()
+    assert not ran.sync()
+    elsewhere(monkeypatch, tmp_path)
+    assert Study.open(f"{store}/sums").frame.equals(whole.frame)
+
+
+def test_a_bucket_that_is_gone_is_said_and_synced_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = "unsteady://bucket"
+
+    def claimed(self: running.Run) -> None:
+        claim(self)
+        Unsteady.share = 1.0
+
+    claim = running.Run.claim
+    with monkeypatch.context() as patch:
+        patch.setattr(running.Run, "claim", claimed)
+        patch.setattr(running.Copy, "pull", lambda self: False)
+        ran = study(store).run("serial", report=False)
+    told = capsys.readouterr().err
+    assert f"{store}/sums does not have all of the study" in told
+    assert f"nasplug sync {store}/sums" in told
+    done = CliRunner().invoke(main, ["sync", f"{store}/sums"])
+    assert (done.exit_code, "not told" in done.output) == (1, True), done.output
+    Unsteady.share = 0.0
+    for words in ("told", "nothing to tell"):
+        done = CliRunner().invoke(main, ["sync", store])
+        assert (done.exit_code, done.output.strip()) == (0, f"{store}/sums: {words}")
+    best = ran.best()["replica"]
+    elsewhere(monkeypatch, tmp_path)
+    done = CliRunner().invoke(main, ["front", f"{store}/sums", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["best"]["replica"] == best
+    done = CliRunner().invoke(main, ["status", store, "--json"])
+    assert [each["state"] for each in json.loads(done.output)] == ["finished"]
+
+
+def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = "memory://bucket"
+    system, root = opened(f"{store}/sums")
+
+    def said(**changes: Any) -> None:
+        who = {"token": "x", "process": os.getpid(), "host": "far", "at": time.time() - 40} | changes
+        system.pipe_file(f"{root}/claim.json", json.dumps(who).encode())
+
+    said()
+    with pytest.raises(
+        ConfigError, match=r"memory://bucket/sums is running already \(process \d+ on far, heard of 4\d s ago\)"
+    ):
+        study(store).run("serial", report=False)
+    assert not home_of(store).exists()
+    said(host=socket.gethostname())
+    with pytest.raises(ConfigError, match="is running already"):
+        study(store).run("serial", report=False)
+    said(host=socket.gethostname(), process=2**22 + 1)  # no process has this number
+    assert study(store).run("serial", report=False).uncopied == ""
+    said(at=time.time() - 1000)
+    study(store).run("serial", report=False)
+    assert not system.exists(f"{root}/claim.json")
+
+
+def test_what_another_machine_changed_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = "memory://bucket"
+    study(store).run("serial", report=False)
+    elsewhere(monkeypatch, tmp_path)
+    study(store, seeds=3).run("serial", report=False, extend=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    mine = Copy(store, "sums")
+    (mine.folder / "study.yaml").write_text("of here\n")
+    with pytest.raises(NasplugError, match="was changed by another machine"):
+        mine.push()
+    assert len(Study.open(f"{store}/sums").frame) == 6
+    assert (home_of(store) / ".aside/sums-1/study.yaml").read_text() == "of here\n"
+
+
+def test_a_list_of_strangers_leads_nowhere_else(tmp_path: Path) -> None:
+    store = "memory://bucket"
+    system, root = opened(f"{store}/sums")
+    system.pipe_file(f"{root}/copied.json", json.dumps({"serial": 1, "writer": "x", "files": {"../../x": [1, "y"]}}).encode())
+    with pytest.raises(NasplugError, match=r"'../../x' in copied.json is no file of a study"):
+        Study.open(f"{store}/sums")
+    system.pipe_file(f"{root}/copied.json", b"[")
+    with pytest.raises(NasplugError, match=r"copied\.json cannot be read"):
+        Study.open(f"{store}/sums")
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("nowhere://bucket", "cannot be opened: ValueError: Protocol not known"),
+        ("https://server/folder", "is no bucket; needed: the path of a folder, or an address"),
+        ("S3://bucket", "is no bucket"),
+        ("memory://me:secret@bucket", "credentials come from the environment"),
+        ("memory://bucket?token=secret", "credentials come from the environment"),
+    ],
+)
+def test_addresses_that_are_refused(store: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as refused:
+        study(store).check()
+    assert "secret" not in str(refused.value) or "@" not in store
+
+
+def test_a_kind_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigError, match=r"store: s3://bucket/path needs s3fs: pip install s3fs"):
+        study("s3://bucket/path").check()
+
+
+def test_a_bucket_that_is_away_at_the_door() -> None:
+    Unsteady.share = 1.0
+    with pytest.raises(ConfigError, match=r"unsteady://bucket/sums: .*no answer.*can be read and written"):
+        study("unsteady://bucket").run("serial", report=False)
+    Unsteady.share = 0.0
+    with pytest.raises(ConfigError, match="no study there"):
+        Study.open("unsteady://bucket/other")
