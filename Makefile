@@ -4,8 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 STAMP  := $(VENV)/.installed
-# Two test processes; the tests of one file stay together, for they share what is trained.
-TWO    := -n 2 --dist loadfile
+# Two test processes; the tests of one file stay together, for they share what is trained; the longest files come first.
+TWO    := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check format lock clean
 

@@ -62,6 +62,13 @@ def gpus(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+LONGEST = (
+    "test_islands", "test_endings", "test_runner", "test_budget", "test_clusters", "test_docker", "test_compression",
+    "test_from_study_to_use", "test_config_fuzz", "test_portions", "test_linear", "test_sizes", "test_cli", "test_schema",
+    "test_plugins", "test_gate",
+)  # fmt: skip
+"""Modules with a test or a fixture of half a minute and more come first: at the end one process would wait for them."""
+
 NO_GPU = "needs a GPU of NVIDIA; there is none"
 
 
@@ -101,4 +108,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left if enough else kept).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = kept
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items[:] = sorted(kept, key=lambda item: places.get(item.path.stem, len(places)))  # stable: else as they were
