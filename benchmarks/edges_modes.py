@@ -54,6 +54,8 @@ def rows() -> Iterator[tuple[str, str, str, list[str]]]:
             drawn = [*eight, "method.mode=hard_concrete", STILL]
             yield f"{task} 2-8-1, hard_concrete, l1 and soft_count {level}", task, f"edges_{task}", [*drawn, gates(level)]
             yield f"{task} 2-8-1, hard_concrete, soft_count {level}", task, f"edges_{task}", [*drawn, gates(level, l1=0)]
+        plain = ["method.hidden=[4]", "method.mode=l1", "temperature=null"]
+        yield f"{task} 2-4-1, the recipe from l1's start", task, f"edges_{task}", plain
         yield f"{task}, l1, the paper's text", task, f"edges_{task}_l1", []
         yield f"{task}, snap, the paper's code", task, f"edges_{task}_snap", []
 
