@@ -323,15 +323,17 @@ def test_sixteen_studies_begin_on_a_fresh_store(tmp_path: Path) -> None:
 class Server:
     """MLflow's own server, which can be killed and started again at its address."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, database: str = "") -> None:
+        """``database``: its URI; an sqlite file in ``home`` where none is given."""
         self.home = home
+        self.database = database or f"sqlite:///{home}/mlflow.db"
         with down() as port:
             self.port = port
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.home}/mlflow.db", "--artifacts-destination", f"{self.home}/files"]
+        command += ["--backend-store-uri", self.database, "--artifacts-destination", f"{self.home}/files"]
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=self.home, env=env, start_new_session=True)

@@ -1,7 +1,8 @@
-"""The tables of MLflow in an sqlite file: there as a whole or not at all, whenever a process is killed.
+"""The tables of MLflow: in an sqlite file as a whole or not at all, whenever a process is killed; in PostgreSQL made by one.
 
 MLflow makes its tables in some fifty migrations, in place. One that is killed among them leaves a file that no later start can
 use. So a new file is made beside its place and then renamed, and an older one is migrated as a copy that replaces it.
+PostgreSQL takes back what a killed one did; there, two that migrate at once fail.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nasplug.tracking.places import database_of, locked
 __all__ = ["State", "alone", "prepare", "state_of", "whole"]
 
 State = Literal["none", "older", "current"]
+TURN = int.from_bytes(b"nasplug", "big")  # the number of PostgreSQL's lock
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def alone(uri: str) -> Iterator[None]:
 
 
 def whole(uri: str) -> None:
-    """Make the tables of an sqlite file whole where they are not; for any other URI nothing is done.
+    """Make the tables of an sqlite file or in a PostgreSQL database whole where they are not; nothing for any other URI.
 
     Whoever finds them whole waits for nobody: many studies may begin on one store at once.
 
@@ -51,6 +53,28 @@ def whole(uri: str) -> None:
     if database is not None and state_of(database) != "current":
         with alone(uri):
             pass
+    if uri.startswith("postgresql"):
+        _in_turn(uri)
+
+
+def _in_turn(uri: str) -> None:
+    """Make the tables of a new PostgreSQL database; those of another MLflow are left to that one's words.
+
+    Who finds them missing meanwhile waits, on whatever machine. The lock is the connection's, and ends with it.
+    """
+    import sqlalchemy
+    from mlflow.store.db.utils import _all_tables_exist, _get_schema_version, _initialize_tables
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+    try:
+        if _get_schema_version(engine) == _head():  # type: ignore[no-untyped-call]
+            return
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:turn)"), {"turn": TURN})
+            if not _all_tables_exist(engine):  # type: ignore[no-untyped-call]
+                _initialize_tables(engine)  # type: ignore[no-untyped-call]
+    finally:
+        engine.dispose()
 
 
 @lru_cache(maxsize=1)
