@@ -2,6 +2,7 @@
 
     python benchmarks/halving.py [--quick] [--tables breast_cancer diabetes wine digits] [--spaces grid wide]
         [--settings 1:0.25 2:0.33 3:0.33] [--by valid_error edges] [--seeds N] [--steps T]
+    python benchmarks/halving.py --packs 1 4 16 [--runner serial | ray]
 
 On each table 64 networks per seed are trained once in full and once for each setting `rungs:keep`: a `grid` of 16 levels x 2
 learning rates x 2 temperatures, in which most networks are good, and a `wide` random search, in which most are not; with
@@ -16,6 +17,11 @@ learning rates x 2 temperatures, in which most networks are good, and a `wide` r
   its volume and error (`fewer_volume`, `fewer_error`); and `worth`, how many times halving's network-steps a random part needs
   to reach halving's volume on average.
 
+With `--packs`: what it costs that packs wait for each other at rungs. 128 networks are trained in so many packs, in full and
+with two rungs of `keep: 0.9`, which trains 97 % of the steps. What is left of the seconds between them is of the rungs
+(`rung_seconds`, of each). And `rungs: 2, keep: 0.33` in so many packs against one: the seconds, and which share of those that
+go on to the end are the same (`same`). Seconds are of the CPU, and on Ray those of a clock.
+
 The last line is one JSON object: `compute_saved`, the geometric mean over tables of `steps`, for each setting; and all figures.
 """
 
@@ -28,7 +34,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -139,6 +145,44 @@ def compared(
     return found
 
 
+def waited(table: str, steps: int, counts: list[int], by: list[str], runner: Literal["serial", "ray"]) -> list[dict[str, Any]]:
+    """Figures of rungs at which packs wait, one for each number of packs."""
+    found: list[dict[str, Any]] = []
+    first: set[tuple[int, int]] = set()
+    clock = time.process_time if runner == "serial" else time.perf_counter
+    with tempfile.TemporaryDirectory() as store:  # what is imported at first is no matter of rungs
+        Study.from_dict(grid(table, 20, 1, store)).run("serial", report=False)
+    for count in counts:
+        seconds, studies = {}, {}
+        for name, keep in (("full", None), ("waiting", 0.9), ("halving", 0.33)):
+            with tempfile.TemporaryDirectory() as store:
+                stop = None if keep is None else {"use": "halving", "rungs": 2, "keep": keep, "by": by}
+                config = {**grid(table, steps, 2, store), "stop": stop, "resources": {"pack": 128 // count}}
+                began = clock()
+                study = Study.from_dict(config).run(runner, report=False)
+                seconds[name] = clock() - began
+                studies[name] = study.frame[study.frame["status"] == "finished"]
+        kept = set(zip(studies["halving"]["configuration"], studies["halving"]["seed"], strict=True))
+        first = first or kept
+        trained = 0.81 + 0.9 * 0.09 + 0.81 * 0.1
+        found.append(
+            {
+                "packs": count,
+                "seconds": seconds["full"],
+                "halving_seconds": seconds["halving"],
+                "rung_seconds": (seconds["waiting"] - trained * seconds["full"]) / 2,
+                "same": len(kept & first) / len(first),
+            }
+        )
+        one = found[-1]
+        print(
+            f"{count:3} packs, {runner}: in full {one['seconds']:5.1f} s, with halving {one['halving_seconds']:5.1f} s; a rung "
+            f"takes {one['rung_seconds']:5.2f} s; {100 * one['same']:.0f} % of those that go on are those of {counts[0]} packs",
+            flush=True,
+        )
+    return found
+
+
 def show(one: Mapping[str, Any]) -> None:
     """A line."""
     volume, fewer, error, fewer_error, test = (
@@ -162,7 +206,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--spaces", nargs="+", default=["grid", "wide"], choices=["grid", "wide"])
+    parser.add_argument("--packs", nargs="+", type=int, help="what it costs that so many packs wait for each other at rungs")
+    parser.add_argument("--runner", default="serial", choices=["serial", "ray"])
     given = parser.parse_args()
+    if given.packs:
+        print(
+            json.dumps({"runner": given.runner, "figures": waited(given.tables[0], 600, given.packs, given.by, given.runner)})
+        )
+        return
     tables, settings, seeds, steps = given.tables, given.settings, given.seeds, given.steps
     if given.quick:
         tables, settings, seeds, steps = tables[:1], ["2:0.33"], 2, 600

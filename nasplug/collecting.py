@@ -10,18 +10,27 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nasplug import files
 from nasplug.errors import NasplugError
 
-__all__ = ["ENDING", "Collector", "Courier"]
+__all__ = ["ENDING", "RUNGS", "Collector", "Courier", "tell_rungs"]
 
 ENDING = ".ending"  # a file beside the packs' folder: they shall end
+RUNGS = ".rungs.json"  # likewise: which of their rows go on after rungs
+POLLS = (0.1, 1.0)  # seconds between two looks at it, at first and at most
 PART = 8 * 2**20  # bytes that travel at once: all that a courier or the collector holds of a file
 SHARE = 0.05  # of a worker's time that sending checkpoints may take, but for the first
+
+
+def tell_rungs(folder: Path, kept: Mapping[str, Sequence[Sequence[int]] | None], crowded: bool) -> None:
+    """Write for packs that train elsewhere what `Collector.rungs` tells them; ``folder``: of the study."""
+    compared = {pack: rows for pack, rows in kept.items() if rows is not None}
+    if compared:
+        files.write_json(folder / RUNGS, {"kept": compared, "crowded": crowded}, indent=None)
 
 
 class Collector:
@@ -84,6 +93,17 @@ class Collector:
         """Whether packs shall end."""
         return (self._folder.parent / ENDING).exists()
 
+    def rungs(self, pack: str) -> tuple[list[list[int]] | None, bool]:
+        """A pack's rows that go on after each rung so far, and whether others need the worker of one that waits at a rung.
+
+        None of a pack that compares its rows itself.
+        """
+        path = self._folder.parent / RUNGS
+        if not path.exists():
+            return None, True
+        told = files.read_json(path)
+        return told["kept"].get(pack), bool(told["crowded"])
+
     def _check(self, pack: str, worker: str) -> None:
         """A collector that was started anew takes the first worker that comes with a pack."""
         if self._workers.setdefault(pack, worker) != worker:
@@ -129,6 +149,25 @@ class Courier:
     def ending(self) -> bool:
         """Whether the pack shall end."""
         return bool(self._call("ending"))
+
+    def rungs(self) -> list[list[int]] | None:
+        """The pack's rows that go on after each rung so far; None where it compares its rows itself."""
+        kept: list[list[int]] | None = self._call("rungs", self._pack)[0]
+        return kept
+
+    def next_rung(self, passed: int) -> list[list[int]] | None:
+        """The same with one rung more than were ``passed``, once it is known; None where the pack shall not wait for it."""
+        pause, most = POLLS
+        while not self.ending():
+            kept, crowded = self._call("rungs", self._pack)
+            if kept is not None and len(kept) > passed:
+                found: list[list[int]] = kept
+                return found
+            if crowded:
+                break
+            time.sleep(pause)
+            pause = min(2 * pause, most)
+        return None
 
     def send(self) -> None:
         """What has changed, if it is time: of all time 5 % at most is taken."""

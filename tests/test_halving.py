@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +16,16 @@ import pytest
 from nasplug import files, results
 from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError
-from nasplug.hookspecs import Progress
+from nasplug.hookspecs import Progress, hookimpl
 from nasplug.packs import CHECKPOINT, rung_file, training
 from nasplug.plan import Pack, across, cost_of
 from nasplug.plugins import Plugins
-from nasplug.runner import SerialRunner, Watch
+from nasplug.runner import RayRunner, SerialRunner, Watch
 from nasplug.study import Study
 from nasplug.study.clock import Clock
 from nasplug.study.halving import Halving
+
+from .processes import descendants
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -269,9 +273,34 @@ def test_ray_gives_what_serial_gives_also_where_a_study_was_killed_between_rungs
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path).run(Killed(5), report=False)
     assert (tmp_path / "small/rung-000-0.json").exists()
-    done = study(tmp_path).run("ray", report=False)
+    done = study(tmp_path).run(RayRunner(cpus=2), report=False)
     same(done, whole)
     for name in ("rung-000-0.json", "rung-000-1.json"):
         assert files.read_json(done.folder / name) == files.read_json(whole.folder / name)
     files_of = [sorted(str(p.relative_to(one.folder)) for p in one.folder.glob("packs/*/*")) for one in (done, whole)]
     assert files_of[0] == files_of[1]
+
+
+@pytest.mark.slow
+def test_packs_with_a_worker_each_wait_there_also_where_workers_are_killed(tmp_path: Path) -> None:
+    """One trial per pack: none is started again but by its retries. The first pack has few steps, and waits for the other."""
+    killed: list[int] = []
+
+    class Killer:
+        @hookimpl
+        def pack_reported(self, pack: str, progress: Progress) -> None:
+            if pack == "p0001" and not killed and (tmp_path / "ray/small/packs/p0000" / rung_file(0)).exists():
+                for process in descendants(os.getpid(), "ImplicitFunc"):  # the name Ray gives to a function trainable
+                    killed.append(process.pid)
+                    process.send_signal(signal.SIGKILL)
+
+    more: dict[str, Any] = {
+        "train": {**SMALL["train"], "steps": {"choice": [60, 6_000]}, "lr": 0.05, "reports": 12},
+        "stop": {**SMALL["stop"], "rungs": 1},
+        "resources": {"pack": 12, "retries": 2},
+    }
+    done = study(tmp_path / "ray", **more).run(RayRunner(cpus=2), observers=[Killer()], report=False)
+    assert len(killed) == 2
+    same(done, study(tmp_path / "serial", **more).run("serial", report=False))
+    assert len(list(done.folder.glob("ray/tune/trial_*"))) == 2
+    assert not list(done.folder.glob(".rungs*"))

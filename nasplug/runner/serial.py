@@ -29,6 +29,8 @@ class Watch:
         ending: whether no pack shall begin any more, and those that train shall end at their next report.
         kept: of a pack, by its name, the rows that go on after each rung so far; None where it compares its rows itself. At a
             rung that is not among them it waits (`nasplug.packs.run_pack`).
+        decide: compares the rows at the next rung, if all packs are there; whether some now go on. A runner may ask it, and go
+            on with them; else they come in its next run.
     """
 
     reported: Callable[[str, Progress], None]
@@ -36,6 +38,7 @@ class Watch:
     failed: Callable[[str, str], None]
     ending: Callable[[], bool]
     kept: Callable[[str], Sequence[Sequence[int]] | None]
+    decide: Callable[[], bool]
 
 
 class Runner(Protocol):

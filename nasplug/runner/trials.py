@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nasplug.collecting import ENDING, Collector
+from nasplug.collecting import ENDING, RUNGS, Collector, tell_rungs
 from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, PluginError, cause
 from nasplug.hookspecs import Progress
@@ -30,6 +30,54 @@ from nasplug.runner.workers import trial
 __all__ = ["RayRunner"]
 
 COLLECTOR_RESTARTS = 3
+
+
+class Rungs:
+    """Packs that wait at rungs in their workers: what goes on is compared as soon as all are there, and told to them.
+
+    A pack that waits keeps its worker, which is warm, as long as no other pack needs one. Then it goes on in a later run.
+
+    Args:
+        folder: of the study.
+        packs: of this run.
+        watch: see `Runner.run`.
+    """
+
+    def __init__(self, folder: Path, packs: Sequence[Pack], watch: Watch) -> None:
+        self._folder, self._watch = folder, watch
+        self._kept = {pack.id: watch.kept(pack.id) for pack in packs}
+        self._crowded = False
+        (folder / RUNGS).unlink(missing_ok=True)
+        self._tell()
+
+    def look(self, running: Set[str], left: Set[str]) -> None:
+        """To be called often: which packs have a worker, and which have not ended."""
+        if not any(kept is not None for kept in self._kept.values()):
+            return
+        crowded = bool(left - running)  # what is not there yet, or shall be tried again, needs a worker
+        if not crowded and running and all(self._waits(pack) for pack in running):
+            if self._watch.decide():
+                self._kept = {pack: self._watch.kept(pack) for pack in self._kept}
+                self._tell()
+            else:
+                crowded = True  # others are missing, which are not of this run
+        if crowded != self._crowded:
+            self._crowded = crowded
+            self._tell()
+
+    def ended(self, pack: str) -> bool:
+        """Whether a pack without a worker has neither its results nor is at its next rung."""
+        if (self._folder / "packs" / pack / TABLE).exists():  # also where its worker died when all that it earned had come
+            self._watch.finished(pack)
+            return False
+        return not self._waits(pack)
+
+    def _waits(self, pack: str) -> bool:
+        kept = self._kept[pack]
+        return kept is not None and (self._folder / "packs" / pack / rung_file(len(kept))).exists()
+
+    def _tell(self) -> None:
+        tell_rungs(self._folder, self._kept, self._crowded)
 
 
 @dataclass(slots=True)
@@ -96,15 +144,7 @@ class RayRunner:
         ending = folder / ENDING
         ending.unlink(missing_ok=True)  # of a run that was killed
         training: set[str] = set()  # trials that run
-        kept = {pack.id: watch.kept(pack.id) for pack in packs}
-
-        def left(pack: str) -> bool:
-            """Whether a pack ended without its results, but for one that waits at its next rung."""
-            found, rows = folder / "packs" / pack, kept[pack]
-            if (found / TABLE).exists():  # also where its worker died when all that it earned had come
-                watch.finished(pack)
-                return False
-            return rows is None or not (found / rung_file(len(rows))).exists()
+        rungs = Rungs(folder, packs, watch)
 
         class End(tune.Stopper):
             def __call__(self, trial_id: str, result: Any) -> bool:
@@ -123,7 +163,9 @@ class RayRunner:
 
             def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
                 training.clear()
-                training.update(trial.trial_id for trial in trials if trial.status == "RUNNING")
+                running = [trial for trial in trials if trial.status == "RUNNING"]
+                training.update(trial.trial_id for trial in running)
+                rungs.look({trial.config["pack"] for trial in running}, waiting)
 
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
                 numbers = {each.name: result[each.name] for each in fields(Progress) if each.name in result}
@@ -133,13 +175,13 @@ class RayRunner:
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 pack = trial.config["pack"]
                 waiting.discard(pack)
-                if left(pack) and not ending.exists():
+                if rungs.ended(pack) and not ending.exists():
                     watch.failed(pack, f"the trial ended, and its results are not in {folder}")
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
                 pack = trial.config["pack"]
                 waiting.discard(pack)
-                if left(pack):
+                if rungs.ended(pack):
                     watch.failed(pack, _reason(trial))
 
             def __reduce__(self) -> Any:
@@ -150,7 +192,6 @@ class RayRunner:
             trial,
             study=study.plain(),
             packs={pack.id: pack.plain() for pack in packs},
-            kept=kept,
             tasks=self._put(study, packs, plugins),
             manifest=plugins.manifest,
             driver=versions(study, plugins),
@@ -182,7 +223,8 @@ class RayRunner:
         except KeyboardInterrupt:
             stopped = True
         ended = ending.exists()
-        ending.unlink(missing_ok=True)
+        for path in (ending, folder / RUNGS):
+            path.unlink(missing_ok=True)
         if stopped or (waiting and not ended):  # Tune returns as if all were done when it gets a signal of its own
             del tuner
             gc.collect()  # the trials of a Ray that is not ours end with the last word of them here

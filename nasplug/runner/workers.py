@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -28,7 +28,6 @@ def trial(
     *,
     study: dict[str, Any],
     packs: Mapping[str, Mapping[str, Any]],
-    kept: Mapping[str, Sequence[Sequence[int]] | None],
     tasks: Mapping[str, Any],
     manifest: Any,
     driver: Mapping[str, str],
@@ -40,7 +39,6 @@ def trial(
     Args:
         config: which pack.
         study, packs: plain data.
-        kept: of each pack its rows that go on after each rung so far (`nasplug.runner.Watch`).
         tasks: the key of each task (`nasplug.plan.tasks_of`) -> its place in Ray's object store.
         manifest, driver: plugins and versions of the driver.
         collector: the actor `nasplug.collecting.Collector`.
@@ -55,15 +53,16 @@ def trial(
     plugins.require(manifest, driver, versions(settled, plugins))
     take_tasks({key: partial(_got, place) for key, place in tasks.items()})
     pack = Pack(**packs[config["pack"]])
-    going_on = kept[pack.id]
-    wanted = [CHECKPOINT, *(rung_file(number) for number in range(len(going_on or ())))]
     told = False
     with tempfile.TemporaryDirectory(prefix="nasplug-") as own:
         courier = Courier(_caller(collector), pack.id, Path(own))
-        if not courier.ending() and courier.fetch(wanted, unless=TABLE):
+        kept = courier.rungs()
+        wanted = [CHECKPOINT, *(rung_file(number) for number in range(len(kept or ())))]
+        going_on = not courier.ending() and courier.fetch(wanted, unless=TABLE)
+        while going_on:
             with (
                 placed(settled, pack.rows) as device,
-                closing(run_pack(settled, pack, plugins, courier.folder, device=device, kept=going_on)) as going,
+                closing(run_pack(settled, pack, plugins, courier.folder, device=device, kept=kept)) as going,
             ):
                 for progress in going:
                     courier.send()
@@ -72,6 +71,9 @@ def trial(
                     if courier.ending():
                         break
             courier.finish(TABLE)
+            done = kept is None or (courier.folder / TABLE).exists()
+            kept = None if done else courier.next_rung(len(kept or ()))  # here, while nobody else needs this worker
+            going_on = kept is not None
     if not told:  # the pack was complete already, or shall not begin: Tune wants a word all the same
         tune.report({"progress": 1.0})
 

@@ -357,7 +357,7 @@ class Course:
             failed[pack] = reason
             told.tell(PackFailed(pack, reason))
 
-        return Watch(on_report, on_end, on_failure, ending, halving.kept)
+        return Watch(on_report, on_end, on_failure, ending, halving.kept, lambda: halving.decide(failed))
 
 
 def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:

@@ -60,20 +60,25 @@ class Halving:
     def stages(self, failed: Collection[str]) -> Iterator[list[Pack]]:
         """Packs that can train: all up to their first rung or their end; after each comparison those that go on, or conclude.
 
-        ``failed``: the packs that have failed; it is looked at each time anew.
+        ``failed``: the packs that have failed; it is looked at each time anew. It ends where a run brought nothing more.
         """
+        before: list[tuple[str, int]] | None = None
         while True:
             left = [pack for pack in self._all if pack.id not in failed and not self._finished(pack)]
-            yield [pack for pack in left if not self._waits(pack)]
-            if not self._decide(failed):
+            ready = [pack for pack in left if not self._waits(pack)]
+            now = [(pack.id, len(self.kept(pack.id) or ())) for pack in ready]
+            if now == before:
                 return
+            yield ready
+            self.decide(failed)
+            before = now
 
     def _waits(self, pack: Pack) -> bool:
         """Whether a pack has come to its next rung, and waits there for others."""
         kept = self.kept(pack.id)
         return kept is not None and not _ended(kept) and self._scores(pack, len(kept)) is not None
 
-    def _decide(self, failed: Collection[str]) -> bool:
+    def decide(self, failed: Collection[str]) -> bool:
         """Compare the rows at the next rung, if all packs are there that have not ``failed``; whether some now go on.
 
         A pack that had failed when others passed a rung, and comes there in a later run, is compared with what they had there:
