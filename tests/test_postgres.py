@@ -98,6 +98,7 @@ def test_a_database_that_crashes_meanwhile_is_told_the_rest_once(
         assert done.untracked
         assert untold(done.folder)
         database.start()
+        monkeypatch.setattr(tracker, "ANSWER", int(PATIENCE))  # it connects anew
         assert done.sync()
         whole(done, f"http://127.0.0.1:{server.port}")
         assert not done.sync()

@@ -343,9 +343,12 @@ class Server:
             assert time.monotonic() < until
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
-                    return
+                    break
             except OSError:
                 time.sleep(0.25)
+        client = client_of(f"http://127.0.0.1:{self.port}")  # the first questions may take longer than a study waits
+        client.search_experiments()
+        client.search_registered_models(max_results=1)
 
     def kill(self) -> None:
         if self.process is not None:
