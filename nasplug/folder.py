@@ -318,7 +318,7 @@ def _plan(folder: Path, name: str, found: Sequence[Axis]) -> list[Pack] | None:
     return None
 
 
-def remembered(study: StudyConfig, number: int) -> bool:
+def remembered(study: StudyConfig, number: int | str) -> bool:
     """Whether a generation was planned in an earlier run."""
     return (study.folder / _plan_name(number, _version(study.folder))).exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,16 @@ def test_packs_planned_after_refits_have_names_of_their_own(tmp_path: Path) -> N
     assert set(map(tuple, wanted.to_numpy())) == set(map(tuple, found.to_numpy()))
 
 
+def test_refits_of_an_earlier_version_are_trained_after_the_budget(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOLDS, "seeds": 1, "penalties": [{"use": "l1", "level": {"choice": [0.001]}}]}
+    first = study(tmp_path, **changes).run("serial", report=False)
+    (refit,) = {name[:5] for name in first.frame.loc[first.frame["fold"] == -1, "replica"]}
+    shutil.rmtree(first.folder / "packs" / refit)  # as if it had failed
+    more = study(tmp_path, **changes | {"seeds": 2}, budget=0.001).run("serial", report=False, extend=True)
+    assert refit in {name[:5] for name in more.frame["replica"]}
+    assert more.best()["fold"] == -1
+
+
 @pytest.mark.usefixtures("_asked")
 def test_a_generation_that_was_cut_is_told_when_it_is_whole(tmp_path: Path) -> None:
     full = study(tmp_path / "full", **DRAWN).run("serial", report=False)
@@ -171,19 +182,22 @@ def test_a_generation_that_was_cut_is_told_when_it_is_whole(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_asked")
-def test_half_samples_that_are_left_out_are_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("budget", "planned"), [(9, 0), (10, 1)])
+def test_half_samples_that_are_left_out_are_said(budget: int, planned: int, tmp_path: Path) -> None:
+    """None is planned once the budget is spent: with a larger one other networks may be counted."""
     changes: dict[str, Any] = {"task": {"use": "wine", "validation": "holdout"}, "seeds": 1, "stability": {"subsamples": 4}}
-    mine = study(tmp_path, **changes, budget=10).run("serial", report=False)
+    mine = study(tmp_path, **changes, budget=budget).run("serial", report=False)
     ending = results.ending_of(mine.folder)
     assert ending is not None
     assert len(mine.frame) == 3
+    assert len(list(mine.folder.glob("plan-halves-*"))) == planned
     assert 0 < ending.untrained < ending.networks
     more = study(tmp_path, **changes).run("serial", report=False)
     assert results.ending_of(more.folder) is None
     assert (more.stability()["networks"] == 4).all()
 
 
-def test_the_clock_goes_on_where_it_stood(tmp_path: Path) -> None:
+def test_the_clock_goes_on_where_it_stood(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock(tmp_path, 1e-9)
     assert clock.over
     clock.save()
@@ -195,8 +209,14 @@ def test_the_clock_goes_on_where_it_stood(tmp_path: Path) -> None:
     second = Clock(tmp_path, 60.0)
     assert second.over
     assert 60.0 <= second.seconds < 70.0
-    (tmp_path / "clock.json").write_text("{")
-    assert spent(tmp_path) == 0.0
+    for text in ("{", "", '{"seconds": NaN}'):
+        (tmp_path / "clock.json").write_text(text)
+        assert spent(tmp_path) == 0.0
+        caplog.clear()
+        Clock(tmp_path, 60.0)
+        (told,) = caplog.messages
+        assert told.startswith(f"{tmp_path}/clock.json cannot be read")
+        assert told.endswith("the budget of 60 s counts from 0 again")
 
 
 @pytest.mark.parametrize(

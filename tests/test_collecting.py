@@ -122,6 +122,27 @@ def test_the_table_comes_last_and_what_is_gone_is_dropped(tmp_path: Path) -> Non
     assert not Courier(way, "p0000", tmp_path / "again").fetch([], unless=TABLE)
 
 
+def test_a_call_whose_answer_was_lost_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector was killed when it had written the last part; the one that is started anew gets the same call."""
+    monkeypatch.setattr(collecting, "PART", 16)
+    way, courier = pairs(tmp_path)
+    courier.fetch([], unless=TABLE)
+    sealed(courier.folder, TABLE, "x" * 100)
+    courier.finish(TABLE)
+    writes = [call[1:] for call in way.calls if call[0] == "write"]
+    assert len(writes) > 2
+    there, wanted = tmp_path / "packs/p0000" / TABLE, (courier.folder / TABLE).read_bytes()
+    anew = Collector(str(tmp_path / "packs"))
+    anew.write(*writes[-1])
+    assert there.read_bytes() == wanted
+    pack, worker, name, at, part, last = writes[-1]
+    with pytest.raises(NasplugError, match="cannot be written"):
+        anew.write(pack, worker, name, at, part[:-1] + b"?", last)
+    with pytest.raises(NasplugError, match="cannot be written"):
+        anew.write(*writes[-2])
+    assert there.read_bytes() == wanted
+
+
 def test_checkpoints_take_a_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(collecting.time, "monotonic", lambda: now[0])

@@ -52,9 +52,18 @@ def test_a_study_says_how_its_last_run_ended(tmp_path: Path) -> None:
     assert killed.began is not None
     told = CliRunner().invoke(main, ["status", str(tmp_path), "--json"])
     assert [each["state"] for each in json.loads(told.stdout)] == ["finished", "killed", "new", "stopped"]
+    assert not any(each["untold"] for each in json.loads(told.stdout))
     shown = CliRunner().invoke(main, ["status", str(tmp_path)])
     assert "stopped: stopped by Ctrl-C or a signal" in shown.stdout
     assert "75%" in shown.stdout
+
+
+def test_what_mlflow_was_not_told_is_said(tmp_path: Path) -> None:
+    begin = [StudyStarted({"mlflow": {}}, tmp_path, Counts(2, 8))]
+    folder = study(tmp_path, "here", [*begin, StudyFinished({}, tmp_path)])
+    words = f"to tell it: nasplug sync {folder}"
+    for command in ("status", "doctor"):
+        assert words in CliRunner().invoke(main, [command, str(tmp_path)]).stdout.replace("\n", "")
 
 
 def test_a_study_that_runs_is_seen_and_not_disturbed(tmp_path: Path) -> None:

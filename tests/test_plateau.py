@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasplug import results
@@ -88,6 +89,25 @@ def test_a_point_more_never_takes_away(points: list[tuple[int, int]], more: tupl
 def test_it_scales_with_its_units(points: list[tuple[int, int]], unit: float) -> None:
     values = np.array(points, dtype=float).reshape(-1, 2) * [unit, 1.0]
     assert hypervolume(values, (10.0 * unit, 10.0)) == pytest.approx(unit * area(points), rel=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from("ab"), st.booleans()), min_size=1))
+def test_what_leads_has_the_volume_of_all(rows: list[tuple[int, int, str, bool]]) -> None:
+    """Also when others come later; of a front few rows stay."""
+    errors, edges, places, finished = zip(*rows, strict=True)
+    frame = pd.DataFrame({"valid_error": np.array(errors) / 5, "edges": edges, "place": places})
+    frame["status"] = ["finished" if each else "diverged" for each in finished]
+    frame.loc[frame["valid_error"] == 0.2, "valid_error"] = np.nan
+    frame["replica"] = [f"p0000/{row:04d}" for row in range(len(frame))]
+    facts = SimpleNamespace(trivial={"valid_error": 1.0}, resamples=0)
+    for by in ([], ["place"]):
+        kept = frame.iloc[:0]
+        for row in range(len(frame)):
+            kept = results.leading(pd.concat([kept, frame.iloc[row : row + 1]]), by)
+        whole, few = (results.volume(each, by, lambda _: facts) for each in (frame, kept))  # type: ignore[arg-type,return-value]
+        assert few == pytest.approx(whole, abs=1e-12)
+        assert len(kept) <= 7 * (1 + len(by))
 
 
 def test_what_is_not_finite_adds_nothing() -> None:

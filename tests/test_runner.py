@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from nasplug import files
+from nasplug import files, hookimpl
+from nasplug.errors import NasplugError
 from nasplug.folder import claim, held
 from nasplug.packs import TABLE
+from nasplug.runner import RayRunner
 from nasplug.study import Study
 
 from .processes import PATIENCE
@@ -99,7 +101,23 @@ def test_a_pack_that_fails_for_good_leaves_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
-    ray_frame = comparable(study(tmp_path / "ray").run("ray").frame)
+    """Two studies by one runner, one after the other, and while the first one runs a third, which is refused."""
+    runner, refused, before = RayRunner(), [], dict(os.environ)
+    kept = Path.home() / ".ray" / "auth_token"
+    written = kept.stat().st_mtime_ns if kept.exists() else 0
+
+    class Second:
+        @hookimpl
+        def pack_finished(self, pack: str, folder: Path) -> None:
+            with pytest.raises(NasplugError, match="another study of this process has started Ray") as told:
+                study(tmp_path / "third").run(runner)
+            refused.append(told)
+
+    ray_frame = comparable(study(tmp_path / "ray").run(runner, observers=[Second()]).frame)
+    assert len(refused) == len(list((tmp_path / "ray/small/packs").iterdir()))
+    assert not [name for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN") if os.environ.get(name) != before.get(name)]
+    study(tmp_path / "more", seeds=1).run(runner)  # Ray's library remembers the token of the first
+    assert not (tmp_path / "third").exists() or not list((tmp_path / "third").rglob("*.*"))
     serial_frame = comparable(study(tmp_path / "serial").run("serial").frame)
     assert ray_frame["replica"].tolist() == serial_frame["replica"].tolist()
     whole = {path.relative_to(tmp_path / "serial"): path for path in (tmp_path / "serial/small/packs").rglob("*")}
@@ -110,7 +128,7 @@ def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys() | theirs.keys())
     for column in ("valid_loss", "test_loss", "edges"):
         assert ray_frame[column].tolist() == serial_frame[column].tolist()
-    assert not (Path.home() / ".ray" / "auth_token").exists() or os.environ.get("RAY_AUTH_MODE")
+    assert (kept.stat().st_mtime_ns if kept.exists() else 0) == written  # nothing is left in the user's home
 
 
 @pytest.mark.slow

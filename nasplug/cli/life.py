@@ -123,8 +123,8 @@ def _print_standings(found: Sequence[Standing]) -> None:
         )
     out.print(table)
     for each in found:
-        if each.why:
-            out.print(f"{each.folder.name}: {one_line(each.why)}", highlight=False, markup=False, soft_wrap=True)
+        for words in filter(None, (each.why, each.untold)):
+            out.print(f"{each.folder.name}: {one_line(words)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_findings(found: Sequence[Finding]) -> None:

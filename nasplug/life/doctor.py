@@ -220,6 +220,8 @@ def _studies(store: Path) -> Iterator[Finding]:
                 f"{each.folder}: its last run was killed",
                 "Give the same nasplug run command again: it resumes",
             )
+        if each.untold:
+            yield Finding("studies", "note", f"{each.folder}: {each.untold}", "")
 
 
 def _size(count: float) -> str:

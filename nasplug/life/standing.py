@@ -29,6 +29,7 @@ from nasplug.files import LOCK, holder
 from nasplug.folder import STUDY_FILE
 from nasplug.progress import Tally
 from nasplug.results import ending_of
+from nasplug.tracking import untold
 
 __all__ = ["Standing", "State", "standing", "standings", "stop"]
 
@@ -55,6 +56,7 @@ class Standing:
         began: when its last run began, seconds since 1970; None where that is not known.
         ended: when it was last heard of; None likewise.
         left: seconds that a run has before it, at the pace so far; None where that cannot be told.
+        untold: what MLflow does not have of it, and how to tell it; empty if it has all, or is not told of it.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class Standing:
     began: float | None = None
     ended: float | None = None
     left: float | None = None
+    untold: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -143,6 +146,7 @@ def standing(folder: Path) -> Standing:
         began=began,
         ended=ended,
         left=None if math.isnan(left) else left,
+        untold=untold(folder),
     )
 
 

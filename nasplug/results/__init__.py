@@ -34,7 +34,7 @@ from nasplug.results.stored import (
 from nasplug.results.table import FAILURES, cause, finished_packs, merge, read, write_failures
 from nasplug.results.telling import shown_difference, shown_error
 from nasplug.results.versions import VERSIONS, Version, ended, number_of, planner_of, versions
-from nasplug.results.volume import volume
+from nasplug.results.volume import leading, volume
 
 __all__ = [
     "FAILURES",
@@ -60,6 +60,7 @@ __all__ = [
     "judged",
     "known_tasks",
     "latency",
+    "leading",
     "measured",
     "measures",
     "members",

@@ -14,7 +14,7 @@ from nasplug.tasks import Facts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ERROR", "LARGEST", "SIZE", "volume"]
+__all__ = ["ERROR", "LARGEST", "SIZE", "leading", "volume"]
 
 LARGEST = 2**22  # edges: more than a network may have
 ERROR, SIZE = "valid_error", "edges"
@@ -34,6 +34,27 @@ def volume(frame: pd.DataFrame, places: Sequence[str], facts_of: Callable[[str],
     """
     groups = [part for _, part in frame.groupby(list(places), sort=False, dropna=False)] if places else [frame]
     return sum(_of_one(part[part["status"] == "finished"], facts_of) for part in groups)
+
+
+def leading(frame: pd.DataFrame, places: Sequence[str]) -> pd.DataFrame:
+    """The rows of a table on which its `volume` depends, also beside others that come: the fronts of data sets and losses.
+
+    On folds all rows stay, as others that come change the means of their configurations.
+    """
+    import pandas as pd
+
+    if FOLD in frame and frame[FOLD].notna().any():
+        return frame
+    finished = frame[(frame["status"] == "finished") & np.isfinite(frame[ERROR])]
+    groups = [part for _, part in finished.groupby(list(places), sort=False, dropna=False)] if places else [finished]
+    fronts = [_front(part.sort_values([ERROR, SIZE], kind="stable")) for part in groups]
+    return pd.concat(fronts) if fronts else finished
+
+
+def _front(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows by error, those that are smaller than all before."""
+    sizes = rows[SIZE].to_numpy(dtype=np.float64)
+    return rows[sizes < np.minimum.accumulate(np.concatenate([[np.inf], sizes[:-1]]))]
 
 
 def _of_one(rows: pd.DataFrame, facts_of: Callable[[str], Facts]) -> float:

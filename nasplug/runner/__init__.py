@@ -5,6 +5,8 @@ Both runners do the same work (`nasplug.packs.run_pack`), leave the same files, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.runner.jobs import Job, end, follow, listed, submit
 from nasplug.runner.joining import at_jobs
@@ -32,11 +34,13 @@ __all__ = [
 
 
 def runner_of(runner: str | Runner, address: str | None) -> Runner:
-    """The runner of a name, ``ray`` or ``serial``; a runner is given back as it is.
+    """The runner of a name, ``ray`` or ``serial``; of a `RayRunner` one like it, as what it holds is one study's.
 
     Raises:
         ConfigError: for another name, or an address with ``serial``.
     """
+    if isinstance(runner, RayRunner):
+        return replace(runner)
     if not isinstance(runner, str):
         return runner
     if runner == "ray":

@@ -9,16 +9,19 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.machine import cpus_here
 
-__all__ = ["at_jobs", "check_token", "greet", "join", "knock", "last_line", "refused"]
+__all__ = ["at_jobs", "check_token", "greet", "join", "knock", "last_line", "leave", "refused"]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
+_JOINED = threading.Event()  # a study of this process has started Ray, or joined a cluster: a process has one Ray
 TOKEN = "authentication token"
 REMEDY = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the cluster's own"
 ADDRESSES = "Give the address of a running cluster (auto, host:port), none to start Ray here, or take the runner serial"
@@ -29,31 +32,61 @@ def at_jobs(address: str | None) -> bool:
     return address is not None and address.startswith(("http://", "https://"))
 
 
+@cache
+def _own_token() -> str:
+    """For all local Rays of this process: Ray's library reads a token once."""
+    return secrets.token_hex(16)
+
+
+def leave(*, started: bool) -> None:
+    """Let go of Ray, which ends if it was ``started`` here; a token that was made here leaves the environment."""
+    import ray
+
+    if started:
+        _JOINED.clear()
+        if ray.is_initialized():
+            ray.shutdown()
+    if not _JOINED.is_set():
+        _forget()
+
+
+def _forget() -> None:
+    if os.environ.get("RAY_AUTH_TOKEN") == _own_token():
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            os.environ.pop(name, None)
+
+
 def join(address: str | None, cpus: int | None) -> bool:
-    """Start Ray on this machine, or connect to the cluster at an address; False where this process had done so before.
+    """Start Ray on this machine, or connect to the cluster at an address; False for one that somebody else has started here.
 
     Raises:
-        NasplugError: where nobody answers, or the cluster wants another token.
+        NasplugError: where nobody answers, the cluster wants another token, or another study of this process has started Ray.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune would take Ctrl-C for an end, also after its own
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_TUNE_DISABLE_STORAGE_WARNING", "1")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        if _JOINED.is_set():
+            raise NasplugError(
+                "another study of this process has started Ray, which ends with it; run one after the other, in processes of "
+                "their own, with runner serial, or call ray.init() before both"
+            )
+        return False
     if address is None and not any(name.startswith("RAY_AUTH") for name in os.environ):
         # A local Ray wants a token; one in the environment leaves the user's home folder as it was.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        os.environ["RAY_AUTH_TOKEN"] = _own_token()
     if address is not None:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # the default is to try for a quarter of an hour
     import ray  # reads the variables above when it is first imported
 
-    if ray.is_initialized():
-        return False
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": cpus or cpus_here()} if address is None else {}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a ConnectionError is an OSError
+        _forget()
         where = "on this machine" if address is None else f"at address {address!r}"
         told = last_line(error)
         denied = told if TOKEN in str(error).lower() or address is None else _denied(address)
@@ -62,6 +95,7 @@ def join(address: str | None, cpus: int | None) -> bool:
         raise NasplugError(f"Ray {where} does not answer: {told}. {ADDRESSES}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
     importlib.import_module("ray.tune")
+    _JOINED.set()
     return True
 
 

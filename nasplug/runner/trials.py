@@ -23,7 +23,7 @@ from nasplug.machine import cpus_here, pick_device
 from nasplug.packs import TABLE, rung_file
 from nasplug.plan import Pack, build_task, longest_first, study_of, tasks_of
 from nasplug.plugins import Plugins
-from nasplug.runner.joining import check_token, join, knock, last_line
+from nasplug.runner.joining import check_token, join, knock, last_line, leave
 from nasplug.runner.serial import Watch
 from nasplug.runner.workers import trial
 
@@ -127,7 +127,8 @@ class RayRunner:
 
     def start(self) -> None:
         """Start Ray on this machine, or connect to the cluster; once."""
-        self._started = join(self.address, self.cpus) or self._started
+        if not (self._started and sys.modules["ray"].is_initialized()):
+            self._started = join(self.address, self.cpus) or self._started
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
@@ -276,8 +277,7 @@ class RayRunner:
             if collector is not None and ray.is_initialized():
                 ray.kill(collector)
         finally:
-            if started:
-                ray.shutdown()
+            leave(started=started)
 
 
 def _restore_signals() -> None:

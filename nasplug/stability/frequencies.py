@@ -54,7 +54,7 @@ class Trained(Protocol):
     def facts_of(self, replica: str) -> Facts: ...
 
 
-def count(study: Trained, done: Sequence[Pack], run: Run) -> None:
+def count(study: Trained, done: Sequence[Pack], run: Run, closed: Callable[[str], bool]) -> int:
     """Train on half samples what is not trained yet, count, and write ``stability.parquet``, ``.csv`` and ``.json``.
 
     Without ``stability:`` what an earlier run wrote of it is removed; its packs stay.
@@ -63,11 +63,15 @@ def count(study: Trained, done: Sequence[Pack], run: Run) -> None:
         study: one whose sweep and refits are done.
         done: its packs so far; what is run is added to them.
         run: plans packs under a name (or as they were planned before), and runs them.
+        closed: whether no packs shall be planned under a name any more.
+
+    Returns:
+        Networks on half samples that are wanted, and for which no pack was planned.
     """
     given, frame = study.config.counted, study.frame
     if given is None or not (candidates(frame)["status"] == "finished").any():
         _remove(study.folder, FREQUENCIES, CSV, RECORD)
-        return
+        return 0
     rule = study.config.choose
     chosen = results.choose(frame, study.facts_of, rule)
     numbers = wanted(results.standing(frame, study.facts_of, rule), frame, chosen, study.axes, given.levels)
@@ -75,11 +79,14 @@ def count(study: Trained, done: Sequence[Pack], run: Run) -> None:
     _learn(have, done)
     rounds = 0
     while missing := {c: have.get(c, 0) for c in numbers if have.get(c, 0) < given.subsamples}:
+        if closed(f"halves-{rounds}"):
+            break
         plan = partial(halves, study.config, missing, given.subsamples, list(done), study.plugins)
         _learn(have, run(f"halves-{rounds}", plan))
         rounds += 1
     found = _counted(study, [pack for pack in done if pack.halved], set(numbers), given)
     _write(study, frame, chosen, found, given)
+    return sum(given.subsamples - there for there in missing.values())
 
 
 def _learn(have: dict[int, int], packs: Sequence[Pack]) -> None:

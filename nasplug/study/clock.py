@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,16 +12,24 @@ from nasplug import files
 
 __all__ = ["CLOCK", "Clock", "spent"]
 
+_log = logging.getLogger(__name__)
+
 CLOCK = "clock.json"
 SAVE_SECONDS = 5.0  # what a run that is killed is not charged for, at most
 
 
 def spent(folder: Path) -> float:
     """The seconds that a study has run its packs so far; 0 where nobody can say it any more."""
-    if (folder / CLOCK).exists():
+    return _kept(folder / CLOCK) or 0.0
+
+
+def _kept(path: Path) -> float | None:
+    """The seconds in a file; None where it cannot be read."""
+    if path.exists():
         with suppress(files.DamageError, LookupError, TypeError, ValueError):
-            return float(files.read_json(folder / CLOCK)["seconds"])
-    return 0.0
+            seconds = float(files.read_json(path)["seconds"])
+            return seconds if math.isfinite(seconds) else None
+    return None
 
 
 class Clock:
@@ -34,6 +44,9 @@ class Clock:
         self._path = folder / CLOCK
         self.budget = budget
         self._before = spent(folder)
+        if self._path.exists() and _kept(self._path) is None:
+            told = "" if math.isinf(budget) else f"; the budget of {budget:g} s counts from 0 again"
+            _log.warning("%s cannot be read: nobody knows how long earlier runs took%s", self._path, told)
         self._began = self._saved = time.monotonic()
 
     @property

@@ -197,7 +197,9 @@ class Course:
             return packs
 
         for at, old in enumerate(self.kept):
-            train(f"v{at + 1}", old.config, old.packs, old.whole)
+            for part, ending in (("", over), ("-refits", never), ("-halves", over)):  # as those of this version, below
+                packs, whole = ([p for p in some if _part(p) == part] for some in (old.packs, old.whole))
+                train(f"v{at + 1}{part}", old.config, packs, whole, ending)
         sizes = generations.sizes
         for number, configurations in enumerate(self._configurations(generations, done)):
             numbers = self._numbered(number, configurations, done)
@@ -214,22 +216,32 @@ class Course:
         if self.ending is not None and not (self.folder / TABLE).exists():
             raise NasplugError(nothing_finished(failed, self.folder, self.ending))
         self._refit(done, partial(run, ending=never), len(sizes) + ROUNDS)
-        stability.count(self, done, partial(run, ending=spent))
-        if self.ending is None and (left := self._left(done, failed)):
-            self._end(None, left, [], done, [])
+        unplanned = stability.count(
+            self, done, partial(run, ending=spent), lambda name: spent() and not remembered(self.config, name)
+        )
+        if self.ending is None and (left := self._left(done, failed)) + unplanned:
+            self._end(None, left, [], done, [], unplanned)
         results.write_ending(self.folder, self.ending)
 
     def _left(self, done: Sequence[Pack], failed: Mapping[str, str]) -> int:
         """Networks of packs that were neither finished nor failed."""
         return sum(pack.rows for pack in done if not self._there(pack) and pack.id not in failed)
 
-    def _end(self, judge: Judge | None, left: int, later: Sequence[int], done: Sequence[Pack], late: Sequence[str]) -> None:
+    def _end(
+        self,
+        judge: Judge | None,
+        left: int,
+        later: Sequence[int],
+        done: Sequence[Pack],
+        late: Sequence[str],
+        unplanned: int = 0,
+    ) -> None:
         """The sweep ended early: ``left`` networks of the packs so far are not trained, nor ``later`` configurations.
 
-        ``late``: packs that had finished and are not counted.
+        ``late``: packs that had finished and are not counted. ``unplanned``: networks on half samples that have no pack.
         """
         own = sum(pack.rows for pack in self._whole)
-        more = round(own * sum(later) / max(self.generations.sizes[0], 1))
+        more = round(own * sum(later) / max(self.generations.sizes[0], 1)) + unplanned
         counts = sum(pack.rows for pack in done) + more, left + more
         self.ending = early(self.config, judge, *counts, late, guided=self.generations.guided)
 
@@ -358,6 +370,11 @@ class Course:
             told.tell(PackFailed(pack, reason))
 
         return Watch(on_report, on_end, on_failure, ending, halving.kept, lambda: halving.decide(failed))
+
+
+def _part(pack: Pack) -> str:
+    """Which part of an earlier version a pack is of."""
+    return "-refits" if pack.refitted else "-halves" if pack.halved else ""
 
 
 def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:

@@ -76,7 +76,11 @@ class Judge:
     def _volume(self) -> float:
         import pandas as pd
 
-        return results.volume(pd.concat(self._frames), self._places, self._facts_of) if self._frames else 0.0
+        if not self._frames:
+            return 0.0
+        found = pd.concat(self._frames, ignore_index=True)
+        self._frames = [results.leading(found, self._places)]  # what is behind the front now stays behind it
+        return results.volume(self._frames[0], self._places, self._facts_of)
 
     def _table(self, pack: Pack) -> Path:
         return self._folder / "packs" / pack.id / TABLE
