@@ -1,17 +1,18 @@
 """What are rows that copy each other worth, against the same rows each by itself?
 
-    python benchmarks/population.py [--quick] [--tables breast_cancer diabetes wine] [--splits N] [--trials N] [--steps T]
+    python benchmarks/population.py [--quick] [--tables breast_cancer diabetes wine] [--arms population ...] [--splits N]
+        [--trials N] [--steps T]
 
 On each table, for N splits of it (`task.seed`), the same networks of 16 hidden neurons: level and learning rate are drawn at
 random (`--trials` draws per split, one seed each), and all arms begin with the same weights, levels and rates:
 
 - `alone`: each row by itself.
 - `population`: `train.population` as it is by default, in populations of 16.
-- `whole`: one population of all rows of a split.
-- `by error`: as `population`, compared by validation error alone.
-- `tau`: as `population`, the temperature is perturbed, too.
+- `error`: as `population`, compared by validation error alone.
+- `whole` (where `--arms` says so): one population of all rows of a split.
+- `tau` (where `--arms` says so): as `population`, the temperature is perturbed, too.
 
-All arms take the same network-steps, in float32, one pack each, without compiled steps, fine-tuning and decay. Of each split:
+All arms take the same network-steps, in float32, without compiled steps, fine-tuning and decay. Of each split:
 
 - `volume`: the hypervolume that the front dominates, validation error up to a trivial network's and log(1 + edges) up to a
   dense one's (as in benchmarks/path.py), in units of that rectangle; `tested`: the same front by its test errors.
@@ -19,7 +20,7 @@ All arms take the same network-steps, in float32, one pack each, without compile
   trivial network's. `at N`: the same of the networks with at most N edges.
 
 Told are means over splits, and differences to `alone`, split by split, with 90 % bounds (Student's t: mean +- t sd / sqrt(n)).
-Nothing was chosen by these figures but the default of `perturb.tau`.
+Nothing was chosen by these figures: the defaults were written down before the first run.
 
 The last line is one JSON object with all figures.
 """
@@ -39,8 +40,8 @@ from path import EDGES, HIDDEN, bounds, figures, trained
 ARMS: dict[str, dict[str, Any] | None] = {
     "alone": None,
     "population": {},
+    "error": {"by": ["valid_error"]},
     "whole": {"of": 4096},
-    "by error": {"by": ["valid_error"]},
     "tau": {"perturb": {"tau": 1.2}},
 }
 TOLD = ("volume", "tested", "chosen", *(f"at {most}" for most in EDGES))
@@ -49,7 +50,7 @@ TOLD = ("volume", "tested", "chosen", *(f"at {most}" for most in EDGES))
 def study(table: str, arm: str, given: argparse.Namespace, store: str) -> dict[str, Any]:
     """The study of an arm."""
     return {
-        "study": arm.replace(" ", "-"),
+        "study": arm,
         "store": store,
         "task": {"use": table, "validation": "holdout", "seed": {"grid": list(range(given.splits))}},
         "method": {"use": "edges", "mode": "annealed", "hidden": [HIDDEN]},
@@ -64,7 +65,7 @@ def study(table: str, arm: str, given: argparse.Namespace, store: str) -> dict[s
             "compile": False,
             "population": ARMS[arm],
         },
-        "resources": {"pack": given.trials * given.splits},
+        "resources": {"pack": 4 * given.trials},  # whole splits, and what caches hold
         "linear": False,
         "mlflow": None,
     }
@@ -87,7 +88,7 @@ def compared(table: str, given: argparse.Namespace) -> dict[str, Any]:
         base: dict[str, np.ndarray] = {}
         trivial: dict[int, tuple[float, float]] = {}
         dense = 0.0
-        for arm in ARMS:
+        for arm in ("alone", *given.arms):
             done, took = trained(study(table, arm, given, store))
             if not base:
                 dense = float(HIDDEN * (done.task.inputs + done.task.outputs))
@@ -118,9 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one table, 3 splits, 16 draws, 200 steps")
     parser.add_argument("--tables", nargs="+", default=["breast_cancer", "diabetes", "wine"])
-    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--arms", nargs="+", default=["population", "error"], choices=[arm for arm in ARMS if arm != "alone"])
+    parser.add_argument("--splits", type=int, default=8)
     parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     given = parser.parse_args()
     if given.quick:
         given.tables, given.splits, given.trials, given.steps = given.tables[:1], 3, 16, 200
