@@ -205,3 +205,12 @@ def test_a_study_of_directions_is_one_pack(monkeypatch: pytest.MonkeyPatch, tmp_
 
     (pack,) = monotone.study(tmp_path / "m", 120, 0, monotone.TRUE).plan()
     assert pack.rows == 4 * monotone.SEEDS
+
+
+def test_the_share_of_workers_that_are_busy() -> None:
+    import scale
+
+    spans = {"a": (0.0, 4.0), "b": (1.0, 5.0), "c": (4.0, 9.0), "d": (6.0, 9.0)}  # the second worker waits from 5 to 6
+    assert scale.busy(spans, 2) == (pytest.approx(9 / 10), 1.0, 5.0)
+    with pytest.raises(SystemExit, match="4 packs never kept 3 workers busy"):
+        scale.busy(spans, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import itertools
 import json
 import os
 import random
@@ -369,13 +370,21 @@ def server(tmp_path_factory: pytest.TempPathFactory, schema: Path) -> Iterator[S
 
 @contextmanager
 def careless(port: int, seed: int) -> Iterator[tuple[int, dict[str, bool]]]:
-    """Before a server, while its ``on`` is true: some requests get an error, some are carried out and get no answer."""
-    draw, state = random.Random(seed), {"on": True}
+    """Before a server, while its ``on`` is true: some requests get an error, some are carried out and get no answer.
+
+    Once it is away for a while: requests are neither carried out nor answered.
+    """
+    draw, state, count = random.Random(seed), {"on": True}, itertools.count()
+    leaves = draw.randrange(100)
+    away = range(leaves, leaves + draw.randrange(30))
 
     class Between(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             lot = draw.random() if state["on"] else 1.0
+            if next(count) in away and state["on"]:
+                self.close_connection = True
+                return
             if lot < 0.08:
                 self.send_error(503)
                 return
@@ -407,9 +416,14 @@ def careless(port: int, seed: int) -> Iterator[tuple[int, dict[str, bool]]]:
 
 
 @pytest.mark.slow
-def test_a_server_that_loses_answers_has_everything_once(tmp_path: Path, server: Server) -> None:
-    with careless(server.port, seed=1) as (port, state):
-        done = run(tmp_path, study="lossy", mlflow={"uri": f"http://127.0.0.1:{port}", "register": "served"})
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NASPLUG_FAULT_SEEDS", "1"))))
+def test_a_server_that_loses_answers_has_everything_once(
+    seed: int, tmp_path: Path, server: Server, record_property: Callable[[str, object], None]
+) -> None:
+    with careless(server.port, seed=seed + 1) as (port, state):
+        done = run(tmp_path, study=f"lossy{seed}", mlflow={"uri": f"http://127.0.0.1:{port}", "register": "served"})
+        record_property("untold at first", bool(done.untracked))
+        assert set(done.frame["status"]) == {"finished"}
         for attempt in range(6):
             state["on"] = attempt < 4
             try:
