@@ -17,10 +17,11 @@ learning rates x 2 temperatures, in which most networks are good, and a `wide` r
   its volume and error (`fewer_volume`, `fewer_error`); and `worth`, how many times halving's network-steps a random part needs
   to reach halving's volume on average.
 
-With `--packs`: what it costs that packs wait for each other at rungs. 128 networks are trained in so many packs, in full and
-with two rungs of `keep: 0.9`, which trains 97 % of the steps. What is left of the seconds between them is of the rungs
-(`rung_seconds`, of each). And `rungs: 2, keep: 0.33` in so many packs against one: the seconds, and which share of those that
-go on to the end are the same (`same`). Seconds are of the CPU, and on Ray those of a clock.
+With `--packs`: what it costs that packs wait for each other at rungs. 128 networks are trained in so many packs, with two rungs
+of `keep: 0.9`, which trains 97 % of the steps. `idle_seconds`, of a clock, go by after a comparison until any pack reports again.
+With the serial runner they are also trained in full, and with `rungs: 2, keep: 0.33` (CPU seconds, `full_cpu`, `halving_cpu`).
+What is left between the first two is of the rungs (`rung_cpu`, of each), and `same` is the share of those that go on to the end
+that are those of the first number of packs.
 
 The last line is one JSON object: `compute_saved`, the geometric mean over tables of `steps`, for each setting; and all figures.
 """
@@ -33,14 +34,21 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from nasplug import results
+from nasplug.config import StudyConfig
+from nasplug.hookspecs import Progress
 from nasplug.packs.ranking import hypervolume
+from nasplug.plan import Pack
+from nasplug.plugins import Plugins
+from nasplug.runner import Watch, runner_of
 from nasplug.study import Study
 
 DRAWS = 500
@@ -145,41 +153,56 @@ def compared(
     return found
 
 
+class Timed:
+    """A runner that notes when packs report."""
+
+    def __init__(self, name: Literal["serial", "ray"]) -> None:
+        self.runner = runner_of(name, None)
+        self.check, self.start, self.close = self.runner.check, self.runner.start, self.runner.close
+        self.reports: list[float] = []
+
+    def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
+        def reported(pack: str, progress: Progress) -> None:
+            self.reports.append(time.time())
+            watch.reported(pack, progress)
+
+        self.runner.run(study, packs, plugins, replace(watch, reported=reported))
+
+    def idle(self, folder: Path) -> float:
+        """Seconds from when it is known what goes on after a rung until a pack's next report; the mean over rungs."""
+        known = [path.stat().st_mtime for path in folder.glob("rung-*.json")]
+        return statistics.mean(min(at for at in self.reports if at > one) - one for one in known) if known else 0.0
+
+
 def waited(table: str, steps: int, counts: list[int], by: list[str], runner: Literal["serial", "ray"]) -> list[dict[str, Any]]:
     """Figures of rungs at which packs wait, one for each number of packs."""
     found: list[dict[str, Any]] = []
     first: set[tuple[int, int]] = set()
-    clock = time.process_time if runner == "serial" else time.perf_counter
     with tempfile.TemporaryDirectory() as store:  # what is imported at first is no matter of rungs
         Study.from_dict(grid(table, 20, 1, store)).run("serial", report=False)
     for count in counts:
-        seconds, studies = {}, {}
-        for name, keep in (("full", None), ("waiting", 0.9), ("halving", 0.33)):
+        seconds, idle, kept = {}, {}, {}
+        for name, keep in {"waiting": 0.9, **({} if runner == "ray" else {"full": None, "halving": 0.33})}.items():
             with tempfile.TemporaryDirectory() as store:
                 stop = None if keep is None else {"use": "halving", "rungs": 2, "keep": keep, "by": by}
                 config = {**grid(table, steps, 2, store), "stop": stop, "resources": {"pack": 128 // count}}
-                began = clock()
-                study = Study.from_dict(config).run(runner, report=False)
-                seconds[name] = clock() - began
-                studies[name] = study.frame[study.frame["status"] == "finished"]
-        kept = set(zip(studies["halving"]["configuration"], studies["halving"]["seed"], strict=True))
-        first = first or kept
-        trained = 0.81 + 0.9 * 0.09 + 0.81 * 0.1
-        found.append(
-            {
-                "packs": count,
-                "seconds": seconds["full"],
-                "halving_seconds": seconds["halving"],
-                "rung_seconds": (seconds["waiting"] - trained * seconds["full"]) / 2,
-                "same": len(kept & first) / len(first),
+                began, timed = time.process_time(), Timed(runner)
+                study = Study.from_dict(config).run(timed, report=False)
+                seconds[name], idle[name] = time.process_time() - began, timed.idle(study.folder)
+                last = study.frame[study.frame["status"] == "finished"]
+                kept[name] = set(zip(last["configuration"], last["seed"], strict=True))
+        one: dict[str, Any] = {"packs": count, "idle_seconds": idle["waiting"]}
+        if runner == "serial":
+            first = first or kept["halving"]
+            trained = 0.81 + 0.9 * 0.09 + 0.81 * 0.1
+            one |= {
+                "full_cpu": seconds["full"],
+                "halving_cpu": seconds["halving"],
+                "rung_cpu": (seconds["waiting"] - trained * seconds["full"]) / 2,
+                "same": len(kept["halving"] & first) / len(first),
             }
-        )
-        one = found[-1]
-        print(
-            f"{count:3} packs, {runner}: in full {one['seconds']:5.1f} s, with halving {one['halving_seconds']:5.1f} s; a rung "
-            f"takes {one['rung_seconds']:5.2f} s; {100 * one['same']:.0f} % of those that go on are those of {counts[0]} packs",
-            flush=True,
-        )
+        found.append(one)
+        print(", ".join(f"{name} {value:.3g}" for name, value in one.items()), flush=True)
     return found
 
 

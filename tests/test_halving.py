@@ -198,11 +198,17 @@ def test_a_study_killed_while_it_compares_goes_on_from_what_was_written(
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path).run("serial", report=False)
     monkeypatch.setattr(Halving, "_write", write)
+    folder = tmp_path / "small"
     if written:  # nothing is compared again: not even where what was compared is gone
-        folder = tmp_path / "small/packs/p0001"
         for name in (CHECKPOINT, rung_file(0), rung_file(1)):
-            (folder / name).unlink(missing_ok=True)
-    same(study(tmp_path).run("serial", report=False), whole)
+            (folder / "packs/p0001" / name).unlink(missing_ok=True)
+    else:  # all is
+        for path in [*folder.glob("rung-*"), *folder.glob("packs/p0001/rung-*")]:
+            path.unlink()
+    done = study(tmp_path).run("serial", report=False)
+    same(done, whole)
+    found, wanted = ({p.relative_to(one.folder) for p in one.folder.rglob("*rung*")} for one in (done, whole))
+    assert found == wanted
 
 
 @pytest.mark.parametrize("name", ["rung-000-0.json", "packs/p0001/rung-0.parquet"])
@@ -262,7 +268,7 @@ def test_a_budget_that_ends_between_rungs_can_go_on(whole: Study, tmp_path: Path
 def test_a_pack_of_which_none_goes_on_does_not_end_a_sweep(whole: Study, tmp_path: Path) -> None:
     stop = {**SMALL["stop"], "by": ["valid_loss"], "rungs": 1, "keep": 0.1}
     frames = [
-        study(tmp_path, stop=stop, study=name, resources={"pack": 2}, **more).run("serial", report=False).frame
+        study(tmp_path, stop=stop, study=name, resources={"pack": 3}, **more).run("serial", report=False).frame
         for name, more in (("a", {}), ("b", {"plateau": {"tolerance": 1e-9, "patience": 3}}))
     ]
     assert [frame["status"].value_counts().to_dict() for frame in frames] == [{"stopped": 21, "finished": 3}] * 2

@@ -20,7 +20,16 @@ from nasplug.machine import give_back
 from nasplug.packs.population import exchanged, numbers_at, tuned
 from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
 from nasplug.packs.stopping import after_rung, measured, survivors
-from nasplug.packs.stored import HISTORIES, Scores, Standing, load_checkpoint, load_scores, save_checkpoint, save_scores
+from nasplug.packs.stored import (
+    CHECKPOINT,
+    HISTORIES,
+    Scores,
+    Standing,
+    load_checkpoint,
+    load_scores,
+    save_checkpoint,
+    save_scores,
+)
 from nasplug.plan import (
     Components,
     Pack,
@@ -208,6 +217,9 @@ def trained(
         NasplugError: where one network alone does not fit in memory.
     """
     work = _built(study, pack, plugins, device, folder, identity)
+    if kept is not None and work.now.passed > len(kept):  # who went on is known no more: it is found out again
+        (folder / CHECKPOINT).unlink()
+        work = _built(study, pack, plugins, device, folder, identity)
     pack, steps, began = work.paths.pack, work.search.steps, work.ready
     marks = list(work.paths.ends[:-1]) or exchanges(study, pack, steps) or rungs(study, pack, steps)
     for number, until in enumerate([*marks, work.last]):
@@ -237,13 +249,15 @@ def trained(
             work, scores, fresh = _scored(study.stop, work, load_scores(folder, identity, number))
             if kept is None:
                 (rows,) = survivors(study.stop, [pack], [scores], number + 1)
-            elif number < len(kept):
-                rows = np.asarray(kept[number], dtype=np.int64)
             else:
-                if fresh:  # first where training stands: whoever finds scores finds that, too
+                waits = number >= len(kept)
+                if fresh and waits:  # before the scores: whoever finds these finds where training stands, too
                     save_checkpoint(folder, identity, work.now)
+                if fresh:
                     save_scores(folder, identity, number, scores)
-                return None
+                if waits:
+                    return None
+                rows = np.asarray(kept[number], dtype=np.int64)
             earlier = work.earlier if fresh else scores.seconds
             work = replace(work, now=after_rung(pack, work.now, scores.values, rows), earlier=earlier)
             if work.stopped:
