@@ -17,11 +17,12 @@ learning rates x 2 temperatures, in which most networks are good, and a `wide` r
   its volume and error (`fewer_volume`, `fewer_error`); and `worth`, how many times halving's network-steps a random part needs
   to reach halving's volume on average.
 
-With `--packs`: what it costs that packs wait for each other at rungs. 128 networks are trained in so many packs, with two rungs
-of `keep: 0.9`, which trains 97 % of the steps. `idle_seconds`, of a clock, go by after a comparison until any pack reports again.
-With the serial runner they are also trained in full, and with `rungs: 2, keep: 0.33` (CPU seconds, `full_cpu`, `halving_cpu`).
-What is left between the first two is of the rungs (`rung_cpu`, of each), and `same` is the share of those that go on to the end
-that are those of the first number of packs.
+With `--packs`: what it costs that packs wait for each other at rungs. 128 networks are trained in so many packs, with two
+rungs of `keep: 0.9`, which trains 97 % of the steps. `idle_seconds`, of a clock, go by after a comparison until any pack
+reports again, and `again_seconds` when the runner is called again, as packs had left their workers to others. With the serial
+runner they are also trained in full, and with `rungs: 2, keep: 0.33` (CPU seconds, `full_cpu`, `halving_cpu`). What is left
+between the first two is of the rungs (`rung_cpu`, of each), and `same` is the share of those that go on to the end that are
+those of the first number of packs.
 
 The last line is one JSON object: `compute_saved`, the geometric mean over tables of `steps`, for each setting; and all figures.
 """
@@ -160,18 +161,28 @@ class Timed:
         self.runner = runner_of(name, None)
         self.check, self.start, self.close = self.runner.check, self.runner.start, self.runner.close
         self.reports: list[float] = []
+        self.called: list[float] = []
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         def reported(pack: str, progress: Progress) -> None:
             self.reports.append(time.time())
             watch.reported(pack, progress)
 
+        self.called.append(time.time())
         self.runner.run(study, packs, plugins, replace(watch, reported=reported))
 
     def idle(self, folder: Path) -> float:
         """Seconds from when it is known what goes on after a rung until a pack's next report; the mean over rungs."""
-        known = [path.stat().st_mtime for path in folder.glob("rung-*.json")]
-        return statistics.mean(min(at for at in self.reports if at > one) - one for one in known) if known else 0.0
+        return self._until([path.stat().st_mtime for path in folder.glob("rung-*.json")])
+
+    def again(self) -> float:
+        """Seconds from each call of the runner but the first until a pack's next report."""
+        return self._until(self.called[1:])
+
+    def _until(self, moments: Sequence[float]) -> float:
+        """Mean seconds until the next report; 0 without one."""
+        found = [min(after) - one for one in moments if (after := [at for at in self.reports if at > one])]
+        return statistics.mean(found) if found else 0.0
 
 
 def waited(table: str, steps: int, counts: list[int], by: list[str], runner: Literal["serial", "ray"]) -> list[dict[str, Any]]:
@@ -181,17 +192,18 @@ def waited(table: str, steps: int, counts: list[int], by: list[str], runner: Lit
     with tempfile.TemporaryDirectory() as store:  # what is imported at first is no matter of rungs
         Study.from_dict(grid(table, 20, 1, store)).run("serial", report=False)
     for count in counts:
-        seconds, idle, kept = {}, {}, {}
+        seconds, idle, again, kept = {}, {}, {}, {}
         for name, keep in {"waiting": 0.9, **({} if runner == "ray" else {"full": None, "halving": 0.33})}.items():
             with tempfile.TemporaryDirectory() as store:
                 stop = None if keep is None else {"use": "halving", "rungs": 2, "keep": keep, "by": by}
                 config = {**grid(table, steps, 2, store), "stop": stop, "resources": {"pack": 128 // count}}
                 began, timed = time.process_time(), Timed(runner)
                 study = Study.from_dict(config).run(timed, report=False)
-                seconds[name], idle[name] = time.process_time() - began, timed.idle(study.folder)
+                seconds[name] = time.process_time() - began
+                idle[name], again[name] = timed.idle(study.folder), timed.again()
                 last = study.frame[study.frame["status"] == "finished"]
                 kept[name] = set(zip(last["configuration"], last["seed"], strict=True))
-        one: dict[str, Any] = {"packs": count, "idle_seconds": idle["waiting"]}
+        one: dict[str, Any] = {"packs": count, "idle_seconds": idle["waiting"], "again_seconds": again["waiting"]}
         if runner == "serial":
             first = first or kept["halving"]
             trained = 0.81 + 0.9 * 0.09 + 0.81 * 0.1
