@@ -192,6 +192,8 @@ def test_a_bucket_that_is_gone_is_said_and_synced_later(
     done = CliRunner().invoke(main, ["front", f"{store}/sums", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["best"]["replica"] == best
+    done = CliRunner().invoke(main, ["lineage", f"{store}/sums"])
+    assert (done.exit_code, best in done.output) == (0, True), done.output
     done = CliRunner().invoke(main, ["status", store, "--json"])
     assert [each["state"] for each in json.loads(done.output)] == ["finished"]
 

@@ -27,6 +27,7 @@ __all__ = [
     "limits_of",
     "limits_option",
     "main",
+    "network_place",
     "ours",
     "overrides_argument",
     "place",
@@ -149,7 +150,16 @@ class _Place(click.ParamType[Path]):
         return fetched(value)
 
 
-place = _Place()
+class _Network(_Place):
+    """What a network is named by: where that is a study in a bucket, its folder here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        bucket = isinstance(value, str) and in_bucket(value) and not value.startswith(("http://", "https://"))
+        return str(super().convert(value, param, ctx)) if bucket else value
+
+
+place, network_place = _Place(), _Network()
 
 
 class _Commands(click.Group):

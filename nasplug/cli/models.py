@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasplug.cli.group import json_option, main, ours
+from nasplug.cli.group import json_option, main, network_place, ours
 from nasplug.cli.printing import print_json
 from nasplug.console import console, one_line, say
 from nasplug.console import data as write_out
@@ -26,7 +26,7 @@ replica_option = click.option("--replica", help="Of a study: another network tha
 
 
 @main.command()
-@click.argument("network", type=str)
+@click.argument("network", type=network_place)
 @click.option("--format", "form", type=click.Choice(["text", "json", "mermaid", "html"]), default="text", show_default=True)
 @replica_option
 @store_option
@@ -54,7 +54,7 @@ def lineage(network: str, form: str, replica: str | None, store: str) -> None:
 
 
 @main.command()
-@click.argument("network", type=str)
+@click.argument("network", type=network_place)
 @replica_option
 @store_option
 @click.option("--data", help="The path of its data file, if the file has moved.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasplug.cli.group import json_option, limits_of, limits_option, main, ours, place
+from nasplug.cli.group import json_option, limits_of, limits_option, main, network_place, ours, place
 from nasplug.cli.printing import print_json, rows_of
 from nasplug.console import console, data, one_line, say
 from nasplug.errors import ConfigError, NasplugError
@@ -49,7 +49,7 @@ def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: P
 
 
 @main.command()
-@click.argument("network", type=str)
+@click.argument("network", type=network_place)
 @click.argument("table", type=str)
 @click.argument("options", nargs=-1)
 @click.option("--out", type=Path, help="Write the answers into this .csv or .parquet file.")
@@ -126,7 +126,7 @@ def explain(folder: Path, table: str | None, replica: str | None, out: Path | No
 
 
 @main.command()
-@click.argument("network", type=str)
+@click.argument("network", type=network_place)
 @click.option("--to", default="python", show_default=True, help="Forms, separated by commas; see docs/export.md.")
 @click.option("--out", type=Path, required=True, help="Write the forms into this folder.")
 @click.option("--replica", help="Of a study: another network than the chosen one, such as p0001/0017, or ensemble.")
