@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -217,6 +218,15 @@ def test_what_was_damaged_is_set_aside_and_found_again(name: str, whole: Study, 
         study(tmp_path).run(Killed(5), report=False)
     file = tmp_path / "small" / name
     file.write_bytes(file.read_bytes()[:-7])
+    same(study(tmp_path).run("serial", report=False), whole)
+
+
+def test_a_pack_whose_table_is_lost_comes_to_its_own_again_also_where_nobody_knows_who_went_on(
+    whole: Study, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "small")
+    for path in (tmp_path / "small/packs/p0001/replicas.parquet", *(tmp_path / "small").glob("rung-*")):
+        path.unlink()
     same(study(tmp_path).run("serial", report=False), whole)
 
 

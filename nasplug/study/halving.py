@@ -62,16 +62,16 @@ class Halving:
 
         ``failed``: the packs that have failed; it is looked at each time anew. It ends where a run brought nothing more.
         """
-        before: list[tuple[str, int]] | None = None
+        before: list[tuple[str, int]] = []
+        decided = True
         while True:
             left = [pack for pack in self._all if pack.id not in failed and not self._finished(pack)]
             ready = [pack for pack in left if not self._waits(pack)]
             now = [(pack.id, len(self.kept(pack.id) or ())) for pack in ready]
-            if now == before:
+            if now == before and not decided:
                 return
             yield ready
-            self.decide(failed)
-            before = now
+            decided, before = self.decide(failed), now
 
     def _waits(self, pack: Pack) -> bool:
         """Whether a pack has come to its next rung, and waits there for others."""
