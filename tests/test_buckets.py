@@ -8,20 +8,26 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
 import pytest
 from click.testing import CliRunner
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
+from nasplug import hookimpl
 from nasplug.buckets import opened, running
 from nasplug.buckets.copies import Copy
 from nasplug.cli import main
+from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.places import home_of
+from nasplug.plan import Pack
+from nasplug.plugins import Plugins
+from nasplug.runner import SerialRunner, Watch
 from nasplug.study import Study
 
 CONFIG = {
@@ -158,7 +164,7 @@ def test_a_bucket_that_fails_now_and_then_costs_no_training(seed: int, tmp_path:
     Unsteady.share = 0.0
     if ran.uncopied:
         assert "no answer" in ran.uncopied
-        assert ran.sync()
+        ran.sync()  # there may be nothing left: what failed last may have been written all the same
     assert not ran.sync()
     elsewhere(monkeypatch, tmp_path)
     assert Study.open(f"{store}/sums").frame.equals(whole.frame)
@@ -196,6 +202,71 @@ def test_a_bucket_that_is_gone_is_said_and_synced_later(
     assert (done.exit_code, best in done.output) == (0, True), done.output
     done = CliRunner().invoke(main, ["status", store, "--json"])
     assert [each["state"] for each in json.loads(done.output)] == ["finished"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_ended_in_the_midst_goes_on_elsewhere(killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped by Ctrl-C; or killed, so that the bucket has what the thread had copied, and a claim."""
+    store = "memory://bucket"
+    whole = study(str(tmp_path / "folder")).run("serial", report=False).frame
+
+    @dataclass(frozen=True)
+    class Ending(SerialRunner):
+        def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
+            super().run(study, packs[:1], plugins, watch)
+            until = time.monotonic() + 20
+            while killed and not Copy(store, "sums")._list().files and time.monotonic() < until:
+                time.sleep(0.02)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if killed:
+            patch.setattr(running.Run, "finish", lambda self, patient: None)
+            patch.setattr(running.Run, "release", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            study(store).run(Ending(), report=False)
+    elsewhere(monkeypatch, tmp_path)
+    if killed:
+        with pytest.raises(ConfigError, match="is running already"):
+            study(store).run("serial", report=False)
+        monkeypatch.setattr(running, "STALE_SECONDS", 0.0)
+    trained: list[str] = []
+
+    class Told:
+        @hookimpl
+        def pack_finished(self, pack: str, folder: Path) -> None:
+            trained.append(pack)
+
+    assert study(store).run("serial", report=False, observers=[Told()]).frame.equals(whole)
+    assert trained == ["p0001"]
+
+
+@pytest.mark.slow
+def test_whatever_was_copied_last_the_study_goes_on_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is gone after any write to the bucket: here after every fourth, of a study and of what extends it."""
+    store = "unsteady://bucket"
+    moments: list[dict[str, Any]] = []
+
+    def written(self: Unsteady, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        moments.append({name: MemoryFile(self, name, file.getvalue()) for name, file in Unsteady.store.items()})
+
+    original = Unsteady.put_file
+    monkeypatch.setattr(running, "LOOK_SECONDS", 100.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Unsteady, "put_file", written)
+        study(store).run("serial", report=False)
+        first = len(moments)
+        whole = study(store, seeds=3).run("serial", report=False, extend=True).frame
+    monkeypatch.setattr(running, "STALE_SECONDS", 0.0)
+    assert first > 10
+    for number, moment in enumerate(moments[::4]):
+        Unsteady.store.clear()
+        Unsteady.store.update(moment)
+        elsewhere(monkeypatch, tmp_path, f"elsewhere-{number}")
+        if 4 * number < first:
+            study(store).run("serial", report=False)
+        assert study(store, seeds=3).run("serial", report=False, extend=True).frame.equals(whole)
 
 
 def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

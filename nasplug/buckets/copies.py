@@ -26,6 +26,8 @@ from nasplug.places import home_of
 __all__ = ["FINISHED", "Copy"]
 
 TABLE = "replicas.parquet"
+VERSIONS = "versions.json"
+RECORDS = (VERSIONS, "study.yaml", "identity.json")  # replaced in the order in which a study writes them
 FINISHED = frozenset({TABLE, "surplus.parquet"})  # one of them is in the folder of each pack that is finished
 HERE = frozenset({LIST, "claim.json", "checkpoint.safetensors"})  # names that are not copied
 WORK = "ray"  # a folder of Ray Tune's own
@@ -117,11 +119,11 @@ class Copy:
                     there[name] = wanted[name]
 
         try:
-            send({name: path for name, path in early.items() if name not in there})
+            send({name: path for name, path in (early | late).items() if name not in there and name not in (TABLE, VERSIONS)})
             if there != told:
                 note()
             send(early)
-            send(dict(sorted(late.items(), key=lambda each: each[0] == TABLE)))
+            send(dict(sorted(late.items(), key=lambda each: (each[0] == TABLE, (*RECORDS, each[0]).index(each[0])))))
         except (NasplugError, OSError):
             if there != told:
                 with suppress(NasplugError, OSError):

@@ -44,7 +44,7 @@ from nasplug.study.course import Course, started, stopped
 from nasplug.study.ending import nothing_finished
 from nasplug.study.planning import first_packs
 from nasplug.tasks import Facts, Task
-from nasplug.tracking import STATE_FILE, Registered, Tracker
+from nasplug.tracking import STATE_FILE, Registered, Tracker, database_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,7 +253,8 @@ class Study:
     @property
     def _local(self) -> frozenset[str]:
         """Files that no bucket gets: what a database of this machine alone was told."""
-        return frozenset() if self.config.mlflow is not None and self.config.mlflow.uri else frozenset({STATE_FILE})
+        uri = None if self.config.mlflow is None else self.config.mlflow.uri
+        return frozenset() if uri and database_of(uri) is None else frozenset({STATE_FILE})
 
     def _anchored(self) -> Study:
         """The same study with an absolute store: whoever changes the working directory during a run changes nothing."""
