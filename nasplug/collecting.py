@@ -20,7 +20,7 @@ from nasplug.errors import NasplugError
 __all__ = ["ENDING", "RUNGS", "Collector", "Courier", "tell_rungs"]
 
 ENDING = ".ending"  # a file beside the packs' folder: they shall end
-RUNGS = ".rungs.json"  # likewise: which of their rows go on after rungs
+RUNGS = "ray/rungs.json"  # likewise, in the folder of Ray Tune: which of their rows go on after rungs
 POLLS = (0.1, 1.0)  # seconds between two looks at it, at first and at most
 PART = 8 * 2**20  # bytes that travel at once: all that a courier or the collector holds of a file
 SHARE = 0.05  # of a worker's time that sending checkpoints may take, but for the first
@@ -30,6 +30,7 @@ def tell_rungs(folder: Path, kept: Mapping[str, Sequence[Sequence[int]] | None],
     """Write for packs that train elsewhere what `Collector.rungs` tells them; ``folder``: of the study."""
     compared = {pack: rows for pack, rows in kept.items() if rows is not None}
     if compared:
+        (folder / RUNGS).parent.mkdir(exist_ok=True)
         files.write_json(folder / RUNGS, {"kept": compared, "crowded": crowded}, indent=None)
 
 

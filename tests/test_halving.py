@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from nasplug import files, results
+from nasplug.collecting import RUNGS
 from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError
 from nasplug.hookspecs import Progress, hookimpl
@@ -319,4 +320,4 @@ def test_packs_with_a_worker_each_wait_there_also_where_workers_are_killed(tmp_p
     assert len(killed) == 2
     same(done, study(tmp_path / "serial", **more).run("serial", report=False))
     assert len(list(done.folder.glob("ray/tune/trial_*"))) == 2
-    assert not list(done.folder.glob(".rungs*"))
+    assert not (done.folder / RUNGS).exists()
