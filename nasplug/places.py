@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["cache_folder", "home_of", "in_bucket", "place_of"]
+__all__ = ["STUDY", "cache_folder", "home_of", "in_bucket", "place_of"]
 
+STUDY = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # the name of a study, which is that of a folder
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
@@ -31,10 +32,10 @@ def place_of(store: str) -> str:
     """
     if "://" not in store:
         return store
+    if "@" in store or "?" in store:  # first: the other error shows it
+        raise ValueError("an address with a name, password or option in it; credentials come from the environment")
     if not in_bucket(store) or "::" in store or store.startswith(("http://", "https://")):
         raise ValueError(f"{store!r} is no bucket; needed: the path of a folder, or an address such as s3://bucket/path")
-    if "@" in store or "?" in store:
-        raise ValueError("an address with a name, password or option in it; credentials come from the environment")
     return store
 
 

@@ -21,6 +21,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from nasplug import hookimpl
 from nasplug.buckets import opened, running
 from nasplug.buckets.copies import Copy
+from nasplug.buckets.lists import List
 from nasplug.cli import main
 from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError, NasplugError
@@ -279,15 +280,20 @@ def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said()
     with pytest.raises(
-        ConfigError, match=r"memory://bucket/sums is running already \(process \d+ on far, heard of 4\d s ago\)"
+        ConfigError, match=r"memory://bucket/sums is running already \(process \d+ on far, heard of \d+ s ago\)"
     ):
         study(store).run("serial", report=False)
     assert not home_of(store).exists()
     said(host=socket.gethostname())
     with pytest.raises(ConfigError, match="is running already"):
         study(store).run("serial", report=False)
-    said(host=socket.gethostname(), process=2**22 + 1)  # no process has this number
+    said(host=socket.gethostname(), process=2**22 + 1)  # no process has this number; another machine may have this name
+    with pytest.raises(ConfigError, match="is running already"):
+        study(store).run("serial", report=False)
+    said(host=socket.gethostname(), process=2**22 + 1, boot=running._boot())
     assert study(store).run("serial", report=False).uncopied == ""
+    said(host=socket.gethostname(), boot=running._boot(), process=2**80)  # damaged
+    study(store).run("serial", report=False)
     said(at=time.time() - 1000)
     study(store).run("serial", report=False)
     assert not system.exists(f"{root}/claim.json")
@@ -300,22 +306,68 @@ def test_what_another_machine_changed_is_not_overwritten(tmp_path: Path, monkeyp
     study(store, seeds=3).run("serial", report=False, extend=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
     mine = Copy(store, "sums")
+    (mine.folder / "mlflow.json").write_text("of a database here")
     (mine.folder / "study.yaml").write_text("of here\n")
     with pytest.raises(NasplugError, match="was changed by another machine"):
         mine.push()
     assert len(Study.open(f"{store}/sums").frame) == 6
     assert (home_of(store) / ".aside/sums-1/study.yaml").read_text() == "of here\n"
+    assert (mine.folder / "mlflow.json").read_text() == "of a database here"
+
+
+def test_a_process_that_ends_after_its_first_list_knows_it_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, note = "memory://bucket", Copy._note
+
+    class Gone(BaseException):
+        """The process is no more."""
+
+    def noted(self: Copy, made: List, own: str) -> None:
+        if made.serial:
+            raise Gone
+        note(self, made, own)
+
+    with monkeypatch.context() as patch, pytest.raises(Gone):
+        patch.setattr(Copy, "_note", noted)
+        patch.setattr(running, "LOOK_SECONDS", 100.0)
+        study(store).run("serial", report=False)
+    mine = Copy(store, "sums")
+    assert mine._list().files
+    assert not mine.pull()  # what is here is the newer
+    assert mine.push()
 
 
 def test_a_list_of_strangers_leads_nowhere_else(tmp_path: Path) -> None:
     store = "memory://bucket"
     system, root = opened(f"{store}/sums")
-    system.pipe_file(f"{root}/copied.json", json.dumps({"serial": 1, "writer": "x", "files": {"../../x": [1, "y"]}}).encode())
-    with pytest.raises(NasplugError, match=r"'../../x' in copied.json is no file of a study"):
+
+    def listing(*names: str) -> bytes:
+        return json.dumps({"serial": 1, "writer": "x", "files": {name: [1, "y"] for name in names}}).encode()
+
+    for name in ("../../x", "/x", ".", "a\0/b", "a\ud800"):
+        system.pipe_file(f"{root}/copied.json", listing(name))
+        with pytest.raises(NasplugError, match=r" in copied.json is no file of a study"):
+            Study.open(f"{store}/sums")
+    system.pipe_file(f"{root}/a", b"z")
+    system.pipe_file(f"{root}/copied.json", listing("a", "a/b"))
+    with pytest.raises(NasplugError, match="'a/b' in .* is a file and a folder"):
         Study.open(f"{store}/sums")
-    system.pipe_file(f"{root}/copied.json", b"[")
-    with pytest.raises(NasplugError, match=r"copied\.json cannot be read"):
-        Study.open(f"{store}/sums")
+    for damaged in (b"[", b"[" * 100_000, b'{"serial": 1e999, "writer": "x", "files": {}}'):
+        system.pipe_file(f"{root}/copied.json", damaged)
+        with pytest.raises(NasplugError, match=r"copied\.json cannot be read"):
+            Study.open(f"{store}/sums")
+
+
+def test_folders_of_strangers_lead_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket may have names that are no folder's of a study; other studies on this machine stay as they are."""
+    mine = study("memory://mine").run("serial", report=False)
+    names = ["..", ".", ".aside", "a b", ""]
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda self, path, detail: [f"{path}/{name}" for name in names])
+    told = json.dumps({"serial": 1, "writer": "x", "files": {"x": [1, "y"]}}).encode()
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda self, path: told)
+    for address in ("memory://theirs", *(f"memory://theirs/{name}" for name in names)):
+        with pytest.raises(ConfigError, match="no study there"):
+            Study.open(address)
+    assert len(mine.frame) == 4
 
 
 @pytest.mark.parametrize(
@@ -325,13 +377,16 @@ def test_a_list_of_strangers_leads_nowhere_else(tmp_path: Path) -> None:
         ("https://server/folder", "is no bucket; needed: the path of a folder, or an address"),
         ("S3://bucket", "is no bucket"),
         ("memory://me:secret@bucket", "credentials come from the environment"),
+        ("https://me:secret@server/folder", "credentials come from the environment"),
         ("memory://bucket?token=secret", "credentials come from the environment"),
     ],
 )
 def test_addresses_that_are_refused(store: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as refused:
         study(store).check()
-    assert "secret" not in str(refused.value) or "@" not in store
+    with pytest.raises(ConfigError, match=told if store != "S3://bucket" else "is not a study's folder") as unread:
+        Study.open(f"{store}/sums")
+    assert "secret" not in f"{refused.value} {unread.value}"
 
 
 def test_a_kind_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ class Copy:
             return List.of(json.loads(self.bucket.read(LIST)))
         except FileNotFoundError:
             return List()
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             told = f"{self.bucket.address}/{LIST} cannot be read: {cause(error)}; remove it to copy all files anew"
             raise NasplugError(told) from None
 
@@ -99,6 +99,8 @@ class Copy:
         there, serial = dict(was.files), max(was.serial, known.serial)
         late = self._held(aside)  # taken first: what they tell of is in the folders that are looked at next
         early = dict(self._found())
+        if not self._state.exists():  # or a process that ends after its first list would not know it for its own
+            self._note(known, own)
         wanted = {name: self._digest(name, path) for name, path in early.items()}
         wanted |= {name: self._digest(None, path) for name, path in late.items()}
         told = dict(there)
@@ -221,11 +223,15 @@ class Copy:
 
     def _get(self, name: str, told: tuple[int, str], to: Path) -> None:
         """A file of the bucket. One that was replaced since the list was written is taken if it is whole by its own digest."""
-        to.parent.mkdir(parents=True, exist_ok=True)
         try:
+            to.parent.mkdir(parents=True, exist_ok=True)
             self.bucket.ask("get_file", self.bucket.place(name), str(to))
         except FileNotFoundError:
             return  # it was removed since
+        except FileExistsError as error:
+            raise NasplugError(f"{name!r} in {self.bucket.address}/{LIST} is a file and a folder: {cause(error)}") from None
+        if not to.is_file():
+            return  # a folder of this name: the study's own checks find that the file is missing
         if self._digest(None, to) != told and name.endswith((".json", ".parquet", ".safetensors", ".yaml")):
             try:
                 files.verify(to)

@@ -45,9 +45,9 @@ def inside(name: str) -> PurePosixPath:
     """A file's name in a list, which a stranger may have written.
 
     Raises:
-        NasplugError: for one that leads elsewhere.
+        NasplugError: for one that leads elsewhere, or is no name of a file.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts or not name.isprintable():
         raise NasplugError(f"{name!r} in {LIST} is no file of a study")
     return path

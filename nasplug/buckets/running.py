@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -17,11 +18,13 @@ from nasplug import files
 from nasplug.buckets.copies import FINISHED, Copy
 from nasplug.buckets.places import opened
 from nasplug.errors import ConfigError, NasplugError, cause, scrub
-from nasplug.places import home_of, in_bucket
+from nasplug.places import STUDY, home_of, in_bucket, place_of
 
 __all__ = ["Run", "copied", "copying", "fetched"]
 
 CLAIM, STUDY_FILE = "claim.json", "study.yaml"
+OWN = frozenset({"mlflow.json"})  # stays where it is if the bucket has none: what a database of this machine was told
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # two machines may have one name
 LOOK_SECONDS = 2.0  # between two looks for packs that have finished
 SHARE = 0.05  # of the time that copying may take while a study runs
 CLAIM_SECONDS, STALE_SECONDS = 30.0, 180.0  # how often a run says that it lives, and after how long it is taken to be dead
@@ -54,9 +57,13 @@ class Run:
         """
         try:
             self._refuse_others()
-            self._say()
-            time.sleep(SETTLE_SECONDS)
-            self._refuse_others()
+            try:
+                self._say()
+                time.sleep(SETTLE_SECONDS)
+                self._refuse_others()
+            except BaseException:
+                self.release()
+                raise
         except NasplugError as error:
             if isinstance(error, ConfigError):
                 raise
@@ -65,18 +72,20 @@ class Run:
             ) from None
 
     def _say(self) -> None:
-        who = {"token": self._token, "process": os.getpid(), "host": socket.gethostname(), "at": time.time()}
+        here = {"process": os.getpid(), "host": socket.gethostname(), "boot": _boot()}
+        who = {"token": self._token, "at": time.time()} | here
         self.copy.bucket.write(CLAIM, json.dumps(who).encode())
 
     def _refuse_others(self) -> None:
         try:
             found = json.loads(self.copy.bucket.read(CLAIM))
-            token, process, host, at = (found[name] for name in ("token", "process", "host", "at"))
-            age = time.time() - float(at)
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            token, process = found["token"], int(found["process"])
+            host = "".join(filter(str.isprintable, str(found["host"])))
+            age = time.time() - float(found["at"])
+            dead = (host, found.get("boot")) == (socket.gethostname(), _boot()) and not _alive(process)
+        except (FileNotFoundError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             return
         address = self.copy.bucket.address
-        dead = host == socket.gethostname() and not _alive(int(process))
         if token != self._token and age < STALE_SECONDS and not dead:
             raise ConfigError(
                 f"{address} is running already (process {process} on {host}, heard of {max(age, 0):.0f} s ago); wait until it "
@@ -194,9 +203,13 @@ def fetched(address: str) -> Path:
     Where a process here runs the study, its folder is as it is: newer than the bucket's.
 
     Raises:
-        ConfigError: where there is no study.
+        ConfigError: where there is no study, or the address is none.
         NasplugError: where the bucket cannot be read.
     """
+    try:
+        place_of(address)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     store, _, study = address.rstrip("/").rpartition("/")
     if _fetch(store, study):
         return home_of(store) / study
@@ -213,13 +226,21 @@ def fetched(address: str) -> Path:
 
 
 def _fetch(store: str, study: str) -> bool:
-    """Whether the study is there, and is on this machine now."""
-    if not study or "://" not in store:
+    """Whether the study is there, and is on this machine now. A name that no study has may be a stranger's: no folder's."""
+    if "://" not in store or not re.fullmatch(STUDY, study):
         return False
-    copy = Copy(store, study)
+    copy = Copy(store, study, OWN)
     if files.holder(copy.folder) is None:
         copy.pull()
     return (copy.folder / STUDY_FILE).exists()
+
+
+def _boot() -> str:
+    """What tells this machine, since it was started, from others of its name; empty where the system does not say."""
+    try:
+        return BOOT.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _alive(process: int) -> bool:

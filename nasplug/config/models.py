@@ -30,7 +30,7 @@ from nasplug.config.population import Population
 from nasplug.config.stopping import Plateau, Stop
 from nasplug.config.sweeps import Strict, Sweep
 from nasplug.errors import ConfigError
-from nasplug.places import home_of, place_of
+from nasplug.places import STUDY, home_of, place_of
 
 __all__ = [
     "REGISTERED",
@@ -297,7 +297,7 @@ class StudyConfig(BaseModel):
     model_config = Strict
 
     study: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=STUDY,
         max_length=120,
         description="a name of letters, digits, '.', '_' and '-' that begins with a letter or digit (at most 120; quoted, if "
         "it looks like a number)",

@@ -78,8 +78,9 @@ def _asked(address: str) -> Iterator[Any]:
         ConfigError: for what is no address.
         NasplugError: where nobody answers, or the cluster wants another token.
     """
-    parts = urlsplit(address)
+    parts = urlsplit("")
     try:
+        parts = urlsplit(address)
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         host, port = None, 0
@@ -104,7 +105,9 @@ def _asked(address: str) -> Iterator[Any]:
         yield Client(address)
     except AuthenticationError:
         raise NasplugError(refused(f"Ray's job server at {address}")) from None
-    except (OSError, RuntimeError, ValueError) as error:  # those of requests are an OSError
+    except NasplugError:
+        raise
+    except Exception as error:  # of Ray, requests and aiohttp; those of requests are an OSError
         remedy = f". {HEAD}" if isinstance(error, OSError) else ""
         raise NasplugError(f"Ray's job server at {address}: {scrub(last_line(error))}{remedy}") from None
     finally:

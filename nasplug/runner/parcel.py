@@ -20,6 +20,7 @@ __all__ = ["Parcel", "check_store", "packed", "unpacked"]
 
 CONFIG, SENT = "study.yaml", "sent.json"
 MOST_BYTES = 200 * 2**20  # the head of a cluster keeps what is sent in memory; Ray itself takes 512 MB, compressed
+IGNORING = frozenset({".gitignore", ".rayignore"})  # in a sent folder Ray would leave out what they name
 SIDES = ("machine that sent the study", "the cluster")
 
 
@@ -64,7 +65,7 @@ def packed(study: StudyConfig, plugins: Plugins, folder: Path) -> Parcel:
     for text in dict.fromkeys(_named({key: plain[key] for key in plain if key not in UNDECIDING})):
         here, there = Path(text).expanduser(), _place(text)
         changed |= {text: there} if there != text else {}
-        for source in [here] if here.is_file() else sorted(path for path in here.rglob("*") if path.is_file()):
+        for source in [here] if here.is_file() else _files(here):
             name = there if source == here else str(PurePosixPath(there) / source.relative_to(here).as_posix())
             sizes[name] = source.stat().st_size
             if sum(sizes.values()) > MOST_BYTES:
@@ -106,6 +107,11 @@ def unpacked(folder: Path, plugins: Plugins) -> StudyConfig:
     study = parse(from_yaml(text, CONFIG, own=True))
     plugins.require(was["manifest"], was["makers"], makers(study, plugins), SIDES)
     return study
+
+
+def _files(folder: Path) -> list[Path]:
+    """All that is sent of a folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in IGNORING)
 
 
 def _named(value: Any, key: str = "") -> Iterator[str]:

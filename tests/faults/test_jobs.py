@@ -71,6 +71,18 @@ def test_files_travel_under_the_names_that_the_config_there_has(desk: Path, tmp_
         assert packed(changed, plugins, _made(tmp_path / f"other{number}")).digest != parcel.digest
 
 
+def test_what_git_leaves_out_is_sent(desk: Path, tmp_path: Path) -> None:
+    """Ray leaves out of a job's folder what a file of git's says."""
+    (desk / "data/.gitignore").write_text("*\n")
+    study = Study.from_dict(config("data/sums.csv", "/store")).config
+    folder = study.model_copy(
+        update={"task": study.task.model_copy(update={"options": {**study.task.options, "path": "data"}})}
+    )
+    parcel = packed(folder, load_plugins(), _made(tmp_path / "parcel"))
+    assert list(parcel.files) == ["data/sums.csv"]
+    assert not list(parcel.folder.rglob(".gitignore"))
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -107,6 +119,7 @@ def test_a_store_that_would_be_removed(desk: Path) -> None:
     ("words", "told", "status"),
     [
         (["--address", "http://"], "needed: http://HOST:8265", 2),
+        (["--address", "http://[::1"], "needed: http://HOST:8265", 2),
         (["--address", "http://me:secret@127.0.0.1:1"], "without a name or password", 2),
         (["--address", "http://127.0.0.1:1"], "pip install 'ray[default]' there", 1),
         (["--address", "http://127.0.0.1:1", "--runner", "serial"], "--runner serial with the job address", 2),
