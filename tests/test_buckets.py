@@ -191,6 +191,9 @@ def test_a_bucket_that_is_gone_is_said_and_synced_later(
     done = CliRunner().invoke(main, ["sync", f"{store}/sums"])
     assert (done.exit_code, "not told" in done.output) == (1, True), done.output
     Unsteady.share = 0.0
+    for place in ("unsteady://other", "unsteady://other/sums"):
+        done = CliRunner().invoke(main, ["sync", place])
+        assert (done.exit_code, f"{place}: no study there has run on this machine" in done.output) == (2, True), done.output
     for words in ("told", "nothing to tell"):
         done = CliRunner().invoke(main, ["sync", store])
         assert (done.exit_code, done.output.strip()) == (0, f"{store}/sums: {words}")
@@ -203,6 +206,9 @@ def test_a_bucket_that_is_gone_is_said_and_synced_later(
     assert (done.exit_code, best in done.output) == (0, True), done.output
     done = CliRunner().invoke(main, ["status", store, "--json"])
     assert [each["state"] for each in json.loads(done.output)] == ["finished"]
+    done = CliRunner().invoke(main, ["doctor", store, "--json"])
+    told = [each["what"] for each in json.loads(done.output) if each["part"] == "store"]
+    assert [str(home_of(store)) in what for what in told] == [True], told
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -326,10 +332,11 @@ def test_a_process_that_ends_after_its_first_list_knows_it_for_its_own(monkeypat
             raise Gone
         note(self, made, own)
 
-    with monkeypatch.context() as patch, pytest.raises(Gone):
+    with monkeypatch.context() as patch:
         patch.setattr(Copy, "_note", noted)
         patch.setattr(running, "LOOK_SECONDS", 100.0)
-        study(store).run("serial", report=False)
+        with pytest.raises(Gone):
+            study(store).run("serial", report=False)
     mine = Copy(store, "sums")
     assert mine._list().files
     assert not mine.pull()  # what is here is the newer
@@ -349,7 +356,7 @@ def test_a_list_of_strangers_leads_nowhere_else(tmp_path: Path) -> None:
             Study.open(f"{store}/sums")
     system.pipe_file(f"{root}/a", b"z")
     system.pipe_file(f"{root}/copied.json", listing("a", "a/b"))
-    with pytest.raises(NasplugError, match="'a/b' in .* is a file and a folder"):
+    with pytest.raises(NasplugError, match=r"'a/b' in .* is a file and a folder"):
         Study.open(f"{store}/sums")
     for damaged in (b"[", b"[" * 100_000, b'{"serial": 1e999, "writer": "x", "files": {}}'):
         system.pipe_file(f"{root}/copied.json", damaged)

@@ -14,6 +14,7 @@ from nasplug.cli.group import json_option, main, ours, place
 from nasplug.cli.jobs import print_jobs, stop_job
 from nasplug.cli.printing import print_json
 from nasplug.console import console, one_line, say
+from nasplug.places import home_of
 
 if TYPE_CHECKING:
     from nasplug.life import Finding, Standing
@@ -79,18 +80,18 @@ def stop(folder: Path, seconds: float, address: str | None) -> None:
 
 
 @main.command()
-@click.argument("store", type=Path, default=Path("runs"))
+@click.argument("store", default="runs")
 @json_option
 @ours
-def doctor(store: Path, as_json: bool) -> None:
+def doctor(store: str, as_json: bool) -> None:
     """Look for what keeps studies from running here: packages, plugins, GPU, compilers, Ray, disk, MLflow, killed studies.
 
-    STORE is the folder of studies (default: runs). Nothing is started or changed. The exit status is 1 if something keeps
-    studies from running.
+    STORE is the folder of studies (default: runs); of a bucket its copy on this machine is looked at. Nothing is started or
+    changed. The exit status is 1 if something keeps studies from running.
     """
     from nasplug.life import examine
 
-    found = examine(store)
+    found = examine(home_of(store))
     if as_json:
         print_json([each.plain() for each in found])
     else:

@@ -11,7 +11,7 @@ import click
 from nasplug.cli.group import json_option, main, ours
 from nasplug.cli.printing import print_json
 from nasplug.console import one_line, say
-from nasplug.errors import NasplugError, scrub
+from nasplug.errors import ConfigError, NasplugError, scrub
 from nasplug.places import home_of, in_bucket
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def _places(where: str) -> list[tuple[str, Standing]]:
     store, _, study = where.rpartition("/")
     if "://" in store and (home_of(store) / study / STUDY_FILE).is_file():
         return [(where, standing(home_of(store) / study))]
+    if not home_of(where).is_dir():
+        raise ConfigError(f"{where}: no study there has run on this machine; give <store>/<study>, or a store with studies")
     return [(f"{where}/{each.folder.name}", each) for each in standings(home_of(where))]
 
 

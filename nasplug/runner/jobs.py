@@ -107,7 +107,7 @@ def _asked(address: str) -> Iterator[Any]:
         raise NasplugError(refused(f"Ray's job server at {address}")) from None
     except NasplugError:
         raise
-    except Exception as error:  # of Ray, requests and aiohttp; those of requests are an OSError
+    except Exception as error:  # noqa: BLE001 - of Ray, requests and aiohttp; those of requests are an OSError
         remedy = f". {HEAD}" if isinstance(error, OSError) else ""
         raise NasplugError(f"Ray's job server at {address}: {scrub(last_line(error))}{remedy}") from None
     finally:
