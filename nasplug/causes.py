@@ -5,7 +5,7 @@ Training is a function of seeds and steps, so what happened once happens again; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,20 +21,24 @@ MOST_ROWS = 4
 MOST_STEPS = 2000
 
 
-def causes(search: Search, history: Mapping[str, Sequence[np.ndarray]], whose: Sequence[str]) -> dict[int, str]:
+def causes(
+    search: Search, history: Mapping[str, Sequence[np.ndarray]], whose: Sequence[str], among: Collection[int] | None = None
+) -> dict[int, str]:
     """Row -> why it diverged, in one line, for the first `MOST_ROWS` that did so within `MOST_STEPS`.
 
     Args:
         search: what was trained.
         history: of each report, ``step`` and ``valid_loss``, ``(K,)`` each.
         whose: of each penalty, what it is called.
+        among: the rows that are looked at; None: all.
     """
     if not history["step"] or not search.penalties:
         return {}  # only a penalty is looked for
     bad = ~np.isfinite(np.stack(history["valid_loss"]))  # (reports, K)
-    steps = np.stack(history["step"])[:, 0]
+    steps = np.stack(history["step"]).max(1)  # a row that was stopped stays at its last
     first = np.where(bad.any(0), steps[bad.argmax(0)], MOST_STEPS + 1)  # (K,)
-    rows = [int(row) for row in np.argsort(first, kind="stable")[:MOST_ROWS] if first[row] <= MOST_STEPS]
+    sought = [int(row) for row in np.argsort(first, kind="stable") if among is None or row in among]
+    rows = [row for row in sought[:MOST_ROWS] if first[row] <= MOST_STEPS]
     if not rows:
         return {}
     some = search.take(torch.tensor(rows, device=search.seeds.device))

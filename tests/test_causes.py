@@ -64,6 +64,16 @@ def test_an_innocent_penalty_is_not_blamed() -> None:
     assert all(reason.endswith("; try a smaller train.lr, or train.clip") for reason in found.values())
 
 
+def test_rows_are_looked_into_up_to_where_they_diverged_also_where_the_first_was_stopped_before() -> None:
+    made = search(penalties=(Squares(), Bounded(2.0)), steps=40, rows=2)
+    made = replace(made, lr=replace(made.lr, table=made.lr.table * 20))
+    assert "at step 1;" not in told(made, every=1)[1]
+    steps = [np.array([1, 1]), np.array([1, 40])]  # the first row was stopped after a step
+    history = {"step": steps, "valid_loss": [np.zeros(2), np.array([0.0, np.nan])]}
+    assert set(causes(made, history, ["penalty 0", "penalty 1"])) == {1}
+    assert causes(made, history, ["penalty 0", "penalty 1"], among=[0]) == {}
+
+
 def test_only_the_first_rows_are_looked_into() -> None:
     found = told(search(penalties=(Bounded(0.0),), steps=6, rows=6))
     assert len(found) == MOST_ROWS

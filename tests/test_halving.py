@@ -222,6 +222,36 @@ def test_what_was_damaged_is_set_aside_and_found_again(name: str, whole: Study, 
     same(study(tmp_path).run("serial", report=False), whole)
 
 
+FORGED: dict[str, Any] = {
+    "nothing": {},
+    "other kinds": {"packs": 3, "go on": {}},
+    "no replica": {"go on": ["x"]},
+    "no name": {"go on": [[1]]},
+    "another pack": {"go on": ["p0009/0001"]},
+    "another row": {"go on": ["p0000/0099"]},
+    "other packs": {"packs": {"p0000": "of another plan"}},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
+def test_a_rung_that_is_not_of_these_packs_is_set_aside(changes: dict[str, Any], whole: Study, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(Killed(5), report=False)
+    path = tmp_path / "small/rung-000-0.json"
+    files.write_json(path, {**files.read_json(path), **changes} if changes else {})
+    same(study(tmp_path).run("serial", report=False), whole)
+    assert path.with_name(path.name + files.DAMAGED).exists()
+
+
+def test_rungs_of_a_plan_that_is_lost_say_nothing_of_rows_that_are_packed_otherwise(whole: Study, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(Killed(5), report=False)
+    plan = tmp_path / "small/plan-000.json"
+    plan.write_bytes(plan.read_bytes()[:-9])
+    found, wanted = by_row(study(tmp_path, resources={"pack": 12}).run("serial", report=False)), by_row(whole)
+    assert found["step"].tolist() == wanted["step"].tolist()
+
+
 def test_a_pack_whose_table_is_lost_comes_to_its_own_again_also_where_nobody_knows_who_went_on(
     whole: Study, tmp_path: Path
 ) -> None:

@@ -15,11 +15,13 @@ import pytest
 import torch
 
 from nasplug import lineage, results
+from nasplug.config import StudyConfig
 from nasplug.errors import ConfigError
 from nasplug.lineage.again import again
 from nasplug.packs import TABLE, load_networks, run_pack, training
 from nasplug.packs.population import PARENT, exchanged, numbers_at, tuned
 from nasplug.packs.portions import Portions
+from nasplug.packs.stopping import compared
 from nasplug.packs.stored import HISTORIES, Standing, load_checkpoint, save_checkpoint
 from nasplug.plan import assemble, components, exchanges
 from nasplug.report import write_report
@@ -153,6 +155,32 @@ def test_a_diverged_or_constant_network_copies_and_is_not_copied(bred: Study) ->
     assert source[1] != 1
     assert source[2] != 2
     assert not {1, 2} & set(source)
+
+
+def test_a_constant_network_is_not_copied_whatever_sizes_are_compared(bred: Study) -> None:
+    by = {"of": 8, "every": 0.2, "by": ["valid_error", "neurons"]}
+    mine = StudyConfig.model_validate({**bred.config.plain(), "train": {**bred.config.plain()["train"], "population": by}})
+    assert mine.train.population is not None
+    assert compared(mine.train.population) == ["valid_error", "neurons", "edges"]
+    plan = results.plan_of(bred.folder, "p0000", ()).some(range(8))
+    scores = {
+        "valid_error": np.array([0.1, 0.2, 0.5, 0.3, 0.4, 0.2, 0.2, 0.2]),
+        "neurons": np.array([3.0, 3, 0, 3, 3, 3, 3, 3]),
+        "edges": np.array([9.0, 1, 0, 5, 5, 5, 5, 5]),
+    }
+    source = exchanged(mine, plan, _standing(8), scores).history[PARENT][-1].astype(int)
+    assert 2 not in source
+
+
+def test_a_row_is_blamed_for_its_own_steps_alone(tmp_path: Path) -> None:
+    """Rows that diverged and went on as copies of others have no error, nor what rows did before they were copies."""
+    train = {"lr": {"choice": [0.05, 1e25]}, "dtype": "float32", "population": {"of": 8, "every": 0.5}}
+    fixed: dict[str, Any] = {"penalties": [{"use": "l1", "level": 0.001}], "temperature": None}
+    frame = study(tmp_path, train=train, seeds=8, **fixed).run("serial", report=False).frame
+    diverged = frame["status"] == "diverged"
+    assert (diverged.sum(), (~diverged).sum()) == (4, 12)  # of 8 that diverged a quarter of each population copied
+    assert frame.loc[diverged, "error"].str.contains("not finite from step 2 on").all()
+    assert frame.loc[~diverged, "error"].isna().all()
 
 
 def test_numbers_stay_where_they_may_be_however_often_they_are_multiplied(bred: Study, tmp_path: Path) -> None:

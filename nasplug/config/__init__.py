@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasplug.config.checking import SWEEPS, check
 from nasplug.config.flat import flatten
 from nasplug.config.levels import LevelPath
-from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_STEPS, MOST_TRIALS
+from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_RUNGS, MOST_STEPS, MOST_TRIALS
 from nasplug.config.models import (
     REGISTERED,
     REGISTERED_WORDS,
@@ -28,6 +28,7 @@ from nasplug.config.yamls import from_yaml, override, to_yaml
 __all__ = [
     "MOST_NETWORKS",
     "MOST_REPORTS",
+    "MOST_RUNGS",
     "MOST_STEPS",
     "MOST_TRIALS",
     "REGISTERED",

@@ -28,7 +28,7 @@ PARENT = "parent"
 """The history of which row each went on as, after a report."""
 ORIGIN = "origin"
 """Beside the factors of `nasplug.packs.stored.Standing.tuned`: whose numbers and schedules a row has."""
-CONSTANT = {"edges", "inputs"}  # of which a network that is worth a copy has some
+CONSTANT = ("edges", "inputs")  # of which a network that is worth a copy has some
 LEVEL, RATE, ARCHITECT, TAU = "penalties.", "train.lr", "train.architecture.lr", "temperature"
 
 
@@ -75,14 +75,15 @@ def exchanged(study: StudyConfig, pack: Pack, now: Standing, scores: Mapping[str
 
     Of each population the worst share copies: parameters, the optimizer's memory, schedules and numbers, each of one of the
     best share, drawn evenly. Then each number is multiplied or divided by its factor. What is drawn depends on a row's seed,
-    its place in its population and the number of the exchange. A network whose output is constant (it has no edges, where
-    these are compared) is worse than all others, though none is smaller: who copied it would be lost.
+    its place in its population and the number of the exchange. Where sizes are compared, a network whose output is constant (it
+    has no edges) is worse than all others, though none is smaller: who copied it would be lost.
     """
     rule = study.train.population
     assert rule is not None  # there are exchanges
-    values = np.stack(list(scores.values()), axis=1)  # (K, M)
-    for name in CONSTANT & scores.keys():
-        values[scores[name] == 0] = np.inf
+    values = np.stack([scores[name] for name in rule.by], axis=1)  # (K, M)
+    for name in CONSTANT:
+        if name in scores:
+            values[scores[name] == 0] = np.inf
     factors = {place: _factor(study, place) for place in sorted(now.history) if place.startswith((LEVEL, RATE, ARCHITECT, TAU))}
     source, moves = np.arange(pack.rows), {place: np.ones(pack.rows) for place in factors}
     for group in _groups(pack):

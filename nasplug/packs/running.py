@@ -23,6 +23,7 @@ from nasplug.machine import environment
 from nasplug.networks import Networks
 from nasplug.packs.hardening import harden, of_rows
 from nasplug.packs.passing import at_levels, in_order, of_members
+from nasplug.packs.population import PARENT
 from nasplug.packs.portions import Portions, in_turn, together, within_memory
 from nasplug.packs.stored import (
     CHECKPOINT,
@@ -102,10 +103,12 @@ def run_pack(
         columns["step"] = np.asarray(paths.ends)[list(paths.number)]
     else:
         nets, columns = of_rows(nets, columns, now, pack.rows)
-    if (columns["status"] == "diverged").any():
+    lost = columns["status"] == "diverged"
+    if lost.any():
         whose = [f"penalties.{i}: {plugins.offer('regularizer', p.use)}" for i, p in enumerate(study.penalties)]
-        told = causes(paths.at(work.search, 0), _first(_carried(now), paths), whose)
-        columns["error"] = pa.array([told.get(row) for row in paths.path], pa.string())
+        among = {paths.path[row] for row in np.flatnonzero(lost & _by_itself(now, pack.rows))}
+        told = causes(paths.at(work.search, 0), _first(_carried(now), paths), whose, among)
+        columns["error"] = pa.array([told.get(paths.path[row]) if lost[row] else None for row in range(pack.rows)], pa.string())
     save_networks(folder, nets, identity)
     timings = {
         "build": work.ready - began,
@@ -145,6 +148,12 @@ def _first(history: dict[str, list[np.ndarray]], paths: Paths) -> dict[str, list
         return history
     count = sum(int(steps[0]) <= paths.ends[0] for steps in history["step"])
     return {name: reports[:count] for name, reports in history.items()}
+
+
+def _by_itself(now: Standing, count: int) -> np.ndarray:
+    """Which rows copied no other, ``(count,)``: their steps can be trained again without others."""
+    parents = now.history.get(PARENT, [])
+    return np.all([own == np.arange(count) for own in parents], axis=0) if parents else np.ones(count, dtype=bool)
 
 
 def _carried(now: Standing) -> dict[str, list[np.ndarray]]:

@@ -19,7 +19,16 @@ from nasplug.packs.stored import HISTORIES, Scores, Standing
 from nasplug.plan import Components, Pack, candidates, going_on
 from nasplug.train import Search
 
-__all__ = ["after_rung", "measured", "survivors"]
+__all__ = ["after_rung", "compared", "measured", "survivors"]
+
+
+def compared(rule: Stop | Population) -> list[str]:
+    """The columns that are measured for a rule: ``by``; for populations that compare sizes also edges.
+
+    A network without edges is smaller than all others, and no population shall become copies of it.
+    """
+    sizes_too = isinstance(rule, Population) and not set(rule.by) <= set(HISTORIES)
+    return [*rule.by, *(["edges"] if sizes_too and "edges" not in rule.by else [])]
 
 
 def measured(stop: Stop | Population, parts: Components, search: Search, now: Standing) -> dict[str, np.ndarray]:
@@ -28,13 +37,14 @@ def measured(stop: Stop | Population, parts: Components, search: Search, now: St
     ``valid_*`` are scores of the soft networks, of the report at the rung. Sizes are those of the networks that the study's own
     discretizers would make of them now, without fine-tuning.
     """
-    found = {name: now.history[name][-1][now.rows] for name in stop.by if name in HISTORIES}
-    if len(found) < len(stop.by):
+    wanted = compared(stop)
+    found = {name: now.history[name][-1][now.rows] for name in wanted if name in HISTORIES}
+    if len(found) < len(wanted):
         with torch.no_grad():
             soft = search.direct(search.relax(now.state.params, search.tau.at(now.state.step - 1)))
             hard, _ = discretize(search.task, soft, places_of(parts, now), certify=False)
-            found |= {name: size.cpu().double().numpy() for name, size in sizes(hard).items() if name in stop.by}
-    return {name: found[name] for name in stop.by}
+            found |= {name: size.cpu().double().numpy() for name, size in sizes(hard).items() if name in wanted}
+    return {name: found[name] for name in wanted}
 
 
 def survivors(stop: Stop, packs: Sequence[Pack], scores: Sequence[Scores], passed: int) -> list[NDArray[np.int64]]:

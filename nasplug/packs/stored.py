@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nasplug import files
 from nasplug.activations import FUNCTIONS, Function
-from nasplug.config import StudyConfig
+from nasplug.config import MOST_RUNGS, StudyConfig
 from nasplug.contracts import Params
 from nasplug.errors import scrub
 from nasplug.identity import decisive, digest_of, makers
@@ -226,6 +226,9 @@ def examine(folder: Path, identity: str) -> list[str]:
             (folder / name).unlink(missing_ok=True)
     elif finished:  # it ended between its last two acts
         (folder / CHECKPOINT).unlink(missing_ok=True)
+    for number in range(MOST_RUNGS):  # a file that is there says that the pack is at its rung
+        if (path := folder / rung_file(number)).exists() and load_scores(folder, identity, number) is None:
+            path.unlink(missing_ok=True)
     return told
 
 

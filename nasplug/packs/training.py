@@ -19,7 +19,7 @@ from nasplug.hookspecs import Progress
 from nasplug.machine import give_back
 from nasplug.packs.population import exchanged, numbers_at, tuned
 from nasplug.packs.portions import HOME, Portions, begun, in_turn, moved, on, steps, within_memory
-from nasplug.packs.stopping import after_rung, measured, survivors
+from nasplug.packs.stopping import after_rung, compared, measured, survivors
 from nasplug.packs.stored import (
     CHECKPOINT,
     HISTORIES,
@@ -270,11 +270,11 @@ def _scored(rule: Stop | Population, work: Work, known: Scores | None) -> tuple[
     if known is not None and np.array_equal(known.rows, work.now.rows):
         return work, known, False
 
-    def compared(where: Portions) -> list[dict[str, np.ndarray]]:
+    def each(where: Portions) -> list[dict[str, np.ndarray]]:
         return in_turn(work.here, work.now, where, lambda search, now: measured(rule, work.parts, search, now))
 
-    found, where = within_memory(compared, work.where, len(work.now.rows))
-    values = {str(name): np.concatenate([s[name] for s in found]) for name in rule.by}
+    found, where = within_memory(each, work.where, len(work.now.rows))
+    values = {str(name): np.concatenate([s[name] for s in found]) for name in compared(rule)}
     seconds = time.perf_counter() - work.ready + work.earlier
     return work.within(where), Scores(work.now.rows, values, seconds), True
 

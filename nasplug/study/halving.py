@@ -1,7 +1,8 @@
 """Halving across the packs of a generation: what each brings to a rung is compared here, and each goes on with its own part.
 
 What goes on after a rung stands in ``rung-GGG-R.json`` (generation, rung), written whole or not at all before any pack goes on.
-From then on it is the truth: a resumed study takes it, and compares nothing again.
+From then on it is the truth: a resumed study takes it, and compares nothing again. It names the packs that it is of by their
+identities: where the plan was lost and rows are packed otherwise, it says nothing of them.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nasplug import files
 from nasplug.config import StudyConfig
 from nasplug.packs import TABLE, Scores, identity_of, load_scores, survivors
-from nasplug.plan import Pack, across, replica_name, row_of
+from nasplug.plan import Pack, across, replica_name
 from nasplug.plugins import Plugins
 
 __all__ = ["Halving"]
@@ -117,19 +119,28 @@ class Halving:
         if not path.exists():
             return None
         try:
-            told = files.read_json(path)
+            return self._told(files.read_json(path), path)
         except files.DamageError as error:
             _log.warning("%s; set aside as %s, and its rows are compared again", error, files.set_aside(path).name)
             return None
-        rung: Rung = {pack: [] for pack in told["packs"]}
-        for replica in told["go on"]:
-            pack, row = row_of(replica)
+
+    def _told(self, told: Mapping[str, Any], path: Path) -> Rung:
+        packs, names = told.get("packs"), told.get("go on")
+        if not (isinstance(packs, dict) and isinstance(names, list)):
+            raise files.DamageError(path, "it does not say which rows of which packs go on")
+        known = {pack.id: pack.rows for pack in self._packs if packs.get(pack.id) == self._identities[pack.id]}
+        there = {replica_name(pack, row): (pack, row) for pack, rows in known.items() for row in range(rows)}
+        if len(known) < len(packs) or not all(isinstance(name, str) and name in there for name in names):
+            raise files.DamageError(path, "it is of other packs than those that are planned")
+        rung: Rung = {pack: [] for pack in packs}
+        for pack, row in sorted(there[name] for name in set(names)):
             rung[pack].append(row)
         return rung
 
     def _write(self, number: int, rung: Mapping[str, Sequence[int]]) -> None:
         names = [replica_name(pack, row) for pack, rows in rung.items() for row in rows]
-        files.write_json(self._path(number), {"packs": list(rung), "go on": names}, indent=None)
+        identities = {pack: self._identities[pack] for pack in rung}
+        files.write_json(self._path(number), {"packs": identities, "go on": names}, indent=None)
 
 
 def _ended(kept: Sequence[Sequence[int]]) -> bool:
