@@ -293,6 +293,8 @@ def test_the_report_draws_the_schedule_that_was_found(bred: Study) -> None:
     assert "The schedule that the population found" in page
     assert f"{LEVEL} from " in page
     assert "temperature of the chosen" not in page  # it may have been that of others
+    assert "penalty level λ at the beginning" in page
+    assert not (bred.folder / "path.png").exists()  # a level's errors are those of rows that left it
 
 
 def test_a_network_of_no_population_has_no_schedule_of_its_own(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def run_pack(
     lost = columns["status"] == "diverged"
     if lost.any():
         whose = [f"penalties.{i}: {plugins.offer('regularizer', p.use)}" for i, p in enumerate(study.penalties)]
-        among = {paths.path[row] for row in np.flatnonzero(lost & _by_itself(now, pack.rows))}
+        among = {paths.path[row] for row in np.flatnonzero(lost & _by_itself(now, pack.rows)).tolist()}
         told = causes(paths.at(work.search, 0), _first(_carried(now), paths), whose, among)
         columns["error"] = pa.array([told.get(paths.path[row]) if lost[row] else None for row in range(pack.rows)], pa.string())
     save_networks(folder, nets, identity)

@@ -87,6 +87,9 @@ def write_report(study: Finished, began: float | None = None) -> Path:
     colour = next(((a.path, heading_of(a, axes)) for a in axes if a.row and a.path in frame.columns), None)
     if colour is not None and colour[1] == "level":
         colour = (colour[0], "penalty level λ")
+    bred = config.train.population is not None  # rows leave the numbers that they begin with
+    if colour is not None and bred:
+        colour = (colour[0], f"{colour[1]} at the beginning")
     lines = results.front(lines_of(ranked), score) if verdict.line is not None else front.iloc[:0]
     explained = write_explanations(study, chosen, task, network)
     inside = lines[["edges", "valid_error"]].to_numpy(float)
@@ -108,7 +111,7 @@ def write_report(study: Finished, began: float | None = None) -> Path:
         "test": seen.test_words(best, task.facts),
     }
     places = task_places(axes)
-    for level in [] if places else _levels(axes, frame):  # errors of several tasks have no median
+    for level in [] if places or bred else _levels(axes, frame):  # errors of several tasks have no median
         along, mine = path_of(standing, level), float(best[level])
         figures["path"] = draw_path(standing, along, None if math.isnan(mine) else mine)
         words["path"] = "" if figures["path"] is None else seen.path_words(along, task.facts)
