@@ -26,6 +26,7 @@ from nasplug.plugins import load_plugins
 from nasplug.runner import check_store, packed, unpacked
 from nasplug.runner.jobs import _Log
 from nasplug.study import Study
+from tests.processes import PATIENCE, end
 
 SUMS = "a,b,c\n" + "".join(f"{i % 7},{i % 5},{i % 7 + i % 5 + 0.5}\n" for i in range(60))
 
@@ -170,18 +171,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{ports[1]}"
     finally:
-        head.terminate()
+        end(head.pid)
         head.wait()
         shutil.rmtree(short, ignore_errors=True)
 
 
 @pytest.mark.slow
 def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: Path, tmp_path: Path) -> None:
-    train = {"steps": 3000, "lr": 0.01, "reports": 100, "finetune": 5, "compile": False}
+    train = {"steps": 8000, "lr": 0.01, "reports": 100, "finetune": 5, "compile": False}  # long: two commands start meanwhile
     study = config("data/sums.csv", str(tmp_path / "there"), train=train)
     (desk / "study.yaml").write_text(yaml.safe_dump(study))
     nasplug, at = [sys.executable, "-m", "nasplug.cli"], ["--address", server]
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while (done := subprocess.run([*nasplug, "status", *at], capture_output=True, text=True)).returncode:
         assert time.monotonic() < until, done.stderr
     denied = subprocess.run(
@@ -208,14 +209,14 @@ def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: 
     assert "with data/sums.csv" in sent
     until_line("0 running, networks 0/8", first)
     first.send_signal(signal.SIGINT)
-    said, _ = first.communicate(timeout=30)
+    said, _ = first.communicate(timeout=PATIENCE)
     name = sent.split()[4]
     assert (first.returncode, f"to stop it: nasplug stop {name} --address {server}" in said) == (130, True), said
     second = begun()
     until_line(f"It runs already, as the job {name}", second)
-    stopped = subprocess.run([*nasplug, "stop", name, *at], capture_output=True, text=True)
+    stopped = subprocess.run([*nasplug, "stop", name, "--wait", str(PATIENCE), *at], capture_output=True, text=True)
     assert (stopped.returncode, "Stopped: the job" in stopped.stdout) == (0, True), stopped.stderr
-    said, _ = second.communicate(timeout=60)
+    said, _ = second.communicate(timeout=PATIENCE)
     assert (second.returncode, "was stopped; the same command goes on" in said) == (1, True), said
     third = subprocess.run([*nasplug, "run", "study.yaml", *at], capture_output=True, text=True)
     assert third.returncode == 0, third.stdout + third.stderr
