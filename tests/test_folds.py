@@ -380,7 +380,7 @@ def test_a_guided_sampler_is_told_means_over_folds(tmp_path: Path) -> None:
     study = Study.from_dict(given).run("serial")
     frame = study.frame
     assert len(frame[frame["fold"] >= 0]) == 4 * 2 * 3
-    outcome = Course(study.config, study.plugins, study.plan()).outcome()
+    outcome = Course(study.config, study.plugins, study.plan()).outcome(range(1_000))
     rows = frame[(frame["fold"] >= 0) & (frame["configuration"] == 0)]
     del rows
     assert sorted(outcome) == [0, 1, 2, 3]

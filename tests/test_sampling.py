@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug.plan import Axis, grid
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.sampling import JOURNAL, Drawing, Generations, Outcome, drawing_of
+from nasplug.study.course import Course
 
 few = settings(max_examples=25, deadline=None)
 DRAWING = ["random", "tpe", "nsga2"]
@@ -322,6 +325,27 @@ def study(store: Path, **changes: Any) -> Study:
         "mlflow": None,
     }
     return Study(parse(raw | changes))
+
+
+@pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="no C compiler")
+def test_a_sampler_is_told_what_networks_take_in_c(tmp_path: Path) -> None:
+    rule = {"use": "tpe", "trials": 4, "generation": 2, "objectives": {"valid_error": "minimize"}}
+    run = study(tmp_path, sampler=rule | {"constraints": {"flash_bytes": 1.0}}).run("serial", report=False)
+    kept = [json.loads(path.read_text())["bytes"] for path in (run.folder / "flash").iterdir()]
+    assert 1 <= len(kept) <= 4
+    told = Course(run.config, run.plugins, run.plan(), run._measures).outcome(range(4))
+    assert {told[number]["flash_bytes"] for number in range(4)} == set(kept)
+    assert min(kept) > 1
+    backend = optuna.storages.journal.JournalFileBackend(str(run.folder / JOURNAL))
+    trials = optuna.load_study(study_name="drawn", storage=optuna.storages.JournalStorage(backend)).trials
+    assert [trial.constraints["flash_bytes"] > 0 for trial in trials] == [True] * 4
+
+
+def test_flash_bytes_need_a_compiler_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rule = {"use": "tpe", "trials": 4, "constraints": {"flash_bytes": 2048}}
+    with pytest.raises(ConfigError, match="there is no gcc or cc; install one"):
+        study(tmp_path, sampler=rule).plan()
 
 
 def test_a_column_that_networks_are_not_judged_by_is_refused_before_anything_runs(tmp_path: Path) -> None:

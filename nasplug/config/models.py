@@ -151,6 +151,8 @@ class Sampler(Use):
     """
 
     words: ClassVar[str] = "{use: NAME, trials: NUMBER, OPTION: VALUE, ...}"
+    measured: ClassVar[tuple[str, ...]] = ("flash_bytes",)
+    """What a sampler may go by that is no column: it is measured of finished networks, where it is wanted."""
 
     use: str = Field("grid", description="grid, or the name of a sampler (`nasplug plugins` lists them)")
     trials: int = Field(64, ge=1, le=MOST_TRIALS)

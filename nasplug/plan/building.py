@@ -266,7 +266,7 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
             f"choose.by: {study.choose.by!r} is no score of this study; there are: {', '.join(names)}. Add it to metrics, or "
             f"take one of these.{did_you_mean(study.choose.by, names)}"
         )
-    judged = [*(f"valid_{name}" for name in names), *SIZES]
+    judged = [*(f"valid_{name}" for name in names), *SIZES, *study.sampler.measured]
     for place, wanted in (("objectives", study.sampler.objectives), ("constraints", study.sampler.constraints)):
         if odd := [name for name in wanted if name not in judged]:
             raise ConfigError(
@@ -274,7 +274,7 @@ def components(study: StudyConfig, pack: Pack, plugins: Plugins, device: str = "
                 f"{did_you_mean(odd[0], judged)}"
             )
     for name, most in study.sampler.constraints.items():
-        if name in (*SIZES, "valid_error") and most < 0:
+        if name in (*SIZES, *study.sampler.measured, "valid_error") and most < 0:
             raise ConfigError(f"sampler.constraints: {name}: {most:g} is below 0, and no network is; needed: a number >= 0")
     clip, architecture = study.train.clip, study.train.architecture
     return Components(

@@ -77,10 +77,17 @@ class Course:
         ending: how the sweep ended, where it ended early.
     """
 
-    def __init__(self, config: StudyConfig, plugins: Plugins, whole: Sequence[Pack]) -> None:
-        """``whole``: the packs of the first generation, as if nothing was there yet."""
+    def __init__(
+        self,
+        config: StudyConfig,
+        plugins: Plugins,
+        whole: Sequence[Pack],
+        measures: Mapping[str, Callable[[str], float]] | None = None,
+    ) -> None:
+        """``whole``: the first generation's packs, as if nothing was there yet; ``measures``: `nasplug.results.measures`."""
         self.config = config
         self.plugins = plugins
+        self._measures = measures or {}
         *self.kept, mine = kept(config)
         self.ending: results.Ending | None = None
         self._whole = [pack for pack in whole if not pack.linear]
@@ -212,7 +219,7 @@ class Course:
                 self._end(judge, left, later, done, late)
                 break
             if number < len(sizes):
-                generations.tell(self.outcome(), numbers, journal)
+                generations.tell(self.outcome(numbers), numbers, journal)
         if self.ending is not None and not (self.folder / TABLE).exists():
             raise NasplugError(nothing_finished(failed, self.folder, self.ending))
         self._refit(done, partial(run, ending=never), len(sizes) + ROUNDS)
@@ -339,12 +346,15 @@ class Course:
                     seen.add(key)
                     yield task_facts(settle(self.config, values), self.plugins)
 
-    def outcome(self) -> Outcome:
-        """The sampler's objectives and constraints of each configuration, over the seeds that finished, and then over folds."""
+    def outcome(self, numbers: Sequence[int]) -> Outcome:
+        """The sampler's objectives and constraints of configurations, over the seeds that finished, and then over folds."""
         frame, sampler = self.frame, self.config.sampler
+        frame = frame[frame["configuration"].isin(numbers)]
         if not (frame["status"] == "finished").any():
             return {}
         wanted = list(dict.fromkeys([*sampler.objectives, *sampler.constraints]))
+        if measured := [name for name in wanted if name in sampler.measured]:
+            frame = results.measured(frame[frame["status"] == "finished"], measured, self._measures)
         means = outcomes(frame, wanted)
         return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 

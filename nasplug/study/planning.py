@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.config import MOST_NETWORKS, StudyConfig
 from nasplug.errors import ConfigError
+from nasplug.export.smallest_c import maker
 from nasplug.plan import (
     Pack,
     axes,
@@ -37,6 +38,8 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     generations = Generations(study.sampler, found, drawing_of(study.sampler, plugins))
     check_population(study, guided=generations.guided)
     sampler = study.sampler.use
+    if {*study.sampler.objectives, *study.sampler.constraints} & {*study.sampler.measured}:
+        maker("")  # refuses a machine without a C compiler
     if study.ensemble is not None and (swept := task_places(found)):
         several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
         raise ConfigError(f"ensemble: over several {several}, whose networks have no mean; write null")

@@ -224,7 +224,7 @@ class Study:
                 claim(self.config, packs, self.plugins, extend=extend)
                 plain, home = scrub(self.config.plain()), self.folder.resolve()
                 anchored = self._anchored()
-                course = Course(anchored.config, anchored.plugins, packs)
+                course = Course(anchored.config, anchored.plugins, packs, anchored._measures)
                 if before is not None:
                     waiting, later = course.waiting
                     together = 1 if isinstance(chosen, SerialRunner) else None
