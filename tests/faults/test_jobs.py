@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ import yaml
 from click.testing import CliRunner
 
 from nasplug.cli import main
-from nasplug.errors import ConfigError, PluginError
+from nasplug.errors import ConfigError, NasplugError, PluginError
 from nasplug.plugins import load_plugins
-from nasplug.runner import check_store, packed, unpacked
+from nasplug.runner import check_store, jobs, packed, unpacked
 from nasplug.runner.jobs import _Log
 from nasplug.study import Study
 from tests.processes import PATIENCE, end
@@ -146,6 +148,35 @@ def test_a_log_that_is_read_again_is_told_once() -> None:
     log.take("Running entrypoint for job x: y\none\ntwo\nthr")
     log.end()
     assert told == ["one", "two", "thr"]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_job_server_behind_a_bad_proxy_is_said_in_one_line(drops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers, and gives no log: with a status of the proxy's own, or with nothing."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self.path.endswith("/tail"):
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"version": "4", "ray_version": "2", "ray_commit": "x", "session_name": "s"}')
+            elif not drops:
+                self.send_error(502)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Nothing is said."""
+
+    monkeypatch.setattr(jobs, "LOST_SECONDS", -1.0)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(NasplugError, match="the same command follows it again"):
+                jobs.follow(jobs.Job("x", "s", "/f", "RUNNING"), f"http://127.0.0.1:{proxy.server_port}", print)
+        finally:
+            proxy.shutdown()
 
 
 @pytest.fixture
