@@ -305,6 +305,26 @@ def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not system.exists(f"{root}/claim.json")
 
 
+def test_a_run_is_alive_while_it_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, push = "memory://bucket", Copy.push
+    system, root = opened(f"{store}/sums")
+
+    def claimed() -> float:
+        return float(json.loads(system.cat_file(f"{root}/claim.json"))["at"])
+
+    def slow(self: Copy) -> bool:
+        began, until = claimed(), time.monotonic() + 60
+        while claimed() == began:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return push(self)
+
+    monkeypatch.setattr(running, "CLAIM_SECONDS", 0.02)
+    monkeypatch.setattr(Copy, "push", slow)
+    assert study(store).run("serial", report=False).uncopied == ""
+    assert not system.exists(f"{root}/claim.json")
+
+
 def test_what_another_machine_changed_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = "memory://bucket"
     study(store).run("serial", report=False)

@@ -45,7 +45,7 @@ class Run:
         self.copy = copy
         self.trouble = ""
         self._token = secrets.token_hex(8)
-        self._stop = threading.Event()
+        self._stop, self._over = threading.Event(), threading.Event()
 
     def claim(self) -> None:
         """Say in the bucket that this process runs the study.
@@ -98,16 +98,19 @@ class Run:
             if json.loads(self.copy.bucket.read(CLAIM))["token"] == self._token:
                 self.copy.bucket.remove(CLAIM)
 
+    def _live(self) -> None:
+        """Say that this process lives, in a thread of its own: a copy may take longer than others wait."""
+        while not self._over.wait(CLAIM_SECONDS):
+            with suppress(NasplugError, OSError):  # the next time comes soon
+                self._say()
+
     def _follow(self) -> None:
-        """Copy each pack that has finished, in a thread; and say that this process lives."""
+        """Copy each pack that has finished, in a thread."""
         seen: set[str] = set()
-        said, due, pause = time.monotonic(), 0.0, PAUSE_SECONDS
+        due, pause = 0.0, PAUSE_SECONDS
         while not self._stop.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
-                if now - said >= CLAIM_SECONDS:
-                    self._say()
-                    said = now
                 packs = {path.parent.name for path in (self.copy.folder / "packs").glob("*/*.parquet") if path.name in FINISHED}
                 if packs != seen and now >= due:
                     self.copy.push()
@@ -149,6 +152,8 @@ class Run:
         """
         self.claim()
         thread = threading.Thread(target=self._follow, name="nasplug bucket", daemon=True)
+        living = threading.Thread(target=self._live, name="nasplug claim", daemon=True)
+        living.start()
         patient = False
         try:
             self.copy.pull()
@@ -167,6 +172,8 @@ class Run:
                 self._warn()
             elif thread.ident is not None and (self.copy.folder / STUDY_FILE).exists():
                 self.finish(patient=patient)
+            self._over.set()
+            living.join(WAIT_SECONDS if patient else LOOK_SECONDS)
             self.release()
 
 
