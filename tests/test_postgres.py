@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -108,21 +110,17 @@ def test_a_database_that_crashes_meanwhile_is_told_the_rest_once(
 
 @pytest.mark.slow
 def test_two_studies_begin_at_once_on_an_empty_database(tmp_path: Path, database: Database) -> None:
-    """Without a server between; forked, each with its own connection."""
+    """Without a server between; each in a process of its own."""
     uri = database.uri("fresh")
-    children = {}
+    begun = []
     for name in ("one", "other"):
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                done = Study.from_dict(raw(tmp_path, study=name, mlflow={"uri": uri, "children": 0})).run("serial")
-                status = 0 if not done.untracked else 2
-            finally:
-                os._exit(status)
-        children[child] = name
-    ended = {children[child]: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
-    assert set(ended.values()) == {0}, ended
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(json.dumps(raw(tmp_path, study=name, mlflow={"uri": uri, "children": 0})))  # JSON is YAML
+        command = [sys.executable, "-m", "nasplug.cli", "run", str(config), "--runner", "serial", "--quiet"]
+        begun.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    told = [one.communicate(timeout=2 * PATIENCE)[1] for one in begun]
+    assert [one.returncode for one in begun] == [0, 0], told
+    assert not any(untold(tmp_path / name) for name in ("one", "other")), told
     client = client_of(uri)
     runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
     assert sorted(one.info.run_name for one in runs) == ["one", "other"]
