@@ -154,7 +154,7 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
     space = {"study": "space", "task": {"use": "xor", "samples": 8}, "method": search, "train": {"steps": 2}, "mlflow": None}
     (tmp_path / "space.yaml").write_text(json.dumps(space | {"discretizers": [{"use": "argmax"}]}), encoding="utf-8")
     commands += [["enumerate", str(tmp_path / "space.yaml"), "--plan"]]
-    apart = {"ui", "stop", "rollback"}  # they need a server, a study that runs, two champions
+    apart = {"ui", "stop", "rollback", "arrive"}  # they need a server, a study that runs, two champions, a study that was sent
     assert {command[0] for command in commands} >= set(main.commands) - apart
     for command in commands:
         full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  (closing it fails, too)

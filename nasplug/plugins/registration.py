@@ -38,6 +38,7 @@ OURS = "nasplug"
 
 COMMANDS = frozenset(
     {
+        "arrive",
         "compare",
         "config",
         "doctor",
