@@ -10,7 +10,8 @@
 2. `searches`: digits (8 x 8 pixels) and the signals of MNIST-1D; two hidden layers of 16, each edge one of linear, rank 2,
    rank 4, residual and none (a DARTS-like space: operations with weights of their own on the edges of a graph). Ways of search
    beside the best, by validation loss, of 20 random architectures: with a twentieth of the steps each, which is as many steps
-   in all as one search (a step of either costs the same, as both are one program), and with as many each. Test losses
+   in all as one search, and with as many each. A step of one gradient costs the same, as both are one program; a bilevel
+   search takes two gradients per step, so it has twice the time. Test losses
    (cross-entropy in nats): mean over groups of 20 seeds, the least and the largest.
 
 One thread; the last line is one JSON object: `regret`: {data: {sampler: {n: [mean, error]}}}, `searches`.

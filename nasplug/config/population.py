@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from nasplug.config.limits import MOST_MEMBERS
 from nasplug.config.stopping import Judged
@@ -49,11 +49,4 @@ class Population(BaseModel):
     every: float = Field(0.1, ge=0.01, lt=1)
     share: float = Field(0.25, gt=0, le=0.5)
     perturb: Perturb = Perturb()
-    by: list[Judged] = Field(["valid_error", "edges"], min_length=1)
-
-    @field_validator("by")
-    @classmethod
-    def _once(cls, by: list[str]) -> list[str]:
-        if len(set(by)) < len(by):
-            raise ValueError(f"{', '.join(by)}; needed: each once")
-        return by
+    by: Judged = Field(["valid_error", "edges"], min_length=1)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from nasplug.config.limits import MOST_REPORTS, MOST_RUNGS
 from nasplug.config.sweeps import Strict
 
 __all__ = ["Judged", "Plateau", "Stop"]
 
-Judged = Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]
-"""What rows that still train are compared by."""
+
+def _once(by: list[str]) -> list[str]:
+    if len(set(by)) < len(by):
+        raise ValueError(f"{', '.join(by)}; needed: each once")
+    return by
+
+
+Judged = Annotated[
+    list[Literal["valid_loss", "valid_error", "edges", "neurons", "layers", "inputs", "parameters"]], AfterValidator(_once)
+]
+"""What rows that still train are compared by, each once."""
 
 
 class Stop(BaseModel):
@@ -27,14 +36,7 @@ class Stop(BaseModel):
     use: Literal["halving"]
     rungs: int = Field(2, ge=1, le=MOST_RUNGS)
     keep: float = Field(1 / 3, gt=0, lt=1)
-    by: list[Judged] = Field(["valid_error", "edges"], min_length=1)
-
-    @field_validator("by")
-    @classmethod
-    def _once(cls, by: list[str]) -> list[str]:
-        if len(set(by)) < len(by):
-            raise ValueError(f"{', '.join(by)}; needed: each once")
-        return by
+    by: Judged = Field(["valid_error", "edges"], min_length=1)
 
 
 class Plateau(BaseModel):
