@@ -15,7 +15,7 @@ from nasplug import ConfigError, Study
 from nasplug.config import parse
 from nasplug.folds import SCORE
 from nasplug.plan import build_task, reached, settle
-from nasplug.plan.building import column_of
+from nasplug.plan.tasks import column_of
 from nasplug.plugins import load_plugins
 from nasplug.report import front_picture, write_report
 from nasplug.results import choose

@@ -6,18 +6,7 @@ them on one network, so that a wrong combination is refused here and not at step
 
 from __future__ import annotations
 
-from nasplug.plan.building import (
-    Components,
-    assemble,
-    build_task,
-    components,
-    forget_tasks,
-    levels_of,
-    settle,
-    take_tasks,
-    task_facts,
-    tasks_of,
-)
+from nasplug.plan.building import Components, assemble, components
 from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, keep_pace, shape_of
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.costing import Cost, cost_of, few_words, longest_first
@@ -32,7 +21,10 @@ from nasplug.plan.paths import Paths, check_path, paths_of
 from nasplug.plan.populations import check_population, copying, exchanges, in_words
 from nasplug.plan.reach import ROUNDS, beyond, reached
 from nasplug.plan.refits import MOST_REFITTED, check_halves, halves, most_halves, refits
+from nasplug.plan.settling import settle
 from nasplug.plan.stopping import across, candidates, going_on, rungs, share_of_steps, steps_of
+from nasplug.plan.tasks import build_task, forget_tasks, take_tasks, task_facts, tasks_of
+from nasplug.plan.timing import levels_of
 from nasplug.plan.trying import UntemperedError, try_out
 from nasplug.plan.varying import (
     FIXED,

@@ -16,8 +16,9 @@ from torch import Tensor
 from nasplug.config import StudyConfig, parse
 from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError
-from nasplug.plan.building import build_task, settle
 from nasplug.plan.packing import chunk
+from nasplug.plan.settling import settle
+from nasplug.plan.tasks import build_task
 from nasplug.plan.varying import FIXED, LINEAR, LOSS, TASK, Axis, Pack, axes, cells, count, data_key, grid
 from nasplug.plugins import Plugins
 from nasplug.tasks import Task, one_hot

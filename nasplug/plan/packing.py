@@ -11,12 +11,14 @@ from typing import Any
 from nasplug.config import MOST_NETWORKS, StudyConfig
 from nasplug.errors import ConfigError
 from nasplug.monotone import directions
-from nasplug.plan.building import assemble, build_task, components, discretizers, settle, task_facts
+from nasplug.plan.building import assemble, components, discretizers
 from nasplug.plan.laws import check_laws
 from nasplug.plan.paths import accept_path, paths_of
 from nasplug.plan.populations import check_whole, exchanges, populations
+from nasplug.plan.settling import settle
 from nasplug.plan.sizing import floats, numbers, places, sizing, weigh
 from nasplug.plan.stopping import rungs
+from nasplug.plan.tasks import build_task, task_facts
 from nasplug.plan.trying import fit, try_out
 from nasplug.plan.varying import LOSS, TASK, Pack, axes, data_key
 from nasplug.plugins import Plugins

@@ -19,7 +19,9 @@ import torch
 from nasplug.config import MOST_STEPS, StudyConfig
 from nasplug.contracts import SearchMethod
 from nasplug.errors import ConfigError
-from nasplug.plan.building import Components, levels_of, settle
+from nasplug.plan.building import Components
+from nasplug.plan.settling import settle
+from nasplug.plan.timing import levels_of
 from nasplug.plan.varying import Pack, axes
 from nasplug.train import Search
 

@@ -8,10 +8,11 @@ from typing import Any
 from nasplug.config import Stability, StudyConfig
 from nasplug.data.resampling import MOST_WEIGHTS, half_samples
 from nasplug.errors import ConfigError
-from nasplug.plan.building import build_task, settle
 from nasplug.plan.extending import rest
 from nasplug.plan.linear import RATE, half_pace, linear_study
 from nasplug.plan.packing import chunk
+from nasplug.plan.settling import settle
+from nasplug.plan.tasks import build_task
 from nasplug.plan.varying import HALVES, LINEAR, LOSS, REFIT, Pack, axes, count, task_places
 from nasplug.plugins import Plugins
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nasplug.config import Stop, StudyConfig
 from nasplug.errors import ConfigError
-from nasplug.plan.building import settle
+from nasplug.plan.settling import settle
 from nasplug.plan.varying import TASK, Pack
 
 __all__ = ["Candidates", "across", "candidates", "going_on", "rungs", "share_of_steps", "steps_of"]
