@@ -166,8 +166,10 @@ def _stopping(config: StudyConfig, packs: Sequence[Pack]) -> str:
         trained += share * sum(pack.rows for pack in mine) / rows
         told.append(", ".join(f"after {mark:,} steps {left:,} of {sum(p.rows for p in mine):,}" for mark, left in marks))
     by = " and ".join(config.stop.by) if config.stop else ""
+    trials = config.sampler.trials
+    more = f", as many as {trials:,} trials take to the end" if config.stop is not None and config.stop.refill else ""
     about = " or so, as all are compared" if len(told) > 1 else ""
-    return f"Halving by {by}: {'; '.join(told)} go on{about}. {100 * trained:.0f} % of all steps are trained."
+    return f"Halving by {by}: {'; '.join(told)} go on{about}. {100 * trained:.0f} % of all steps are trained{more}."
 
 
 def _passing(config: StudyConfig, packs: Sequence[Pack]) -> str:

@@ -205,7 +205,15 @@ def test_each_data_set_of_a_pack_is_compared_by_itself(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    ({"stop": HALVING, "sampler": {"use": "tpe", "trials": 4, "generation": 2}}, "learns from finished networks"),
+    (
+        {"stop": HALVING | {"by": ["edges", "neurons"]}, "sampler": {"use": "tpe", "trials": 4, "generation": 2}},
+        "sampler 'tpe' learns from valid_loss and edges, but of a network that is stopped only edges and neurons are known",
+    ),
+    (
+        {"stop": HALVING, "sampler": {"use": "tpe", "trials": 4, "generation": 2, "constraints": {"parameters": 9}}},
+        "learns from valid_loss and edges and parameters",
+    ),
+    ({"stop": HALVING | {"refill": True}}, "stop.refill: sampler 'grid' has nothing more to draw"),
     ({"stop": HALVING | {"rungs": 3}}, r"after the steps 5, 5, 20 of 60, .* \(train.reports: 12\), each at most once"),
     ({"stop": HALVING, "train": {"steps": 1, "lr": 0.1}}, "Write fewer rungs, more steps, or more reports"),
     ({"stop": HALVING | {"keep": 1}}, "stop.keep: 1; needed: a number > 0 and < 1"),
@@ -213,7 +221,7 @@ REFUSED = [
     ({"stop": HALVING | {"by": ["edges", "edges"]}}, "each once"),
     ({"stop": HALVING | {"by": ["test_loss"]}}, "'test_loss'"),
     ({"stop": HALVING | {"use": "hyperband"}}, "'hyperband'; needed: 'halving'"),
-    ({"stop": HALVING | {"refill": True}}, "refill: unknown key"),
+    ({"stop": HALVING | {"refill": 3}}, "stop.refill: 3; needed: true or false"),
     (
         {"stop": HALVING, "resources": {"pack": 2}, "task": {"use": "wine", "validation": {"use": "folds", "folds": 4}}},
         "all 4 folds of a configuration are stopped together, but a pack has room for 2 rows",

@@ -28,15 +28,26 @@ class Stop(BaseModel):
     """Rows that others dominate are stopped early, so that the others' steps are what is paid for.
 
     ``halving``: after the shares ``keep^rungs``, ..., ``keep^2``, ``keep`` of the steps the share ``keep`` of the rows goes on.
+    ``refill``: the sampler draws as many configurations as can be had for the steps of its ``trials`` trained to the end.
     """
 
     model_config = Strict
-    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_error, edges]}"
+    words: ClassVar[str] = "{use: halving, rungs: NUMBER, keep: NUMBER, by: [valid_error, edges], refill: BOOLEAN}"
 
     use: Literal["halving"]
     rungs: int = Field(2, ge=1, le=MOST_RUNGS)
     keep: float = Field(1 / 3, gt=0, lt=1)
     by: Judged = Field(["valid_error", "edges"], min_length=1)
+    refill: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of all rows' steps that is trained, > 0 and < 1, but for rungs that are moved to reports, and whole rows.
+
+        ``k^R (1 + R (1 - k))`` for R rungs that keep k: up to the first rung all rows train, for ``k^R`` of the steps; after
+        the i-th ``k^i`` of them do, for ``k^(R - i) (1 - k)`` of the steps.
+        """
+        return self.keep**self.rungs * (1 + self.rungs * (1 - self.keep))
 
 
 class Plateau(BaseModel):

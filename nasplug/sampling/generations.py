@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nasplug.config import Sampler
+from nasplug.config import Sampler, StudyConfig
 from nasplug.errors import ConfigError, NasplugError, PluginError, cause, did_you_mean
-from nasplug.plan import Axis, combinations, grid
+from nasplug.plan import Axis, axes, combinations, grid
 from nasplug.plugins import Plugins
 from nasplug.sampling.journal import Journal
 from nasplug.sampling.samplers import Drawing
@@ -17,7 +17,7 @@ from nasplug.sampling.samplers import Drawing
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Generations", "Outcome", "drawing_of"]
+__all__ = ["Generations", "Outcome", "drawing_of", "generations_of"]
 
 Outcome = Mapping[int, Mapping[str, float]]
 """Configuration -> its objectives and constraints by column, averaged over seeds; absent where nothing finished."""
@@ -62,6 +62,16 @@ def drawing_of(sampler: Sampler, plugins: Plugins) -> Drawing | None:
     return made
 
 
+def generations_of(study: StudyConfig, plugins: Plugins) -> Generations:
+    """A study's configurations, from the beginning.
+
+    Raises:
+        ConfigError, PluginError: as `drawing_of`.
+    """
+    share = study.stop.share if study.stop is not None and study.stop.refill else 1.0
+    return Generations(study.sampler, axes(study), drawing_of(study.sampler, plugins), share)
+
+
 class Generations:
     """The configurations of a study, one generation at a time; feed each generation's outcome back before the next.
 
@@ -70,12 +80,20 @@ class Generations:
     before one is told: a sampler that minds what is pending (``tpe``, ``gp``) spreads them. With the same seed and the same
     outcomes the same configurations are proposed, which is how a study resumes.
 
+    Args:
+        sampler: the study's.
+        found: what varies.
+        drawing: how it is drawn; None for a grid.
+        share: of its steps that a network takes on average, where halving stops some. So many more configurations are drawn:
+            ``floor(trials / share)``, for the steps of ``trials`` that train to the end.
+
     Raises:
         PluginError: while it draws or is told, where the sampler breaks: what was trained is in the study's folder.
     """
 
-    def __init__(self, sampler: Sampler, found: Sequence[Axis], drawing: Drawing | None = None) -> None:
+    def __init__(self, sampler: Sampler, found: Sequence[Axis], drawing: Drawing | None = None, share: float = 1.0) -> None:
         self.sampler = sampler
+        self.trials = math.floor(sampler.trials / share + 1e-9)
         self.drawing = drawing
         self.crossed = [a for a in found if sampler.use == "grid" or a.sweep.grid is not None]
         self.drawn = [a for a in found if a not in self.crossed]
@@ -93,8 +111,8 @@ class Generations:
         each = combinations(self.crossed)
         if not self.drawn:
             return [each]
-        step = self.sampler.generation if self.guided else self.sampler.trials
-        whole, rest = divmod(self.sampler.trials, step)
+        step = self.sampler.generation if self.guided else self.trials
+        whole, rest = divmod(self.trials, step)
         return [step * each] * whole + ([rest * each] if rest else [])
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:

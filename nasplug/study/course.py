@@ -44,10 +44,10 @@ from nasplug.plan import (
 )
 from nasplug.plugins import Plugins
 from nasplug.runner import Runner, Watch
-from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, drawing_of
+from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, generations_of
 from nasplug.study.clock import Clock
 from nasplug.study.ending import early, nothing_finished
-from nasplug.study.halving import Halving
+from nasplug.study.halving import Halving, as_at_rungs
 from nasplug.study.plateau import Judge, restored
 from nasplug.tasks import Facts
 
@@ -113,7 +113,7 @@ class Course:
     @property
     def generations(self) -> Generations:
         """The configurations, from the beginning."""
-        return Generations(self.config.sampler, self.axes, drawing_of(self.config.sampler, self.plugins))
+        return generations_of(self.config, self.plugins)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -347,9 +347,14 @@ class Course:
                     yield task_facts(settle(self.config, values), self.plugins)
 
     def outcome(self, numbers: Sequence[int]) -> Outcome:
-        """The sampler's objectives and constraints of configurations, over the seeds that finished, and then over folds."""
-        frame, sampler = self.frame, self.config.sampler
+        """The sampler's objectives and constraints of configurations, over the seeds that finished, and then over folds.
+
+        Where a rule stops networks by all of them, those that it stopped count with what they were stopped by.
+        """
+        frame, sampler, stop = self.frame, self.config.sampler, self.config.stop
         frame = frame[frame["configuration"].isin(numbers)]
+        if stop is not None and {*sampler.objectives, *sampler.constraints} <= {*stop.by}:
+            frame = as_at_rungs(frame, stop.by)
         if not (frame["status"] == "finished").any():
             return {}
         wanted = list(dict.fromkeys([*sampler.objectives, *sampler.constraints]))

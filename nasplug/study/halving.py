@@ -10,23 +10,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nasplug import files
 from nasplug.config import StudyConfig
-from nasplug.packs import TABLE, Scores, identity_of, load_scores, survivors
+from nasplug.packs import HISTORIES, TABLE, Scores, identity_of, load_scores, survivors
 from nasplug.plan import Pack, across, replica_name
 from nasplug.plugins import Plugins
 
-__all__ = ["Halving"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Halving", "as_at_rungs"]
 
 _log = logging.getLogger(__name__)
 
 NONE = Scores(np.empty(0, dtype=np.int64), {})
 
 Rung = dict[str, list[int]]  # pack -> its rows that go on
+
+
+def as_at_rungs(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """A table in which stopped rows count as finished, with what they were compared by (``by``) at their last rung as scores.
+
+    A sampler learns from it: of what it knows these rows are the worse, and a score that comes early is better than none.
+    """
+    there = frame["status"] == "stopped"
+    early = {name: frame[f"relaxed_{name}" if name in HISTORIES else f"rung_{name}"] for name in by} if there.any() else {}
+    found = frame.assign(**{name: frame[name].where(~there, column) for name, column in early.items()})
+    return found.assign(status=frame["status"].where(~there, "finished"))
 
 
 class Halving:

@@ -20,7 +20,7 @@ from nasplug.plan import (
     unambiguous,
 )
 from nasplug.plugins import Plugins
-from nasplug.sampling import Generations, drawing_of
+from nasplug.sampling import generations_of
 
 __all__ = ["first_packs"]
 
@@ -35,7 +35,7 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
     unambiguous(study, plugins)
     check_path(study)
     found = axes(study)
-    generations = Generations(study.sampler, found, drawing_of(study.sampler, plugins))
+    generations = generations_of(study, plugins)
     check_population(study, guided=generations.guided)
     sampler = study.sampler.use
     if {*study.sampler.objectives, *study.sampler.constraints} & {*study.sampler.measured}:
@@ -44,6 +44,11 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
         several = f"{kind_words(swept)[1]} ({', '.join(swept)})"
         raise ConfigError(f"ensemble: over several {several}, whose networks have no mean; write null")
     _bounded(sum(generations.sizes), study.seeds)
+    if study.stop is not None and study.stop.refill and not generations.drawn:
+        raise ConfigError(
+            f"stop.refill: sampler {sampler!r} has nothing more to draw for the steps that are saved; write refill: false, or "
+            "take a sampler that draws (random, qmc, tpe, ...)"
+        )
     if sampler != "grid":
         if not generations.drawn:
             raise ConfigError(
@@ -56,10 +61,12 @@ def first_packs(study: StudyConfig, plugins: Plugins, *, fast: bool = False) -> 
                 f"sampler: {sampler!r} would look for the easiest {kind_words(drawn)[0]} ({', '.join(drawn)}); write "
                 "{grid: [...]} there, so that each configuration is judged by all of them, or take sampler random or grid"
             )
-        if generations.guided and study.stop is not None:
+        wanted = list(dict.fromkeys([*study.sampler.objectives, *study.sampler.constraints]))
+        if generations.guided and study.stop is not None and not {*wanted} <= {*study.stop.by}:
             raise ConfigError(
-                f"stop: sampler {sampler!r} learns from finished networks, and those that are stopped have no final score; "
-                "write stop: null, or take sampler random, qmc or grid"
+                f"stop: sampler {sampler!r} learns from {' and '.join(wanted)}, but of a network that is stopped only "
+                f"{' and '.join(study.stop.by)} are known, at its rung; let stop.by have all that sampler.objectives and "
+                "sampler.constraints name, or take sampler random, qmc or grid"
             )
         # What a later generation may draw is refused now.
         chunk(study, corners(found), plugins, fast=fast)

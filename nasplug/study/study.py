@@ -25,7 +25,7 @@ from nasplug.plugins import Plugins, load_plugins
 from nasplug.progress import entered, watching
 from nasplug.report import ENSEMBLE, import_libraries, write_ensemble, write_report
 from nasplug.runner import Runner, SerialRunner, runner_of
-from nasplug.sampling import Generations, drawing_of
+from nasplug.sampling import Generations, generations_of
 from nasplug.study.course import Course, started, stopped
 from nasplug.study.ending import nothing_finished
 from nasplug.study.planning import first_packs
@@ -96,7 +96,7 @@ class Study(Results):
     @property
     def generations(self) -> Generations:
         """The configurations, from the beginning."""
-        return Generations(self.config.sampler, self.axes, drawing_of(self.config.sampler, self.plugins))
+        return generations_of(self.config, self.plugins)
 
     def plan(self) -> list[Pack]:
         """The packs of the first generation (for a grid: all packs), checked as before a run.
