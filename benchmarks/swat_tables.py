@@ -64,6 +64,7 @@ def _start(folder: object) -> str:
 TOLD: Mapping[str, Callable[[Any], str]] = {
     "method.autoencoder": lambda file: f", {Path(str(file)).stem}",
     "method.start": _start,
+    "method.activation": lambda name: "" if name is None or name == "null" else f", {name}",
     "train.steps": lambda steps: f", {int(steps)} steps",
 }
 """What is compared where a study varies it, and how a label says it; all else is chosen on validation data."""

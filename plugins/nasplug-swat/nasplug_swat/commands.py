@@ -81,7 +81,7 @@ def _registered(job: TrainingJob, name: str) -> str:
 def _told(autoencoder: Autoencoder) -> str:
     space = autoencoder.space
     lines = [
-        f"{space.words}; latent {space.rows} x {autoencoder.size.numbers}; version {autoencoder.digest[:12]}",
+        f"{space.words}; latent {' x '.join(map(str, autoencoder.latent_shape))}; version {autoencoder.digest[:12]}",
         "median (90th percentile) of the normalised functional error, by depth (down) and decoder (across):",
     ]
     lines += _cells(autoencoder, "soft")

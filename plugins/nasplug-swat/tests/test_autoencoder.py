@@ -57,6 +57,24 @@ def test_latents_of_any_size(latent: int) -> None:
     assert networks_of(decode(model, z, 2)).widths == (1, 3, 3, 1)
 
 
+@pytest.mark.parametrize("latent", [8, 96, 120])
+def test_one_latent_for_a_whole_network(latent: int) -> None:
+    size = Size(width=32, layers=1, heads=2, latent=latent, tokens="network")
+    model = fresh(TINY, size, Sampling())
+    z = encode(model, draw(TINY, 1, SEEDS))
+    assert z.shape == (5, 1, latent) == (5, *model.latent_shape)
+    torch.testing.assert_close(z.square().mean(-1), torch.ones(5, 1), atol=1e-3, rtol=0)
+    assert networks_of(decode(model, z, 2)).widths == (1, 3, 3, 1)
+
+
+def test_what_there_was_before_whole_latents_keeps_its_digest() -> None:
+    assert Size().model_dump() == {"width": 64, "layers": 2, "heads": 4, "mlp": 4, "latent": None}
+    assert load(None).digest.startswith("4b4299c8a4ab")
+    assert Size(tokens="network").model_dump()["tokens"] == "network"
+    with pytest.raises(ValueError, match="'neurons' or 'network'"):
+        Size.model_validate({"tokens": "layers"})
+
+
 def test_what_stands_in_masked_neurons_does_not_reach_the_latent() -> None:
     nets = draw(PAPER, 3, SEEDS)
     model = load(None)

@@ -18,7 +18,7 @@ from nasplug.networks import alive, forward, harden, take
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.testing import SearchMethodLaws, example_task
-from nasplug_swat.autoencoder import PAPER, SIZES, Sampling, Space, arrange, draw, fresh, load, save
+from nasplug_swat.autoencoder import PAPER, SIZES, Sampling, Size, Space, arrange, draw, fresh, load, save
 from nasplug_swat.compression import swat_piece
 from nasplug_swat.search import networks_in, swat
 
@@ -47,6 +47,12 @@ class TestLatentThenDirect(SearchMethodLaws):
 class TestDirect(SearchMethodLaws):
     name = "swat"
     options: ClassVar = {"depth": 4, "mode": "direct", "begin": "normal"}
+    task_options = TASK
+
+
+class TestFixedActivation(SearchMethodLaws):
+    name = "swat"
+    options: ClassVar = {"depth": 2, "activation": "tanh"}
     task_options = TASK
 
 
@@ -163,6 +169,40 @@ def test_a_search_where_ends_vary_starts_from_a_piece(tmp_path: Path) -> None:
         swat(depth=1, autoencoder=file).accept(booth())
 
 
+@pytest.mark.parametrize("mode", ["latent", "direct"])
+def test_a_fixed_activation_is_every_neurons_from_the_first_step_to_the_last(tmp_path: Path, mode: str) -> None:
+    method = swat(depth=2, mode=mode, activation="leaky_relu")  # type: ignore[arg-type]
+    params = {name: p.float() for name, p in method.init(booth(), torch.arange(2)).items()}
+    for tau in (1.0, 0.01):
+        choices = method.relax(params, torch.full((2,), tau)).choices
+        assert set(choices) == {1, 2}
+        assert all(torch.equal(c, torch.tensor([0.0, 0.0, 1.0]).expand(2, 7, 3)) for c in choices.values())
+    options = {"use": "swat", "mode": mode, "depth": 1, "activation": "sigmoid", "sharpness": None}
+    done = Study.from_dict(STUDY | {"store": str(tmp_path), "method": options, "penalties": []}).run("serial")
+    record = load_network(done.folder / "best").record
+    assert {name for layer in record["activations"] for name, _ in layer} == {"sigmoid"}
+
+
+def test_the_study_of_fixed_activations_plans() -> None:
+    packs = Study.from_yaml(Path(__file__).parents[1] / "configs" / "swat_activations.yaml").plan()
+    assert sum(pack.rows for pack in packs) == 18 * 2 * 4 * 2 * 2 * 3
+
+
+def test_a_network_is_searched_and_started_from_one_latent_of_it_all(tmp_path: Path) -> None:
+    size = Size(width=32, layers=1, heads=2, latent=24, tokens="network")
+    file = tmp_path / "whole.safetensors"
+    save(fresh(PAPER, size, Sampling()), file)
+    save_network(compact(draw(PAPER, 2, torch.tensor([3])), 0), tmp_path / "net")
+    for more in ({}, {"begin": "normal"}, {"mode": "switch"}, {"start": str(tmp_path / "net")}, {"mode": "untrained"}):
+        method = swat(autoencoder=str(file), **more)  # type: ignore[arg-type]
+        params = {name: p.float() for name, p in method.init(booth(), torch.arange(3)).items()}
+        assert params["latent"].shape == (3, 1, 24)
+        assert method.relax(params, torch.ones(3)).widths == (2, 7, 7, 1)
+    options = {"use": "swat", "autoencoder": str(file), "depth": 1}
+    done = Study.from_dict(STUDY | {"store": str(tmp_path), "method": options}).run("serial")
+    assert (done.frame["status"] == "finished").all()
+
+
 def test_a_module_is_read_back_as_networks() -> None:
     nets = draw(PAPER, 3, torch.arange(8))
     x = uniform(torch.tensor([0]), "x", (2, 20), -1.0, 1.0)[0].float()
@@ -221,6 +261,9 @@ def test_other_tasks_are_searched_where_ends_vary(tmp_path: Path) -> None:
         ({"mode": "untrained", "start": "x"}, "does not read"),
         ({"spread": 0.1}, "without a start"),
         ({"piece": [0, 2]}, "without a start"),
+        ({"activation": "tahn"}, "a candidate of the autoencoder, sigmoid, tanh, leaky_relu.*Did you mean 'tanh'"),
+        ({"activation": "relu"}, "a candidate of the autoencoder"),
+        ({"activation": "tanh", "start": "x"}, "whose activations are its own"),
         ({"ends": [3, 1]}, "3 inputs and 1 outputs; needed: 2 inputs"),
         ({"start": "nowhere"}, "does not hold a network"),
         ({"autoencoder": "nowhere"}, "No such file"),

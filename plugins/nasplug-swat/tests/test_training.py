@@ -63,6 +63,20 @@ def test_it_learns(tmp_path: Path) -> None:
     assert list(train(training, tmp_path)) == []  # done is done
 
 
+def test_it_learns_one_latent_for_a_whole_network(tmp_path: Path) -> None:
+    size = {"width": 32, "layers": 1, "heads": 2, "latent": 64, "tokens": "network"}
+    training = Training(**SMALL | {"size": size, "steps": 80, "batch": 16, "every": 40, "lr": 3e-3, "matrix": 2.0})
+    before = scores(fresh(training.space, training.dimensions, training.sampling), 128)
+    list(train(training, tmp_path))
+    done = read(tmp_path / "autoencoder.safetensors")
+    assert done.latent_shape == (1, 64)
+    after = scores(done, 128)
+    assert after[1, 1].log().mean() < before[1, 1].log().mean() - 0.5
+    assert after[2, 2].log().mean() < before[2, 2].log().mean() - 0.5
+    told = CliRunner().invoke(main, ["swat", "show", str(tmp_path / "autoencoder.safetensors")]).output
+    assert "latent 1 x 64;" in told
+
+
 def test_it_learns_networks_whose_ends_vary(tmp_path: Path) -> None:
     space = Space(width=4, deepest=2, inputs=3, outputs=2, candidates=("tanh", "leaky_relu"), vary=True)
     size = {"width": 32, "layers": 1, "heads": 2, "latent": 8}

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +46,11 @@ Weights = Mapping[str, Tensor]
 
 
 class Size(BaseModel):
-    """How large the transformers are. ``latent`` (numbers per neuron) is ``width`` where it is not given."""
+    """How large the transformers are, and what the latent is made of.
+
+    ``latent`` is d, ``width`` where it is not given. ``tokens: neurons`` makes d numbers per neuron, ``network`` d numbers in
+    all: what the encoder puts out for all neurons is one vector then, and two linear maps lead to the latent and back.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +59,14 @@ class Size(BaseModel):
     heads: int = Field(4, ge=1)
     mlp: int = Field(4, ge=1, le=64, description="hidden neurons of a block's two-layer network, as a multiple of the width")
     latent: int | None = Field(None, ge=1, le=4096)
+    tokens: Literal["neurons", "network"] = "neurons"
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if self.tokens == "neurons":  # files and digests of these are what they were before there was a choice
+            plain.pop("tokens")
+        return plain
 
     @model_validator(mode="after")
     def _divides(self) -> Size:
@@ -64,7 +76,7 @@ class Size(BaseModel):
 
     @property
     def numbers(self) -> int:
-        """d: numbers per neuron in the latent."""
+        """d: numbers in the latent, per neuron or in all."""
         return self.width if self.latent is None else self.latent
 
 
@@ -97,6 +109,11 @@ class Autoencoder:
     digest: str
     about: Mapping[str, Any]
     _elsewhere: dict[str, Weights] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Of one network's latent: ``(T, d)``, or ``(1, d)`` for the whole network."""
+        return (self.space.rows if self.size.tokens == "neurons" else 1), self.size.numbers
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Autoencoder:
         """The same on a device, in a floating-point type. Copies are kept: a step that asks again moves nothing."""
@@ -172,12 +189,13 @@ def fresh(space: Space, size: Size, sampling: Sampling, seed: int = 0) -> Autoen
     transformer("encoder")
     weights["encoder/values"] = through.clone()
     weights["encoder/valid"] = unread @ gaussian("encoder/valid", d, space.columns, scale=1.0 / math.sqrt(c))
-    if n != d:
-        weights["encoder/latent"] = across("latent", n, d)
+    whole = d if size.tokens == "neurons" else t * d  # of what a latent is made from
+    if n != whole:
+        weights["encoder/latent"] = across("latent", n, whole)
     for depth in range(1, space.deepest + 1):
         name = f"decoder {depth}"
         transformer(name)
-        if n != d:
+        if n != whole:
             weights[f"{name}/latent"] = weights["encoder/latent"].T.clone()
         weights[f"{name}/head"] = through[:, : space.columns].T.clone()
         weights[f"{name}/head/bias"] = torch.zeros(space.columns)
@@ -212,7 +230,7 @@ def _transform(weights: Weights, name: str, x: Tensor, size: Size) -> Tensor:
 
 
 def encode(autoencoder: Autoencoder, nets: Networks) -> Tensor:
-    """Networks -> latents ``(K, T, d)``, each token on the sphere of mean 0 and variance 1.
+    """Networks -> latents ``(K, T, d)`` or ``(K, 1, d)``, each token on the sphere of mean 0 and variance 1.
 
     What stands in masked neurons cannot change it. The order of neurons does: `nasplug_swat.representation.arrange` first,
     where that must not be.
@@ -233,6 +251,8 @@ def latents(autoencoder: Autoencoder, matrices: Matrices) -> Tensor:
     rest = (size.width - values.square().sum(-1, keepdim=True)).clamp(min=1.0).sqrt()  # (K, T, 1)
     x = F.linear(torch.cat((values, rest), -1), w["encoder/values"]) + F.linear(valid, w["encoder/valid"])
     x = _transform(w, "encoder", x, size)
+    if size.tokens == "network":
+        x = x.flatten(1).unsqueeze(1)
     if "encoder/latent" in w:
         x = F.linear(x, w["encoder/latent"])
     return F.layer_norm(x, (size.numbers,))
@@ -256,7 +276,7 @@ class Decoded:
 
 
 def decode(autoencoder: Autoencoder, z: Tensor, depth: int, space: Space | None = None) -> Decoded:
-    """Latents ``(K, T, d)`` -> networks with ``depth`` hidden layers, as numbers; ``z`` is put on the sphere first.
+    """Latents ``(K, T or 1, d)`` -> networks with ``depth`` hidden layers, as numbers; ``z`` is put on the sphere first.
 
     ``space``: where ends vary, the autoencoder's space at those wanted; None means the most of them.
     """
@@ -265,6 +285,8 @@ def decode(autoencoder: Autoencoder, z: Tensor, depth: int, space: Space | None 
     x = F.layer_norm(z, (size.numbers,))
     if f"{name}/latent" in w:
         x = F.linear(x, w[f"{name}/latent"])
+    if size.tokens == "network":
+        x = x.reshape(len(x), -1, size.width)
     x = _transform(w, name, x, size)
     numbers = F.linear(x, w[f"{name}/head"], w[f"{name}/head/bias"])
     return Decoded(numbers, depth, space or autoencoder.space, autoencoder.sampling)

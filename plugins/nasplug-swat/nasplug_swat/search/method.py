@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nasplug.compact import digest_of
 from nasplug.contracts import Params, SearchMethod, Traits
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, did_you_mean
 from nasplug.networks import Networks
 from nasplug.replicas import normal
 from nasplug.tasks import Task
@@ -68,6 +68,7 @@ class Swat(SearchMethod):
     sharpness: float | None
     start: _Start | None
     spread: float
+    activation: str | None
 
     @property
     def traits(self) -> Traits:
@@ -89,7 +90,7 @@ class Swat(SearchMethod):
             raise ConfigError(self._unfitting(task))
 
     def init(self, task: Task, seeds: Tensor) -> Params:
-        """``latent`` (K, T, d) from N(0, 1) and ``threshold`` (K,) at 0; ``matrix`` (K, T, C) where it will be or is needed.
+        """``latent`` (K, T or 1, d) from N(0, 1), ``threshold`` (K,) at 0; ``matrix`` (K, T, C) where it will be or is needed.
 
         With a start the latents are that network's encoding plus N(0, spread), a matrix is that network plus N(0, spread).
         ``begin: normal`` starts a matrix as N(0, 0.3) in units of the sampled networks, with masks just open.
@@ -103,7 +104,7 @@ class Swat(SearchMethod):
             else:
                 params["matrix"] = self._open(seeds)[1] if self.begin == "open" else self._small(seeds)
             return params
-        z = normal(seeds, "swat/latent", (self.space.rows, self.autoencoder.size.numbers))
+        z = normal(seeds, "swat/latent", self.autoencoder.latent_shape)
         if self.start is not None:
             z = self.start.begin(self, task).to(z) + self.spread * z
         elif self.begin == "open":
@@ -124,12 +125,22 @@ class Swat(SearchMethod):
 
     def _open(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Random networks with all neurons on: their latents, and their matrices as numbers."""
-        matrices = pack(draw(self.space, self.depth, seeds, OPEN), self.space)
+        matrices = pack(self._pure(draw(self.space, self.depth, seeds, OPEN)), self.space)
         here = self.autoencoder.to(seeds.device, torch.float32)
         # One by one: a product of more rows may round differently, and a row must not depend on who shares its pack.
         z = [latents(here, replace(matrices, values=row.unsqueeze(0))) for row in matrices.values]
-        none = matrices.values.new_zeros(0, self.space.rows, self.autoencoder.size.numbers)  # no seeds, no rows
+        none = matrices.values.new_zeros(0, *self.autoencoder.latent_shape)  # no seeds, no rows
         return torch.cat([none, *z]).double(), normalised(matrices, self.autoencoder.sampling).double()
+
+    def _pure(self, nets: Networks) -> Networks:
+        """With the fixed activation at each hidden neuron, whatever was decoded; as it is where none is fixed."""
+        if self.activation is None:
+            return nets
+        place = nets.candidates.index(self.activation)
+        chosen = {layer: torch.zeros_like(choice) for layer, choice in nets.choices.items()}
+        for choice in chosen.values():
+            choice[..., place] = 1.0
+        return replace(nets, choices=chosen)
 
     def _small(self, seeds: Tensor) -> Tensor:
         """Numbers from N(0, 0.3), masks just open: gates near sigmoid(3) at sharpness 200, still on its slope."""
@@ -154,7 +165,7 @@ class Swat(SearchMethod):
             sharp: float | Tensor = 4.0 / tau.clamp(min=0.02)
         else:
             sharp = self.sharpness
-        nets = networks_of(decoded, tau, sharp)
+        nets = self._pure(networks_of(decoded, tau, sharp))
         t = (PACE * params["threshold"]).view(-1, 1, 1)
         steep = sharp.view(-1, 1, 1) if isinstance(sharp, Tensor) else sharp
         return replace(nets, edge_gates={e: torch.sigmoid(steep * (w.abs() - t)) for e, w in nets.blocks.items()})
@@ -225,6 +236,7 @@ def swat(
     start: str | None = None,
     piece: tuple[int, int] | None = None,
     spread: float | None = None,
+    activation: str | None = None,
 ) -> SearchMethod:
     """Search in the latent space of a network autoencoder, or in the same matrix without it.
 
@@ -255,6 +267,8 @@ def swat(
       hidden layers than ``depth`` is read by the decoder of ``depth``, not exactly; `direct` cannot start from one.
     - ``piece``: ``[a, b]``, start from the part of that network from layer a's values to what layer b sums (0: inputs), in the
       units of the task (`swat_piece`); without it the network is taken in the units that it was trained in.
+    - ``activation``: a candidate that all hidden neurons have; what is decoded about activations is not read (SWAT-NN's
+      baseline, E.3). ``begin: open`` then starts from networks of this activation. null: activations are searched.
 
     Fails: a neuron that starts off stays off, or nearly, where gates are as steep as SWAT-NN's (200). The decoder keeps to the
     networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
@@ -282,8 +296,15 @@ def swat(
             raise ConfigError(f"swat: {name}={value} without a start; leave it out, or give a start")
     if spread is not None and not (math.isfinite(spread) and spread >= 0.0):
         raise ConfigError(f"swat: spread={spread}; needed: a finite number >= 0 (0.1 is near the start, latents have size 1)")
+    if activation is not None and activation not in model.space.candidates:
+        raise ConfigError(
+            f"swat: activation={activation!r}; needed: a candidate of the autoencoder, {', '.join(model.space.candidates)}, or "
+            f"null to search them.{did_you_mean(activation, model.space.candidates)}"
+        )
+    if activation is not None and start is not None:
+        raise ConfigError(f"swat: activation={activation!r} with a start, whose activations are its own; leave one of them out")
     if mode == "untrained":
         model = fresh(model.space, model.size, model.sampling)
     space = model.space.at(*(ends or model.space.ends))
     begins = None if start is None else _started(space, start, piece, depth, mode)
-    return Swat(model, space, mode, depth, begin, when, sharpness, begins, 0.1 if spread is None else spread)
+    return Swat(model, space, mode, depth, begin, when, sharpness, begins, 0.1 if spread is None else spread, activation)
