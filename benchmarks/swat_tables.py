@@ -61,8 +61,14 @@ def _start(folder: object) -> str:
     return "" if path is None else f", from {path.parent.name if path.name == 'best' else path.name}"
 
 
+def _autoencoder(file: object) -> str:
+    """One that comes along has a name; one that training wrote is the file of its training's folder."""
+    path = Path(str(file))
+    return f", {path.parent.name if path.name == 'autoencoder.safetensors' else path.stem}"
+
+
 TOLD: Mapping[str, Callable[[Any], str]] = {
-    "method.autoencoder": lambda file: f", {Path(str(file)).stem}",
+    "method.autoencoder": _autoencoder,
     "method.start": _start,
     "method.activation": lambda name: "" if name is None or name == "null" else f", {name}",
     "train.steps": lambda steps: f", {int(steps)} steps",

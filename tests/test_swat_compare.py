@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import swat_activations
 import yaml
+from swat_activations import compared
 from swat_compare import main
 from swat_figures import PICTURES
 from swat_tables import by_depth, by_function, studies, table
@@ -366,11 +368,59 @@ def test_labels_tell_starts_autoencoders_and_steps_that_a_study_varies(tmp_path:
         for function in FUNCTIONS
         for mode in ("direct", "latent")
         for start in ("null", "runs/first/best", "nets/mine")
-        for file in ("paper-7x64", "a/b.safetensors")
+        for file in ("paper-7x64", "a/b.safetensors", "runs/c/autoencoder.safetensors")
         for steps in (100, 1000)
     ]
     found = studies([save(tmp_path / "made", BARE | {"method": method}, rows)])
-    assert len(set(found["mode"])) == 24
-    assert {"direct, paper-7x64, 100 steps", "latent, b, from first, 1000 steps", "direct, b, from mine, 100 steps"} <= set(
-        found["mode"]
-    )
+    assert len(set(found["mode"])) == 36
+    told = {"direct, paper-7x64, 100 steps", "latent, b, from first, 1000 steps", "direct, c, from mine, 100 steps"}
+    assert told <= set(found["mode"])
+
+
+def activations(tmp_path: Path, factors: dict[str, float], seeds: int = 4) -> Path:
+    """A study whose errors are a factor times the function's, and rise with the seed."""
+    rows = [
+        row(
+            f,
+            hard(f) * factor * (1.0 + seed),
+            **{"method.activation": name, "method.mode": mode, "method.depth": 2, "seed": seed},
+        )
+        for f in FUNCTIONS
+        for name, factor in factors.items()
+        for mode in ("latent", "direct")
+        for seed in range(seeds)
+    ]
+    method = {"use": "swat", "activation": {"choice": [None, "tanh"]}}
+    return save(tmp_path / "activations", BARE | {"method": method}, rows)
+
+
+def test_fixed_activations_are_set_against_searched_ones_and_the_best_against_as_many(tmp_path: Path) -> None:
+    frame = studies([activations(tmp_path, {"null": 1.0, "tanh": 2.0, "sigmoid": 4.0})])
+    found = only(compared(frame), depth="chosen").set_index("mode")
+    assert found.loc["latent, tanh", ["ratio", "against"]].tolist() == [pytest.approx(2.0), "latent"]
+    assert found.loc["direct, sigmoid", ["ratio", "against"]].tolist() == [pytest.approx(4.0), "direct"]
+    # The median of four seeds is 2.5 times the least; tanh is the best of the fixed: 2 x 2.5. As many searches again: seeds
+    # 0 and 1, and 2 and 3: the better ones are 1 and 3 times the least, the median 2.
+    best = found.loc["latent, best of the fixed"]
+    assert (best["error"], best["ratio"]) == (pytest.approx(5.0 * found["error"]["latent"] / 2.5), pytest.approx(2.5))
+    few = compared(studies([activations(tmp_path / "few", {"null": 1.0, "tanh": 2.0, "sigmoid": 4.0}, seeds=1)]))
+    assert not any("best" in label for label in few["mode"])
+    for factors in ({"null": 1.0}, {"tanh": 1.0}):
+        with pytest.raises(ConfigError, match="needed: null \\(searched\\) and activations among its values"):
+            compared(studies([activations(tmp_path / str(factors), factors)]))
+    with pytest.raises(ConfigError, match=r"no study varies method\.activation"):
+        compared(frame.drop(columns="method.activation"))
+
+
+@pytest.mark.slow
+def test_the_activations_that_searches_keep_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swat_activations.main(["--quick", "--pictures", str(tmp_path)])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    kept = pd.DataFrame(found["kept"])
+    assert kept.groupby(["mode", "layer"])["share"].sum().tolist() == pytest.approx([1.0] * 4)
+    assert kept.groupby("mode")["neurons"].sum().max() <= 2 * 2 * 14  # of two functions and two seeds
+    assert {"latent, tanh", "latent, best of the fixed"} <= {line["mode"] for line in found["table"]}
+    assert (tmp_path / "activations.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit):
+        swat_activations.main([])
+    assert "give the folders of studies, or --quick" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import yaml
 
 from nasplug import Study
 from nasplug.compact import compact
@@ -19,6 +20,7 @@ from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
 from nasplug.testing import SearchMethodLaws, example_task
 from nasplug_swat.autoencoder import PAPER, SIZES, Sampling, Size, Space, arrange, draw, fresh, load, save
+from nasplug_swat.commands import TrainingJob
 from nasplug_swat.compression import swat_piece
 from nasplug_swat.search import networks_in, swat
 
@@ -186,6 +188,18 @@ def test_a_fixed_activation_is_every_neurons_from_the_first_step_to_the_last(tmp
 def test_the_study_of_fixed_activations_plans() -> None:
     packs = Study.from_yaml(Path(__file__).parents[1] / "configs" / "swat_activations.yaml").plan()
     assert sum(pack.rows for pack in packs) == 18 * 2 * 4 * 2 * 2 * 3
+
+
+def test_the_study_of_seeds_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = Path(__file__).parents[1] / "configs"
+    for seed in (1, 2):
+        raw = yaml.safe_load((configs / "latents.yaml").read_text(encoding="utf-8"))
+        training = TrainingJob.model_validate(raw | {"size": "tiny", "seed": seed, "name": f"neurons-64-{seed}"})
+        model = fresh(training.space, training.dimensions, training.sampling, training.seed)
+        save(model, training.folder / "autoencoder.safetensors")
+    packs = Study.from_yaml(configs / "swat_seeds.yaml").plan()
+    assert sum(pack.rows for pack in packs) == 18 * 2 * 2 * 2 * 3
 
 
 def test_a_network_is_searched_and_started_from_one_latent_of_it_all(tmp_path: Path) -> None:
