@@ -1,10 +1,13 @@
 """How well do searches over activations find the best of all architectures? Every one is trained, so that it is known.
 
-    python benchmarks/ranking.py [--quick] [--runner serial|ray] [--store FOLDER] [--sets NAME ...]
+    python benchmarks/ranking.py [--space operations] [--quick] [--runner serial|ray] [--store FOLDER] [--sets NAME ...]
 
 For each of six data sets that come with nasplug (among them images, digits, and the signals of MNIST-1D) the code of `nasplug
 enumerate` trains all 216 architectures (three layers of 8, six activations) with five seeds: 6,480 networks. Then the searches
 run on the same space, five seeds each, with as many steps: `SEARCHES` x `DISCRETIZERS`; add a line there for another one.
+
+`--space operations`: two hidden layers of 8, tanh, each edge one of linear, rank 2, residual and none; one of each set of
+combinations that come to the same, all of which are trained. `ranked` is left out, as it ranks activations.
 
 Regret, rank and tau are those of `docs/enumerate.md`. Regrets are divided by the error of the constant answer (or of the most
 frequent label), so that they have one unit, and averaged over data sets. 90 % bounds: a bootstrap over runs and seeds in each
@@ -57,21 +60,20 @@ SEARCHES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # name -
     "GAEA single level": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1}, 1),
 }
 DISCRETIZERS = ("argmax", "closest", "least", "ranked")
+OPERATIONS = ("linear", "rank_2", "residual", "none")
 FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS")  # discretized by argmax alone
 
 
-def config(name: str, quick: bool, store: str) -> dict[str, Any]:
+def config(name: str, space: str, quick: bool, store: str) -> dict[str, Any]:
     """What all networks of a data set share."""
+    activations = {"use": "mixture", "hidden": [6] if quick else [8, 8, 8], "per": "layer", "candidates": list(CANDIDATES)}
+    wires = {"use": "operations", "hidden": [6] if quick else [8, 8], "operations": list(OPERATIONS), "activation": "tanh"}
+    wires |= {"operations": ["linear", "none"]} if quick else {}
     return {
         "study": name,
         "store": str(Path(store) / name),
         "task": SETS[name],
-        "method": {
-            "use": "mixture",
-            "hidden": [6] if quick else [8, 8, 8],
-            "per": "layer",
-            "candidates": list(CANDIDATES),
-        },
+        "method": activations if space == "activations" else wires,
         "train": {"steps": 40 if quick else 600, "batch": 32, "lr": 0.01, "reports": 2},
         "seeds": 3 if quick else 5,
         "linear": False,
@@ -81,22 +83,24 @@ def config(name: str, quick: bool, store: str) -> dict[str, Any]:
     }
 
 
-def searches(quick: bool) -> list[tuple[str, str, str]]:
+def searches(space: str, quick: bool) -> list[tuple[str, str, str]]:
     """Search, discretizer, and what both are called together."""
     found = []
     for search in SEARCHES:
         for discretizer in ("argmax",) if search in FEWER else DISCRETIZERS:
+            if discretizer == "ranked" and space == "operations":
+                continue
             found.append((search, discretizer, search if discretizer == "argmax" else f"{search}, {discretizer}"))
     return found[:2] if quick else found
 
 
-def measure(name: str, quick: bool, store: str, runner: Any) -> tuple[Table, list[Scored]]:
+def measure(name: str, space: str, quick: bool, store: str, runner: Any) -> tuple[Table, list[Scored]]:
     """The table of a data set, and its searches with what drawing at random comes to."""
-    base = config(name, quick, store)
+    base = config(name, space, quick, store)
     study = Study.from_dict(base)
     table = enumerated(space_of(study.config, study.plugins), study.plugins, runner=runner, fast=True, report=False)
     made = []
-    for search, discretizer, title in searches(quick):
+    for search, discretizer, title in searches(space, quick):
         method, architecture, _ = SEARCHES[search]
         one = Study.from_dict(
             base
@@ -110,7 +114,7 @@ def measure(name: str, quick: bool, store: str, runner: Any) -> tuple[Table, lis
         )
         one.fast = True
         made.append(scored(table, found_by(one.run(runner, report=False), table)))
-    titles = [title for *_, title in searches(quick)]
+    titles = [title for *_, title in searches(space, quick)]
     return table, [*(Scored(title, *_rest(one)) for title, one in zip(titles, made, strict=True)), *baselines(table)]
 
 
@@ -134,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--runner", choices=["serial", "ray"], default="ray")
     parser.add_argument("--store", help="where the studies go (default: a new folder)")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=None)
+    parser.add_argument("--space", choices=["activations", "operations"], default="activations")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -143,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     regrets: dict[str, list[tuple[float, float, float]]] = {}
     taus: dict[str, list[tuple[float, float, float]]] = {}
     ranks: dict[str, list[float]] = {}
-    passes = {title: SEARCHES[search][2] for search, _, title in searches(given.quick)}
+    passes = {title: SEARCHES[search][2] for search, _, title in searches(given.space, given.quick)}
     for name in names:
-        table, found = measure(name, given.quick, store, runner)
+        table, found = measure(name, given.space, given.quick, store, runner)
         best = table.frame.iloc[0]
         print(
             f"{name}: {len(table.keys)} architectures, best {best['architecture']} {best['test_error']:.4g} (± "

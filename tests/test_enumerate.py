@@ -23,7 +23,7 @@ from nasplug.errors import ConfigError
 from nasplug.finetune import Frozen
 from nasplug.networks import Networks
 from nasplug.optimizers import Adam
-from nasplug.plan import named, one_hot_choices
+from nasplug.plan import fixed_parts, named
 from nasplug.plugins import load_plugins
 from nasplug.schedules import still
 from nasplug.spaces import scoring
@@ -31,7 +31,7 @@ from nasplug.spaces.scoring import Found, baselines, scored
 from nasplug.spaces.searches import _chance
 from nasplug.spaces.table import Table
 from nasplug.study import Study
-from nasplug.train import Search, train
+from nasplug.train import Search, put, train
 
 NAMES = ("relu", "tanh", "elu")
 STUDY: dict[str, Any] = {
@@ -63,15 +63,10 @@ def test_text_says_which_neurons_there_are(layers: list[list[str]]) -> None:
     """Read and written again it is the same text, and has each layer's activations as often as they were given."""
     widths = (2, *map(len, layers), 1)
     given_text = "/".join("+".join(layer) for layer in layers)
-    made = Networks(
-        widths,
-        nets(widths, "neuron").blocks,
-        choices=dict(one_hot_choices([given_text], nets(widths, "neuron"))),
-        candidates=NAMES,
-    )
+    made = put(nets(widths, "neuron"), fixed_parts([given_text], nets(widths, "neuron")))
     made.check()
     (text,) = named(made)
-    again = dict(one_hot_choices([text], made))
+    again = put(made, fixed_parts([text], made)).choices
     for layer, names in enumerate(layers, start=1):
         counts = [names.count(name) for name in NAMES]
         assert made.choices[layer].sum(1).tolist() == [counts]
@@ -96,7 +91,7 @@ def test_a_text_that_does_not_fit_is_refused_when_the_study_is_planned(tmp_path:
 def test_what_cannot_be_fixed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="beside train"):
         study(tmp_path, fixed="relu/tanh").plan()
-    with pytest.raises(ConfigError, match="searches for no activations"):
+    with pytest.raises(ConfigError, match="searches for no activations or operations"):
         study(tmp_path, fixed="relu", method={"use": "edges", "hidden": [3]}, train={"steps": 3}).plan()
 
 
@@ -169,7 +164,11 @@ def test_widths_and_depths_share_studies_where_their_architectures_are_the_same(
         ({"train": {"lr": {"choice": [0.1, 0.2]}}}, "train.lr: varies"),
         ({"fixed": "relu/relu", "train": {}}, "fixed: is given"),
         ({"method": {"use": "edges", "hidden": [3]}, "train": {}, "discretizers": []}, "one architecture"),
-        ({"method": {"use": "operations", "hidden": [3]}, "train": {}}, "searches for operations"),
+        (
+            {"method": {"use": "operations", "hidden": [4, 4], "operations": ["linear", "none"], "widths": [2]}, "train": {}},
+            "2 more choices than the operations of its 6 edges.*vary method.hidden",
+        ),
+        ({"method": {"use": "operations", "hidden": [4] * 5}, "train": {}}, "combinations of operations; needed: 500,000"),
         ({"task": {"use": "iris", "validation": "folds"}}, "5 folds.*holdout"),
         (
             {"method": STUDY["method"] | {"bias": {"choice": [True, False]}}},

@@ -49,8 +49,8 @@ def enumerate_(
 ) -> None:
     """Train every architecture that a search may choose, and score searches by what they missed.
 
-    CONFIG is the study of a search over activations, or of networks whose widths vary. OVERRIDES are path=value. What is
-    trained already is not trained again: the table is <store>/<study>-all/architectures.csv.
+    CONFIG is the study of a search over activations or operations, or of networks whose widths vary. OVERRIDES are path=value.
+    What is trained already is not trained again: the table is <store>/<study>-all/architectures.csv.
     """
     from nasplug import spaces
     from nasplug.progress import Watcher

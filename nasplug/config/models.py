@@ -311,7 +311,8 @@ class StudyConfig(BaseModel):
     temperature: Use | None = None
     fixed: str | Sweep | None = Field(
         None,
-        description="an architecture that is trained instead of searched for (tanh/2*relu+elu), a sweep over several, or null",
+        description="an architecture that is trained instead of searched for (tanh/2*relu+elu, or linear/none,rank_2), a "
+        "sweep over several, or null",
     )
     monotone: dict[str, Literal[-1, 1]] = {}
     loss: Use | None = None

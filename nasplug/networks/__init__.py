@@ -8,7 +8,7 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 
 from __future__ import annotations
 
-from nasplug.networks.alternatives import decided, shares
+from nasplug.networks.alternatives import decided, ends, inside, operation, shares
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
 from nasplug.networks.pruning import SIZES, alive, harden, sizes
 from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, Way, check_hidden, join, take, where
@@ -23,11 +23,14 @@ __all__ = [
     "alive",
     "check_hidden",
     "decided",
+    "ends",
     "features",
     "forward",
     "harden",
+    "inside",
     "join",
     "mixed",
+    "operation",
     "product",
     "shares",
     "sizes",

@@ -8,9 +8,33 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nasplug.networks.record import Networks
+from nasplug.networks.record import Edge, Networks, Way
 
-__all__ = ["decided", "shares"]
+__all__ = ["decided", "ends", "inside", "operation", "shares"]
+
+
+def operation(nets: Networks, way: Way) -> str:
+    """What a way is called: ``none``, ``linear`` (a block), ``residual`` (a layer that passes values on), ``rank_R``."""
+    if isinstance(way, int):
+        return "residual" if way in nets.passes else f"rank_{nets.widths[way]}"
+    return "none" if way is None else "linear"
+
+
+def inside(nets: Networks) -> frozenset[int]:
+    """Hidden layers that belong to operations."""
+    return frozenset(way for ways in nets.alternatives for way in ways if isinstance(way, int))
+
+
+def ends(nets: Networks, ways: Sequence[Way]) -> Edge:
+    """The layers, to and from, that the ways of one group join, counted without those that belong to operations."""
+    way = next(way for way in ways if way is not None)
+    if isinstance(way, int):
+        to = next(to for to, source in nets.blocks if source == way)
+        source = next(source for to, source in nets.blocks if to == way)
+    else:
+        to, source = way
+    skipped = inside(nets)
+    return to - sum(layer < to for layer in skipped), source - sum(layer < source for layer in skipped)
 
 
 def shares(nets: Networks) -> list[Tensor]:

@@ -98,7 +98,7 @@ def on(search: Search, index: Tensor, device: str) -> Search:
         tau=part.tau.to(device, part.dtype),
         levels=tuple(level.to(device, part.dtype) for level in part.levels),
         architect=None if part.architect is None else replace(part.architect, lr=part.architect.lr.to(device)),
-        fixed=tuple((layer, choice.to(device)) for layer, choice in part.fixed),
+        fixed=tuple((what, key, tensor.to(device)) for what, key, tensor in part.fixed),
     )
 
 

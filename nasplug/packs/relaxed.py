@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from nasplug.networks import Networks, take
+from nasplug.networks import Networks, shares, take
 from nasplug.packs.stored import RELAXED, SHARES
 from nasplug.plan import Pack, data_key
 from nasplug.train import Search
@@ -47,11 +47,12 @@ def relaxed_of(
 
 
 def shares_of(search: Search, soft: Networks) -> dict[str, Any]:
-    """The column `SHARES` of a search over activations: of each network its shares, layer by layer and site by site."""
-    numbers = sum(choice[0].numel() for choice in soft.choices.values())
-    if not search.traits.architecture or search.fixed or soft.alternatives or not 0 < numbers <= MOST_SHARES:
+    """The column `SHARES` of a search: of each network its shares, layer by layer and site by site, or edge by edge."""
+    sites = shares(soft) if soft.alternatives else [soft.choices[layer].flatten(1) for layer in sorted(soft.choices)]
+    numbers = sum(site[0].numel() for site in sites)
+    if not search.traits.architecture or search.fixed or not 0 < numbers <= MOST_SHARES:
         return {}
-    flat = torch.cat([soft.choices[layer].flatten(1) for layer in sorted(soft.choices)], 1)  # (K, numbers)
+    flat = torch.cat(sites, 1)  # (K, numbers)
     return {SHARES: pa.array(list(flat.detach().cpu().float().numpy()), pa.list_(pa.float32()))}
 
 

@@ -11,7 +11,7 @@ from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, k
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.costing import Cost, cost_of, few_words, longest_first
 from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
-from nasplug.plan.fixing import layer_text, named, one_hot_choices
+from nasplug.plan.fixing import Edges, edges_of, fixed_parts, layer_text, named, only_operations
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
@@ -62,6 +62,7 @@ __all__ = [
     "Calibration",
     "Components",
     "Cost",
+    "Edges",
     "Numbers",
     "Pace",
     "Pack",
@@ -89,8 +90,10 @@ __all__ = [
     "cost_of",
     "count",
     "data_key",
+    "edges_of",
     "exchanges",
     "few_words",
+    "fixed_parts",
     "forget_tasks",
     "going_on",
     "grid",
@@ -109,7 +112,7 @@ __all__ = [
     "measure",
     "most_halves",
     "named",
-    "one_hot_choices",
+    "only_operations",
     "paths_of",
     "reached",
     "refits",

@@ -1,6 +1,8 @@
-"""Architectures as text, and as the choices of networks that are trained with them and do not search.
+"""Architectures as text, and as what stands in networks that are trained with them and do not search.
 
 ``tanh/2*relu+elu``: the first hidden layer is tanh; of the three neurons of the second two are relu and one is elu.
+``linear/none,rank_2``: the edge from the input to the first layer is linear; the second layer gets nothing from the input, and
+a map of rank 2 of the first layer.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
+from nasplug.contracts import Params
 from nasplug.errors import ConfigError, did_you_mean
-from nasplug.networks import Networks
+from nasplug.networks import Edge, Networks, ends, operation
 from nasplug.plan.varying import FIXED
-from nasplug.train import Search, start
+from nasplug.train import Fixed, Search, start
 
-__all__ = ["fixed", "layer_text", "named", "one_hot_choices"]
+__all__ = ["Edges", "edges_of", "fixed", "fixed_parts", "layer_text", "named", "only_operations"]
+
+Edges = tuple[tuple[Edge, tuple[str, ...]], ...]
+"""(to, from), and the operations that an edge chooses from."""
 
 PART = re.compile(r"\s*(?:(\d{1,9})\s*\*)?\s*([A-Za-z][A-Za-z0-9_.-]*)\s*")
 EXAMPLE = "one activation per hidden layer (tanh/relu), or those of its neurons (2*relu+tanh)"
@@ -32,8 +37,19 @@ def layer_text(names: Sequence[str], candidates: Sequence[str]) -> str:
     return "+".join(f"{times[name]}*{name}" if times[name] > 1 else name for name in candidates if times[name])
 
 
-def named(nets: Networks) -> list[str]:
-    """The architecture of each hard network as text; where a layer has no choices it is the only candidate."""
+def edges_of(nets: Networks) -> Edges:
+    """The edges of networks that choose operations, in their order: by the layer that they end at."""
+    return tuple((ends(nets, ways), tuple(operation(nets, way) for way in ways)) for ways in nets.alternatives)
+
+
+def named(nets: Networks, skeleton: Networks | None = None) -> list[str]:
+    """The architecture of each hard network as text; where a layer has no choices it is the only candidate.
+
+    ``skeleton``: soft networks of the same method; where these choose operations, so does the text. An operation of which no
+    weight is left, as it is on no path, is ``none``.
+    """
+    if skeleton is not None and skeleton.alternatives:
+        return _named_operations(nets, skeleton)
     texts: list[list[str]] = [[] for _ in range(nets.replicas)]
     for layer in range(1, nets.depth):
         choice = nets.choices.get(layer)
@@ -41,6 +57,20 @@ def named(nets: Networks) -> list[str]:
         for text, sites in zip(texts, chosen, strict=True):
             text.append(layer_text([nets.candidates[c] for c in sites], nets.candidates))
     return ["/".join(text) for text in texts]
+
+
+def _named_operations(nets: Networks, skeleton: Networks) -> list[str]:
+    layers: dict[int, list[list[str]]] = {}
+    for ways in skeleton.alternatives:
+        found = ["none"] * nets.replicas
+        for way in ways:
+            if way is None:
+                continue
+            gates = nets.gates[way] if isinstance(way, int) else nets.edge_gates[way]
+            on = (gates > 0).flatten(1).any(1).tolist()
+            found = [operation(skeleton, way) if here else one for here, one in zip(on, found, strict=True)]
+        layers.setdefault(ends(skeleton, ways)[0], []).append(found)
+    return ["/".join(",".join(edge[k] for edge in layer) for layer in layers.values()) for k in range(nets.replicas)]
 
 
 def _sites(text: str, layers: Sequence[int], widths: Sequence[int], candidates: Sequence[str]) -> list[list[int]]:
@@ -75,37 +105,104 @@ def _sites(text: str, layers: Sequence[int], widths: Sequence[int], candidates: 
     return found
 
 
-def one_hot_choices(texts: Sequence[str], nets: Networks) -> tuple[tuple[int, Tensor], ...]:
-    """Layer and choices ``(K, H or 1, A)``, one architecture per row, for networks of the skeleton of ``nets``.
+def fixed_parts(texts: Sequence[str], nets: Networks) -> tuple[Fixed, ...]:
+    """What makes of soft networks those of these architectures, one per row, for the skeleton of ``nets``.
 
     Raises:
         ConfigError: for text that is no architecture of these networks.
     """
+    return _operations(texts, nets) if nets.alternatives else _choices(texts, nets)
+
+
+def _choices(texts: Sequence[str], nets: Networks) -> tuple[Fixed, ...]:
+    """One-hot choices ``(K, H or 1, A)``."""
     layers = sorted(nets.choices)
     widths = [nets.choices[layer].shape[1] for layer in layers]
     distinct = {text: at for at, text in enumerate(dict.fromkeys(texts))}
     sites = [_sites(text, layers, widths, nets.candidates) for text in distinct]
     rows = torch.tensor([distinct[text] for text in texts])
-    like, found = next(iter(nets.blocks.values())), []
+    like, found = next(iter(nets.blocks.values())), list[Fixed]()
     for at, layer in enumerate(layers):
         each = F.one_hot(torch.tensor([one[at] for one in sites]), len(nets.candidates)).to(like)
-        found.append((layer, each[rows.to(like.device)]))
+        found.append(("choices", layer, each[rows.to(like.device)]))
     return tuple(found)
 
 
-def fixed(search: Search, texts: Sequence[str], use: str) -> tuple[tuple[int, Tensor], ...]:
+def _operations(texts: Sequence[str], nets: Networks) -> tuple[Fixed, ...]:
+    """Gates of layers and blocks, 1 in what is chosen and 0 in all others."""
+    edges = edges_of(nets)
+    places = torch.tensor([_places(text, edges) for text in texts])  # (K, edges)
+    like = next(iter(nets.blocks.values()))
+    found: list[Fixed] = []
+    for at, ways in enumerate(nets.alternatives):
+        for place, way in enumerate(ways):
+            on = (places[:, at] == place).to(like)
+            if isinstance(way, int):
+                found.append(("gates", way, on[:, None].repeat(1, nets.widths[way])))
+            elif way is not None:
+                found.append(("edge_gates", way, on[:, None, None].repeat(1, *nets.blocks[way].shape[1:])))
+    return tuple(found)
+
+
+def _places(text: str, edges: Edges) -> list[int]:
+    """Which of its operations each edge has.
+
+    Raises:
+        ConfigError: for text that is no architecture of these edges.
+    """
+    layers: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
+    for (to, source), names in edges:
+        layers.setdefault(to, []).append((source, names))
+    example = "/".join(",".join(names[0] for _, names in layer) for layer in layers.values())
+    parts = [part.split(",") for part in text.split("/")]
+    if list(map(len, parts)) != list(map(len, layers.values())):
+        raise ConfigError(
+            f"{FIXED}: {text!r} does not fit the networks' edges; needed: one operation per edge, those into one layer "
+            f"separated by commas, layers by /, such as {example}"
+        )
+    found = []
+    for (to, layer), part in zip(layers.items(), parts, strict=True):
+        for (source, names), given in zip(layer, part, strict=True):
+            if (name := given.strip()) not in names:
+                raise ConfigError(
+                    f"{FIXED}: {text!r}: {name!r} is no operation of the edge from layer {source} to layer {to}; it has "
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            found.append(names.index(name))
+    return found
+
+
+def fixed(search: Search, texts: Sequence[str], use: str) -> tuple[Fixed, ...]:
     """What a search gets instead of searching (`nasplug.train.Search.fixed`), one architecture per row; ``use``: its method.
 
     Raises:
-        ConfigError: where the method searches for no choices, something else would move them, or a text does not fit.
+        ConfigError: where the method searches for nothing that can be fixed, something else would move it, or a text does not
+            fit.
     """
     if search.architect is not None:
         raise ConfigError(f"{FIXED}: beside train.architecture, which would have nothing to move; remove one of the two")
     first = search.take(torch.tensor([0], device=search.seeds.device))
-    nets = first.relax(start(first).params, first.tau.at(0))
-    if not nets.choices or nets.alternatives or not search.traits.architecture:
+    params = start(first).params
+    nets = first.relax(params, first.tau.at(0))
+    if not (nets.choices or nets.alternatives) or not search.traits.architecture:
         raise ConfigError(
-            f"{FIXED}: {texts[0]!r}, and method {use!r} as configured searches for no activations; remove it, or take a method "
-            "that does (mixture)"
+            f"{FIXED}: {texts[0]!r}, and method {use!r} as configured searches for no activations or operations; remove it, or "
+            "take a method that does (mixture, operations)"
         )
-    return one_hot_choices(texts, nets)
+    only_operations(search, params, nets, use)
+    return fixed_parts(texts, nets)
+
+
+def only_operations(search: Search, params: Params, nets: Networks, use: str) -> None:
+    """Refuse a method that searches for more beside operations.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    edges = sum(len(ways) > 1 for ways in nets.alternatives)
+    more = sum(p.shape[-1] > 1 for name, p in params.items() if name in search.traits.architecture) - edges
+    if nets.alternatives and more > 0:
+        raise ConfigError(
+            f"method: {use!r} as configured makes {more} more choices than the operations of its {edges} edges, and only these "
+            "can be fixed; remove widths from method, and vary method.hidden instead"
+        )

@@ -86,7 +86,7 @@ def _pair(search: Search) -> Search:
         levels=(),
         penalties=(),
         architect=None,
-        fixed=tuple((layer, choice.to("cpu", torch.float64)) for layer, choice in two.fixed),
+        fixed=tuple((part, key, tensor.to("cpu", torch.float64)) for part, key, tensor in two.fixed),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks, forward, take
 from nasplug.packs import SHARES
 from nasplug.packs import TABLE as PACK_TABLE
-from nasplug.plan import named, one_hot_choices, row_of
+from nasplug.plan import Edges, edges_of, fixed_parts, named, row_of
+from nasplug.spaces.edges import wirings
 from nasplug.spaces.scoring import Found
+from nasplug.spaces.space import Skeletons, widths_of
 from nasplug.spaces.table import Array, Key, Table
 from nasplug.study import Study
-from nasplug.train import evaluate
+from nasplug.train import evaluate, put
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,16 +51,18 @@ def found_by(study: Study, table: Table) -> Found:
     chosen: list[int] = []
     outside: list[str] = []
     orders: dict[str, list[Array]] = {}
+    shapes = Skeletons(study.config, study.plugins)
     for _, rows in ranked.groupby("seed"):
         replica = str(rows.sort_values([column, "valid_loss"], kind="stable").iloc[0]["replica"])
         pack, row = row_of(replica)
         nets = take(study.networks(pack), torch.tensor([row]))
-        key: Key = (nets.widths[1:-1], named(nets)[0])
+        soft = shapes.of(results.plan_of(study.folder, pack, study.axes).values)
+        key: Key = (widths_of(soft), named(nets, soft)[0])
         if key not in places:
             outside.append(f"{'x'.join(map(str, key[0]))} {key[1]}")
             continue
         chosen.append(places[key])
-        for order, values in _orders(study, replica, nets, table).items():
+        for order, values in _orders(study, replica, nets, soft, table).items():
             orders.setdefault(order, []).append(values)
     if not chosen:
         raise ConfigError(
@@ -83,13 +86,18 @@ def _words(study: Study, table: Table, outside: Sequence[str]) -> list[str]:
     return told
 
 
-def _orders(study: Study, replica: str, nets: Networks, table: Table) -> dict[str, Array]:
+def _orders(study: Study, replica: str, nets: Networks, soft: Networks, table: Table) -> dict[str, Array]:
     """What a network's search says of each architecture of its widths, more is better, NaN elsewhere: by each of its orders."""
-    texts = [text if widths == nets.widths[1:-1] else None for widths, text in table.keys]
-    if sum(text is not None for text in texts) < 2 or not nets.choices:
+    texts = [text if widths == widths_of(soft) else None for widths, text in table.keys]
+    if sum(text is not None for text in texts) < 2:
+        return {}
+    if soft.alternatives:
+        return _of_operations(study, replica, edges_of(soft), texts)
+    if not nets.choices:
         return {}
     found = {}
-    if (shares := _shares(study, replica, nets)) is not None:
+    sizes = [(len(nets.candidates), nets.choices[layer].shape[1]) for layer in sorted(nets.choices)]
+    if (shares := _shares(study, replica, sizes)) is not None:
         found["shares"] = np.array([np.nan if text is None else _chance(text, nets.candidates, shares) for text in texts])
     train = study.config.train
     if not train.finetune and not train.retrain and all(len(layer) == 1 for layer in shares or ()):
@@ -97,17 +105,26 @@ def _orders(study: Study, replica: str, nets: Networks, table: Table) -> dict[st
     return found
 
 
-def _shares(study: Study, replica: str, nets: Networks) -> list[list[list[float]]] | None:
-    """Shares by layer, site and candidate, as they were before discretizing; None where they were not kept."""
+def _of_operations(study: Study, replica: str, edges: Edges, texts: Sequence[str | None]) -> dict[str, Array]:
+    """The chance of each architecture if each edge's operation is drawn by its shares; weights that were not kept are gone."""
+    if (shares := _shares(study, replica, [(len(names), 1) for _, names in edges])) is None:
+        return {}
+    made = wirings(edges)
+    chances = dict(zip(made.texts, made.chances([site for (site,) in shares]), strict=True))
+    return {"shares": np.array([np.nan if text is None else chances.get(text, np.nan) for text in texts])}
+
+
+def _shares(study: Study, replica: str, sizes: Sequence[tuple[int, int]]) -> list[list[list[float]]] | None:
+    """Shares by layer or edge, site and candidate, as they were before discretizing; None where they were not kept.
+
+    ``sizes``: how many candidates and sites each has.
+    """
     path = study.folder / "packs" / row_of(replica)[0] / PACK_TABLE
     rows = files.read_table(path, [SHARES], [("replica", "=", replica)])
     if SHARES not in rows.column_names or rows[SHARES].to_pylist()[0] is None:
         return None
     flat = iter(rows[SHARES].to_pylist()[0])
-    return [
-        [list(itertools.islice(flat, len(nets.candidates))) for _ in range(nets.choices[layer].shape[1])]
-        for layer in sorted(nets.choices)
-    ]
+    return [[list(itertools.islice(flat, count)) for _ in range(sites)] for count, sites in sizes]
 
 
 def _chance(text: str, candidates: Sequence[str], shares: list[list[list[float]]]) -> float:
@@ -149,7 +166,7 @@ def _shared(study: Study, replica: str, nets: Networks, texts: Sequence[str | No
     for first in range(0, len(there), 64):
         some = there[first : first + 64]
         rows = take(nets, torch.zeros(len(some), dtype=torch.long))
-        made = replace(rows, choices=dict(one_hot_choices([text for _, text in some], rows)))
+        made = put(rows, fixed_parts([text for _, text in some], rows))
         loss: Any = evaluate(task, task.valid, made, forward, final=False)["loss"]
         found[[at for at, _ in some]] = -loss.double().numpy()
     return np.where(np.isfinite(found), found, np.where(np.isnan(found) & [t is None for t in texts], np.nan, -np.inf))

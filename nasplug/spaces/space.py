@@ -12,26 +12,31 @@ from typing import Any
 from nasplug.byrow import ByRow
 from nasplug.config import StudyConfig, parse
 from nasplug.errors import ConfigError
-from nasplug.networks import Networks
+from nasplug.networks import Networks, inside
 from nasplug.plan import (
     FIXED,
     Axis,
     Components,
+    Edges,
     Pack,
     UntemperedError,
     assemble,
     axes,
     combinations,
     components,
+    edges_of,
     grid,
     layer_text,
+    only_operations,
     settle,
     try_out,
 )
 from nasplug.plugins import Plugins
+from nasplug.spaces.edges import MOST as LOOKED_AT
+from nasplug.spaces.edges import combinations_of, wirings
 from nasplug.train import Search, start
 
-__all__ = ["MOST", "Part", "Space", "space_of"]
+__all__ = ["MOST", "Part", "Skeletons", "Space", "space_of", "widths_of"]
 
 MOST = 20_000
 """Networks that are trained unless more are asked for."""
@@ -87,14 +92,34 @@ class Space:
         return sum(part.networks for part in self.parts)
 
 
-Signature = tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]  # widths, sites of each hidden layer, candidates
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What networks choose: activations at so many ``sites`` of each hidden layer, among ``candidates``, or operations."""
+
+    sites: tuple[int, ...]
+    candidates: tuple[str, ...]
+    edges: Edges
+
+    @property
+    def count(self) -> int:
+        """How many architectures there are."""
+        if self.edges:
+            return len(wirings(self.edges).texts)
+        return math.prod(_count(sites, len(self.candidates)) for sites in self.sites)
+
+    def texts(self) -> Iterator[str]:
+        """Every architecture; nothing where nothing is chosen."""
+        return iter(wirings(self.edges).texts) if self.edges else _texts(self.sites, self.candidates)
+
+
+Signature = tuple[tuple[int, ...], Kind]  # widths of hidden layers, and what they choose
 
 
 def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
-    """The space of a study whose method searches for activations, or whose widths vary.
+    """The space of a study whose method searches for activations or operations, or whose widths vary.
 
     A layer of H neurons that choose for themselves has an architecture for each multiset of H candidates: which neuron has
-    which does not matter.
+    which does not matter. Operations on no path from the input to the output do not, either (`nasplug.spaces.edges.wirings`).
 
     Raises:
         ConfigError: for what varies and is no architecture, a task that is validated on resamples, a space of one architecture,
@@ -111,19 +136,22 @@ def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
         )
     combinations(found)
     known: dict[Signature, Mapping[str, Any]] = {}
-    by_kind: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Signature]]] = {}
+    by_kind: dict[Kind, list[tuple[Mapping[str, Any], Signature]]] = {}
     for values in grid(found):
         signature = _signature(settle(base, values), plugins)
         if (alike := known.setdefault(signature, values)) is not values:
             path = next(path for path, value in values.items() if value != alike[path])
             raise ConfigError(
-                f"{path}: {alike[path]} and {values[path]} make networks of the same widths and activations, which is what an "
+                f"{path}: {alike[path]} and {values[path]} make networks of the same widths and choices, which is what an "
                 "architecture is here; give one value"
             )
-        by_kind.setdefault(signature[1:], []).append((values, signature))
-    counts = [
-        (math.prod(_count(sites, len(names)) for sites in layers), len(some)) for (layers, names), some in by_kind.items()
-    ]
+        by_kind.setdefault(signature[1], []).append((values, signature))
+    if odd := [number for kind in by_kind if (number := combinations_of(kind.edges)) > LOOKED_AT]:
+        raise ConfigError(
+            f"the space has {odd[0]:,} combinations of operations; needed: {LOOKED_AT:,} at most. Take fewer operations or "
+            "hidden layers, or between: next"
+        )
+    counts = [(kind.count, len(some)) for kind, some in by_kind.items()]
     seeds = len(study.seed_list)
     total = sum(each * shapes for each, shapes in counts)
     if total * seeds > most:
@@ -134,13 +162,13 @@ def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
         )
     if total < 2:
         raise ConfigError(
-            "the space has one architecture; needed: a method that searches for activations (mixture), or widths that vary "
-            "(method.hidden={choice: [[8], [16]]})"
+            "the space has one architecture; needed: a method that searches for activations (mixture) or operations, or widths "
+            "that vary (method.hidden={choice: [[8], [16]]})"
         )
     parts = []
     names: set[str] = set()
-    for (layers, candidates), some in by_kind.items():
-        texts = list(_texts(layers, candidates))
+    for kind, some in by_kind.items():
+        texts = list(kind.texts())
         for values in _boxes(found, [one for one, _ in some]):
             shapes = math.prod(len(v) for v in values.values())
             widths = {"x".join(map(str, signature[0])) for one, signature in some if _inside(one, values)}
@@ -153,33 +181,53 @@ def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
 
 
 def _first(study: StudyConfig, plugins: Plugins) -> tuple[Components, Search, Networks]:
-    """Components, search and one soft network of a study in which nothing varies."""
+    """Components, search and one soft network of a study in which nothing varies, whatever is fixed in it."""
     pack = Pack("p0000", {}, {}, study.seed_list[:1], [0])
     parts = components(study, pack, plugins)
     search = assemble(parts, pack, plugins)
-    return parts, search, search.relax(start(search).params, search.tau.at(0))
+    return parts, search, search.method.relax(start(search).params, search.tau.at(0))
+
+
+class Skeletons:
+    """One soft network of each shape that a study's packs have."""
+
+    def __init__(self, study: StudyConfig, plugins: Plugins) -> None:
+        self._study, self._plugins = study, plugins
+        self._first = {axis.path: axis.sweep.first for axis in axes(study)}
+        self._known: dict[str, Networks] = {}
+
+    def of(self, values: Mapping[str, Any]) -> Networks:
+        """That of a pack, for ``values`` of what varies between packs."""
+        key = repr({path: value for path, value in values.items() if path.startswith(("method.", "task."))})
+        if key not in self._known:
+            self._known[key] = _first(settle(self._study, self._first | dict(values)), self._plugins)[2]
+        return self._known[key]
+
+
+def widths_of(nets: Networks) -> tuple[int, ...]:
+    """Of the hidden layers of soft networks, without those that belong to operations."""
+    skipped = inside(nets)
+    return tuple(width for layer, width in enumerate(nets.widths[:-1]) if layer > 0 and layer not in skipped)
 
 
 def _signature(study: StudyConfig, plugins: Plugins) -> Signature:
-    """The shape of a study's networks: widths of hidden layers; how many sites each of them chooses for; the candidates."""
-    parts, _, nets = _first(study, plugins)
+    """The shape of a study's networks, and what they choose."""
+    parts, search, nets = _first(study, plugins)
     if parts.task.resamples:
         raise ConfigError(
             f"task: {parts.task.name!r} is validated on {parts.task.resamples.words}, and every architecture of a space is "
             "trained on one split; write task.validation: holdout (for the search, too)"
         )
-    return _signature_of(parts, nets)
+    return widths_of(nets), _kind(parts, search, nets)
 
 
-def _signature_of(parts: Components, nets: Networks) -> Signature:
-    if nets.alternatives:
-        raise ConfigError(
-            f"method: {parts.study.method.use!r} searches for operations; needed: a search for activations (mixture), or "
-            "widths that vary, as only these can be fixed so far"
-        )
+def _kind(parts: Components, search: Search, nets: Networks) -> Kind:
+    if nets.alternatives and parts.method.traits.architecture:
+        only_operations(search, start(search).params, nets, parts.study.method.use)
+        return Kind((), nets.candidates, edges_of(nets))
     searched = bool(nets.choices) and bool(parts.method.traits.architecture)
-    layers = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices)) if searched else ()
-    return nets.widths[1:-1], layers, nets.candidates if searched else nets.candidates[:1]
+    sites = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices)) if searched else ()
+    return Kind(sites, nets.candidates if searched else nets.candidates[:1], ())
 
 
 def _count(sites: int, candidates: int) -> int:
@@ -240,23 +288,25 @@ def _trained(study: StudyConfig, plugins: Plugins) -> tuple[StudyConfig, tuple[s
     if raw["mlflow"] is not None:
         raw["mlflow"] |= {"register": None, "children": 0}
     first = {axis.path: axis.sweep.first for axis in axes(study)}
-    parts, _, nets = _first(settle(study, first), plugins)
-    _, layers, candidates = _signature_of(parts, nets)
-    if not layers:
+    parts, search, nets = _first(settle(study, first), plugins)
+    kind = _kind(parts, search, nets)
+    text = next(kind.texts(), None) if combinations_of(kind.edges) <= LOOKED_AT else None
+    if text is None:
         return parse(raw), tuple(told)
+    chosen = "operations" if kind.edges else "activations"
     uses, made = raw["discretizers"], parts.discretizers
     raw["discretizers"] = [
         use for use, one in zip(uses, made, strict=True) if isinstance(one, ByRow) or one.needs != {"choices"}
     ]
     if len(raw["discretizers"]) < len(uses):
-        told.append("no discretizers of activations: they are fixed")
+        told.append(f"no discretizers of {chosen}: they are fixed")
     if study.temperature is not None:
         one = {p: v for p, v in first.items() if not p.startswith(("train.architecture.", "discretizers.", "train.retrain"))}
-        probe = parse(raw | {"discretizers": [], FIXED: next(_texts(layers, candidates))})
+        probe = parse(raw | {"discretizers": [], FIXED: text})
         parts, search, _ = _first(settle(probe, one), plugins)
         try:
             try_out(parts, search, plugins)
         except UntemperedError:
             raw["temperature"] = None
-            told.append("no temperature: networks whose activations are fixed do not read it")
+            told.append(f"no temperature: networks whose {chosen} are fixed do not read it")
     return parse(raw), tuple(told)

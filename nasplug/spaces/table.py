@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nasplug import files
+from nasplug import files, results
 from nasplug.errors import ConfigError
 from nasplug.plan import FIXED, Cost, row_of
 from nasplug.plugins import Plugins
-from nasplug.spaces.space import Space
+from nasplug.spaces.space import Skeletons, Space, widths_of
 from nasplug.study import Study
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["SCORES", "TABLE", "Key", "Table", "enumerated", "table_of"]
 
 Array = npt.NDArray[np.float64]
 Key = tuple[tuple[int, ...], str]
-"""Widths of the hidden layers, and activations as text (`nasplug.plan.named`)."""
+"""Widths of the hidden layers, and activations or operations as text (`nasplug.plan.named`)."""
 
 TABLE = "architectures.csv"
 SCORES = ("valid_error", "valid_loss", "test_error", "test_loss")
@@ -156,16 +156,12 @@ def table_of(space: Space, plugins: Plugins) -> Table:
 def _rows(study: Study, frame: pd.DataFrame) -> list[tuple[Key, Mapping[str, Any]]]:
     """Rows of the table of networks with their architectures."""
     found: list[tuple[Key, Mapping[str, Any]]] = []
+    shapes = Skeletons(study.config, study.plugins)
     for pack, rows in frame.groupby(frame["replica"].map(lambda name: row_of(name)[0]), sort=False):
-        nets = study.networks(str(pack))
-        widths = nets.widths[1:-1]
+        soft = shapes.of(results.plan_of(study.folder, str(pack), study.axes).values)
+        widths = widths_of(soft)
         for each in rows.to_dict("records"):
             row = {str(name): value for name, value in each.items()}
             text = row.get(FIXED, study.config.fixed)
-            found.append(((widths, str(text) if text else _only(nets.candidates, widths)), row))
+            found.append(((widths, str(text) if text else "/".join([soft.candidates[0]] * len(widths))), row))
     return found
-
-
-def _only(candidates: Sequence[str], widths: Sequence[int]) -> str:
-    """The architecture of networks that do not choose."""
-    return "/".join([candidates[0]] * len(widths))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nasplug.train.loop import train
 from nasplug.train.scoring import ValidationLoss, evaluate
-from nasplug.train.search import OBJECTIVE, Architect, Batches, Engine, Keep, Report, Search, State, halves, start
+from nasplug.train.search import OBJECTIVE, Architect, Batches, Engine, Fixed, Keep, Report, Search, State, halves, put, start
 from nasplug.train.steps import alternate, compile_step, step
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Architect",
     "Batches",
     "Engine",
+    "Fixed",
     "Keep",
     "Report",
     "Search",
@@ -24,6 +25,7 @@ __all__ = [
     "compile_step",
     "evaluate",
     "halves",
+    "put",
     "start",
     "step",
     "train",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ __all__ = [
     "Batch",
     "Batches",
     "Engine",
+    "Fixed",
     "Keep",
     "Report",
     "Search",
     "State",
     "halves",
+    "put",
     "start",
 ]
 
@@ -39,6 +41,18 @@ Batch = tuple[Tensor, ...]
 Keep = Literal["last", "best"]
 OBJECTIVE = "/objective"  # beside the best leaves
 ARCHITECTURE = "architecture/"  # before the names of what the architect's optimizer remembers
+
+
+Fixed = tuple[Literal["choices", "gates", "edge_gates"], Any, Tensor]
+"""A part of `nasplug.networks.Networks`, its key (a layer, or an edge) and its tensor, ``(K, ...)``."""
+
+
+def put(nets: Networks, fixed: Sequence[Fixed]) -> Networks:
+    """Networks with these parts, of which no operation is left to choose."""
+    parts: dict[str, Any] = {part: dict(getattr(nets, part)) for part, _, _ in fixed}
+    for part, key, tensor in fixed:
+        parts[part][key] = tensor
+    return replace(nets, **parts, alternatives=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +92,9 @@ class Search:
         keep: the ``last`` iterate, or the ``best``: see `train`.
         functions: what the activations of the networks mean in this run.
         monotone: direction of each input (`nasplug.networks.Networks.monotone`), or empty.
-        fixed: hidden layer and its one-hot choices, ``(K, H or 1, A)``, in place of those that the method would search for; its
-            architecture's leaves then stay as they are. Empty: it searches.
+        fixed: part of the networks, its key and what stands there in place of what the method would search for: one-hot
+            ``choices``, ``gates`` and ``edge_gates`` of operations. The architecture's leaves then stay as they are. Empty: it
+            searches.
     """
 
     task: Task
@@ -98,7 +113,7 @@ class Search:
     keep: Keep = "last"
     functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS, repr=False)
     monotone: tuple[int, ...] = ()
-    fixed: tuple[tuple[int, Tensor], ...] = ()
+    fixed: tuple[Fixed, ...] = ()
     traits: Traits = field(init=False)
     """The method's, asked once."""
     renamed: bool = field(init=False)
@@ -132,7 +147,7 @@ class Search:
             tau=self.tau.take(index),
             levels=tuple(level.take(index) for level in self.levels),
             architect=replace(self.architect, lr=self.architect.lr[index]) if self.architect else None,
-            fixed=tuple((layer, choice[index]) for layer, choice in self.fixed),
+            fixed=tuple((part, key, tensor[index]) for part, key, tensor in self.fixed),
         )
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
@@ -143,7 +158,7 @@ class Search:
         magnitude, so that none is lost to training.
         """
         nets = self.method.relax(params, tau, noise)
-        nets = replace(nets, choices={**nets.choices, **dict(self.fixed)}) if self.fixed else nets
+        nets = put(nets, self.fixed) if self.fixed else nets
         nets = replace(nets, functions=self.functions) if self.renamed else nets
         nets = replace(nets, groups=self.groups) if self.groups and nets.stem is None else nets  # penalties count by column
         if not (self.monotone and self.plain):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasplug.networks import Networks, decided, forward, shares, sums
+from nasplug.networks import Networks, decided, ends, forward, inside, operation, shares, sums
 from nasplug.tasks import Split, SquaredError, Task
 from nasplug_mixture.certificate import Certificate, certificate
 from nasplug_mixture.readout import read
@@ -113,13 +113,7 @@ class Ways:
 
     def names(self, nets: Networks) -> tuple[str, ...]:
         """Of the operations."""
-        found = []
-        for way in nets.alternatives[self.group]:
-            if isinstance(way, int):
-                found.append("residual" if way in nets.passes else f"rank_{nets.widths[way]}")
-            else:
-                found.append("none" if way is None else "linear")
-        return tuple(found)
+        return tuple(operation(nets, way) for way in nets.alternatives[self.group])
 
     def shares(self, nets: Networks) -> Tensor:
         """``(K, 1, A)``."""
@@ -164,18 +158,9 @@ def layers(nets: Networks) -> list[Layer]:
 
 def ways(nets: Networks) -> list[Ways]:
     """Every edge that mixes operations."""
-    found = []
-    inside = {way for some in nets.alternatives for way in some if isinstance(way, int)}
-    for group, some in enumerate(nets.alternatives):
-        way = next(way for way in some if way is not None)
-        if isinstance(way, int):
-            to = next(to for to, source in nets.blocks if source == way)
-            source = next(source for to, source in nets.blocks if to == way)
-        else:
-            to, source = way
-        told = [end - sum(layer < end for layer in inside) for end in (to, source)]
-        found.append(Ways(group, told[0], told[1], to == nets.depth))
-    return found
+    last = nets.depth - len(inside(nets))
+    joined = [ends(nets, some) for some in nets.alternatives]
+    return [Ways(group, to, source, to == last) for group, (to, source) in enumerate(joined)]
 
 
 def sites(nets: Networks) -> list[Site]:
