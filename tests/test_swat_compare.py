@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import swat_activations
+import swat_landscape
+import torch
 import yaml
 from swat_activations import compared
 from swat_compare import main
@@ -424,3 +426,21 @@ def test_the_activations_that_searches_keep_are_counted(tmp_path: Path, capsys: 
     with pytest.raises(SystemExit):
         swat_activations.main([])
     assert "give the folders of studies, or --quick" in capsys.readouterr().err
+
+
+def test_a_barrier_is_what_a_line_is_worse_than_its_ends() -> None:
+    line = torch.tensor([[1.0, 1.0, 3.0], [0.5, 4.0, 2.0], [2.0, 1.5, 1.0]])  # (points, rows)
+    assert swat_landscape.barrier(line[:, :1]) == 0.0
+    assert swat_landscape.barrier(line[:, 1:2]) == 2.5
+    assert swat_landscape.barrier(line) == 0.0  # the median over rows
+    assert swat_landscape.bounded([2.0] * 5) == pytest.approx([2.0, 2.0, 2.0])
+
+
+@pytest.mark.slow
+def test_what_a_search_sees_is_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swat_landscape.main(["--quick", "--picture", str(tmp_path / "new" / "landscape.png")])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(found) == {"latent", "untrained", "direct"}
+    assert all(low <= mean <= high for each in found.values() for mean, low, high in each.values())
+    assert all(each["seeds"][0] >= 0.0 for each in found.values())
+    assert (tmp_path / "new" / "landscape.png").read_bytes().startswith(b"\x89PNG")

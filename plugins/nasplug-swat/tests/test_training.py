@@ -18,6 +18,7 @@ from nasplug_swat.autoencoder import (
     PAPER,
     SIZES,
     Sampling,
+    Size,
     Space,
     Training,
     decode,
@@ -75,6 +76,16 @@ def test_it_learns_one_latent_for_a_whole_network(tmp_path: Path) -> None:
     assert after[2, 2].log().mean() < before[2, 2].log().mean() - 0.5
     told = CliRunner().invoke(main, ["swat", "show", str(tmp_path / "autoencoder.safetensors")]).output
     assert "latent 1 x 64;" in told
+
+
+def test_a_latent_too_large_to_build_is_told() -> None:
+    size = {"width": 1024, "latent": 4096, "tokens": "network"}
+    with pytest.raises(ValueError, match="needs maps of 125,829,120 weights; needed: 100,000,000 at most"):
+        Training(space=Space(width=30), size=Size.model_validate(size), batch=1)
+    assert (
+        Training(space=Space(width=30), size=Size.model_validate(size | {"tokens": "neurons"}), batch=1).dimensions.numbers
+        == 4096
+    )
 
 
 def test_it_learns_networks_whose_ends_vary(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class Training(BaseModel):
                 f"batch {self.batch} of networks with {self.probes} probes is {numbers:,} numbers; needed: {MOST_NUMBERS:,} at "
                 "most. Take a smaller batch, space, or fewer probes"
             )
+        size = self.dimensions
+        if size.tokens == "network" and (map_ := self.space.rows * size.width * size.numbers) > MOST_NUMBERS:
+            raise ValueError(
+                f"size: one latent of {size.numbers} numbers for {self.space.rows} neurons of width {size.width} needs maps of "
+                f"{map_:,} weights; needed: {MOST_NUMBERS:,} at most. Take a smaller latent or width, or tokens: neurons"
+            )
         return self
 
     @property
