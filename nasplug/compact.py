@@ -23,7 +23,7 @@ from nasplug.console import visible
 from nasplug.data.transforms import Transform, undone
 from nasplug.errors import ConfigError
 from nasplug.monotone import certified
-from nasplug.networks import Networks, alive, harden, sizes, take
+from nasplug.networks import Networks, alive, folded, harden, sizes, take
 from nasplug.networks.thinning import kept, passed, small, thin_stem
 from nasplug.records import FORMAT, answers, check_record, reading
 from nasplug.stems import Stem
@@ -249,7 +249,8 @@ def compact(nets: Networks, k: int, task: Task | Facts | None = None) -> Compact
     is inside. Without one it is the bare function of scaled inputs. Soft gates are rounded first (`nasplug.networks.harden`).
     """
     device = next(iter(nets.blocks.values())).device
-    one = alive(harden(take(nets, torch.tensor([k], device=device))).map(lambda t: t.detach().cpu().float()))
+    row = folded(take(nets, torch.tensor([k], device=device)))
+    one = alive(harden(row).map(lambda t: t.detach().cpu().float()))
     keep, groups = kept(one)
     layers = [0, *(layer for layer in range(1, one.depth) if len(keep[layer]) and layer not in one.passes), one.depth]
     blocks, state = small(one, keep, layers)

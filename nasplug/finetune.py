@@ -15,7 +15,7 @@ from nasplug.networks import Edge, Networks, forward, where
 from nasplug.optimizers import Adam
 from nasplug.replicas import seeds_of, uniform
 from nasplug.schedules import Track, cosine, tabulate
-from nasplug.stems import drawn
+from nasplug.stems import drawn, leaves, parts
 from nasplug.tasks import Task
 from nasplug.train import Search, evaluate, train
 
@@ -27,6 +27,7 @@ class Frozen(SearchMethod):
     """A search method with nothing left to search: gates and choices are fixed, blocks, biases and kernels train.
 
     It lets fine-tuning use the one training loop. Weights off the paths have gate 0, hence gradient 0, hence stay 0.
+    Running statistics of norms follow as in a search.
     """
 
     nets: Networks
@@ -34,8 +35,7 @@ class Frozen(SearchMethod):
     def init(self, task: Task, seeds: Tensor) -> Params:
         """The weights as they stand."""
         blocks = {f"block {to} {source}": self.nets.blocks[to, source].clone() for to, source in self._edges()}
-        kernels = {f"kernel {layer}": w.clone() for layer, w in self.nets.kernels.items()}
-        kernels |= {f"kernel bias {layer}": b.clone() for layer, b in self.nets.kernel_biases.items()}
+        kernels = {name: leaf.clone() for name, leaf in leaves(self.nets).items()}
         return blocks | kernels | {f"bias {layer}": self.nets.biases[layer].clone() for layer in self._layers()}
 
     def _edges(self) -> list[Edge]:
@@ -52,8 +52,7 @@ class Frozen(SearchMethod):
             self.nets,
             blocks={**self.nets.blocks, **{(to, source): params[f"block {to} {source}"] for to, source in self._edges()}},
             biases={**self.nets.biases, **{layer: params[f"bias {layer}"] for layer in self._layers()}},
-            kernels={layer: params[f"kernel {layer}"] for layer in self.nets.kernels},
-            kernel_biases={layer: params[f"kernel bias {layer}"] for layer in self.nets.kernel_biases},
+            **parts(self.nets.stem, params),
         )
 
 

@@ -62,6 +62,8 @@ class Record(BaseModel):
             kernels = [(part.channels, shape[0], *part.window) for shape, part in zip(stem.shapes, stem.layers, strict=False)]
             if stem.inputs != self.inputs or sum(map(math.prod, kernels)) > MOST_NUMBERS or stem.features > MOST_NUMBERS:
                 raise ValueError(f"its stem reads {stem.inputs} inputs with kernels {kernels}; it has {self.inputs} inputs")
+            if stem.normalised:
+                raise ValueError(f"its stem has norms in layers {stem.normalised}; needed: none, they are folded into kernels")
             if [str(name) for name in self.stem["names"]] != stem.names:
                 raise ValueError("the names of its stem's features are not those of its layers")
             read = stem.features

@@ -7,9 +7,11 @@ any other weights; nothing is searched in it: no penalty reads it, no discretize
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,12 +21,18 @@ from nasplug.errors import ConfigError, ContractError
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
 
-__all__ = ["Convolution", "Stem", "drawn", "entrance", "parts"]
+__all__ = ["NORMS", "Convolution", "Stem", "drawn", "entrance", "leaves", "observed", "parts"]
 
 Size = Annotated[int, Field(ge=1, le=4096)]
 Zeros = Annotated[int, Field(ge=0, le=4096)]
 Pair = tuple[int, int]
+Between = Callable[[int, Tensor], Tensor]
+"""Number of a layer and its kernels' sums ``(B, groups C_out, H', W')`` -> the same, normalised and shifted."""
 
+NORMS = {"kernel_scales": "kernel scale", "kernel_means": "kernel mean", "kernel_variances": "kernel variance"}
+"""Parts of normalised layers, each ``(K, C_out)``, and how the leaves of each begin."""
+
+OBSERVED = tuple(f"{NORMS[part]} " for part in ("kernel_means", "kernel_variances"))
 
 MOST_PIXELS = 2**22  # numbers of one image in a layer, before its pool
 
@@ -36,12 +44,15 @@ def _pair(value: int | Pair) -> Pair:
 class Convolution(BaseModel):
     """``max_pool(f(kernel * a + bias))``, as `torch.nn.Conv2d` and `torch.nn.MaxPool2d` compute them.
 
+    With ``norm`` the sums of each channel are normalised before the bias is added: see `nasplug.batchnorm`.
+
     Attributes:
         channels: C_out.
         kernel, stride, padding, pool: of rows and columns alike, or ``[rows, columns]``. Padding is with zeros; without one it
             is half the kernel, so that an odd kernel keeps the size. ``pool`` is window and stride of the maximum, 1 is none;
             what does not fill a window is left out.
         activation: f, the name of an activation.
+        norm: ``batch``, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +63,7 @@ class Convolution(BaseModel):
     padding: Zeros | tuple[Zeros, Zeros] | None = None
     pool: Size | tuple[Size, Size] = 1
     activation: str = "relu"
+    norm: Literal["batch"] | None = None
 
     @property
     def window(self) -> Pair:
@@ -70,9 +82,18 @@ class Convolution(BaseModel):
         height, width = ((n + 2 * p - k) // s + 1 for n, p, k, s in sides)
         return height, width
 
-    def __call__(self, a: Tensor, kernels: Tensor, biases: Tensor, groups: int, functions: Mapping[str, Function]) -> Tensor:
+    def __call__(
+        self,
+        a: Tensor,
+        kernels: Tensor,
+        biases: Tensor | None,
+        groups: int,
+        functions: Mapping[str, Function],
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """``a (B, groups C_in, H, W)``, ``kernels (groups C_out, C_in, h, w)`` -> ``(B, groups C_out, H', W')``."""
         a = F.conv2d(a, kernels, biases, _pair(self.stride), self.pad, groups=groups)
+        a = a if between is None else between(a)
         a = function_of(self.activation, functions)(a)
         pool = _pair(self.pool)
         return a if pool == (1, 1) else F.max_pool2d(a, pool)
@@ -146,16 +167,33 @@ class Stem(BaseModel):
 
     @property
     def activations(self) -> int:
-        """Numbers that a sample's way through the stem takes."""
-        ways = zip(self.shapes, self.layers, strict=False)
-        return sum(layer.channels * math.prod(layer.before_pool(shape[1:])) for shape, layer in ways)
+        """Numbers that a sample's way through the stem takes; normalised ones count again."""
+        ways = zip(self.places, self.layers, strict=True)
+        return sum((1 if layer.norm is None else 2) * layer.channels * places for places, layer in ways)
 
-    def check(self, kernels: Mapping[int, Tensor], biases: Mapping[int, Tensor], replicas: int) -> None:
-        """Refuse tensors that do not fit.
+    @property
+    def normalised(self) -> list[int]:
+        """The layers with a norm, from 1."""
+        return [number for number, layer in enumerate(self.layers, start=1) if layer.norm is not None]
+
+    def check(
+        self,
+        kernels: Mapping[int, Tensor],
+        biases: Mapping[int, Tensor],
+        norms: Mapping[str, Mapping[int, Tensor]],
+        replicas: int,
+    ) -> None:
+        """Refuse tensors that do not fit; ``norms`` by the names in `NORMS`.
 
         Raises:
             ContractError: naming the tensor, its shape and the one it must have.
         """
+        for name, tensors in norms.items():
+            if sorted(tensors) != self.normalised:
+                raise ContractError(f"{name} of layers {sorted(tensors)} for a stem with norms in layers {self.normalised}")
+            for number, tensor in tensors.items():
+                if tensor.shape != (asked := (replicas, self.layers[number - 1].channels)):
+                    raise ContractError(f"{name}[{number}] has shape {tuple(tensor.shape)}; the stem asks for {asked}")
         for name, tensors in (("kernels", kernels), ("kernel_biases", biases)):
             if list(tensors) != list(range(1, len(self.layers) + 1)):
                 raise ContractError(f"{name} of layers {list(tensors)} for a stem of {len(self.layers)}")
@@ -171,14 +209,20 @@ class Stem(BaseModel):
         biases: Mapping[int, Tensor],
         x: Tensor,
         functions: Mapping[str, Function] = FUNCTIONS,
+        between: Between | None = None,
     ) -> Tensor:
-        """Layer 0: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, F, B)``."""
+        """Layer 0: ``x (I, B)`` shared or ``(K, I, B)`` -> ``(K, F, B)``.
+
+        Norms are folded into the kernels (`nasplug.batchnorm.folded`), or ``between`` normalises and adds the biases.
+        """
         k, b = kernels[1].shape[0], x.shape[-1]
         shared = x.dim() == 2
         a = (x.T if shared else x.permute(2, 0, 1)).reshape(b, -1, *self.image[1:])  # (B, C or K C, H, W)
         for number, layer in enumerate(self.layers, start=1):
             groups = 1 if shared and number == 1 else k
-            a = layer(a, kernels[number].flatten(0, 1), biases[number].flatten(), groups, functions)
+            inner = None if between is None or layer.norm is None else partial(between, number)
+            bias = biases[number].flatten() if inner is None else None
+            a = layer(a, kernels[number].flatten(0, 1), bias, groups, functions, inner)
         return a.reshape(b, k, -1).permute(1, 2, 0)
 
     def used(self, kernels: Mapping[int, Tensor], features: Tensor) -> dict[int, Tensor]:
@@ -194,6 +238,10 @@ class Stem(BaseModel):
         """The same stem with as many channels per layer."""
         layers = tuple(layer.model_copy(update={"channels": n}) for layer, n in zip(self.layers, channels, strict=True))
         return self.model_copy(update={"layers": layers})
+
+    def plain(self) -> Stem:
+        """The same stem without norms."""
+        return self.model_copy(update={"layers": tuple(layer.model_copy(update={"norm": None}) for layer in self.layers)})
 
 
 # What a method with a stem says in three places; `stem` is None for a method without.
@@ -219,7 +267,8 @@ def entrance(stem: Stem | None, task: Task) -> int:
 def drawn(stem: Stem | None, seeds: Tensor) -> dict[str, Tensor]:
     """Fresh leaves, float64: ``kernel <n> (K, C_out, C_in, h, w)`` and ``kernel bias <n> (K, C_out)``; none without a stem.
 
-    Both ``U[-1, 1] / sqrt(C_in h w)``, as `torch.nn.Conv2d` draws.
+    Both ``U[-1, 1] / sqrt(C_in h w)``, as `torch.nn.Conv2d` draws. A normalised layer has no bias but a shift, 0, and
+    ``kernel scale <n>``, 1, ``kernel mean <n>``, 0, and ``kernel variance <n>``, 1, each ``(K, C_out)``.
     """
     leaves: dict[str, Tensor] = {}
     for number, (shape, layer) in enumerate(zip(stem.shapes, stem.layers, strict=False) if stem else (), start=1):
@@ -227,7 +276,23 @@ def drawn(stem: Stem | None, seeds: Tensor) -> dict[str, Tensor]:
         bound = 1.0 / math.sqrt(math.prod(size[1:]))
         for name, wanted in ((f"kernel {number}", size), (f"kernel bias {number}", size[:1])):
             leaves[name] = uniform(seeds, f"stem/{name}", wanted, -bound, bound)
+        if layer.norm is not None:
+            leaves[f"kernel bias {number}"] = torch.zeros_like(leaves[f"kernel bias {number}"])
+            for part, name in NORMS.items():
+                value = 0.0 if part == "kernel_means" else 1.0
+                leaves[f"{name} {number}"] = torch.full_like(leaves[f"kernel bias {number}"], value)
     return leaves
+
+
+def observed(name: str) -> bool:
+    """Whether a leaf is observed and not trained: a channel's running mean or variance."""
+    return name.startswith(OBSERVED)
+
+
+def leaves(nets: Any) -> dict[str, Tensor]:
+    """The leaves of which `parts` makes the stem's part of `nasplug.networks.Networks`."""
+    names = {"kernels": "kernel", "kernel_biases": "kernel bias", **NORMS}
+    return {f"{name} {number}": t for part, name in names.items() for number, t in getattr(nets, part).items()}
 
 
 def parts(stem: Stem | None, params: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -239,4 +304,5 @@ def parts(stem: Stem | None, params: Mapping[str, Tensor]) -> dict[str, Any]:
         "stem": stem,
         "kernels": {n: params[f"kernel {n}"] for n in layers},
         "kernel_biases": {n: params[f"kernel bias {n}"] for n in layers},
+        **{part: {n: params[f"{name} {n}"] for n in stem.normalised} for part, name in NORMS.items()},
     }

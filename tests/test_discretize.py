@@ -19,6 +19,7 @@ from nasplug.errors import ConfigError, ContractError
 from nasplug.finetune import Fresh, Frozen, better, finetune, refit, retrain
 from nasplug.networks import PARTS, Networks, alive, forward, sizes, take
 from nasplug.optimizers import Adam
+from nasplug.stems import NORMS
 from nasplug.study import Study
 from nasplug.tasks import Task, stack
 from nasplug.testing import example_networks, example_task
@@ -290,7 +291,12 @@ def test_frozen_networks_are_themselves() -> None:
     params = frozen.init(example_task(), torch.arange(3))
     assert set(params) == {"block 1 0", "block 2 0", "block 2 1", "block 3 0", "block 3 1", "block 3 2"} | {
         f"{name} {layer}"
-        for name, layers in (("bias", (1, 2, 3)), ("kernel", (1, 2)), ("kernel bias", (1, 2)))
+        for name, layers in (
+            ("bias", (1, 2, 3)),
+            ("kernel", (1, 2)),
+            ("kernel bias", (1, 2)),
+            *((name, (1,)) for name in NORMS.values()),
+        )
         for layer in layers
     }
     again = frozen.relax(params, torch.ones(3))

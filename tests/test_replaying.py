@@ -312,6 +312,12 @@ STUDIES: dict[str, dict[str, Any]] = {
     "spectral": {
         "method": {"use": "sparcs", "hidden": [6, 5]}, "penalties": [penalised("eigenvalue", 1.0, proximal=True)],
     },
+    "normalised": {
+        "method": {"use": "sparcs", "hidden": [4], "stem": {
+            "image": [1, 5, 6], "layers": [{"channels": 2, "pool": 2, "norm": "batch"}],
+        }},
+        "penalties": [penalised("eigenvalue", 0.1)],
+    },
     "activations": {
         "method": {"use": "mixture", "hidden": [5], "sampling": "gumbel"}, "temperature": LINE,
         "architecture": {"optimizer": {"use": "adam"}, "lr": 0.05, "share": 0.5, "order": 2},
@@ -357,7 +363,7 @@ def test_no_loss_of_ours_asks_the_host(loss: losses.Loss) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["held", "activations", "a sum"])
+@pytest.mark.parametrize("name", ["held", "activations", "a sum", "normalised"])
 def test_what_is_replayed_of_ours_is_what_runs_step_by_step(name: str, tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     found = built(STUDIES[name])
     replayed = last(found)

@@ -275,9 +275,10 @@ def test_from_scratch_draws_the_kernels_anew() -> None:
 
 
 @pytest.mark.slow
-def test_a_step_with_a_stem_compiles_whole() -> None:
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_a_step_with_a_stem_compiles_whole(norm: str | None) -> None:
     """As the loop compiles it, in one graph."""
-    search = search_of()
+    search = search_of(stem={"image": [1, 2, 2], "layers": [{"channels": 2, "kernel": 2, "norm": norm}]})
     wanted, found = start(search), start(search)
     data = (search.task.train.x, search.task.train.y)
     advance = compile_step()

@@ -9,12 +9,14 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 from __future__ import annotations
 
 from nasplug.networks.alternatives import decided, ends, inside, operation, shares
+from nasplug.networks.batchnorm import PACE, folded, observing
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
 from nasplug.networks.pruning import SIZES, alive, harden, sizes
 from nasplug.networks.record import MOST_WIDTH, PARTS, Edge, Networks, Way, check_hidden, join, take, where
 
 __all__ = [
     "MOST_WIDTH",
+    "PACE",
     "PARTS",
     "SIZES",
     "Edge",
@@ -25,11 +27,13 @@ __all__ = [
     "decided",
     "ends",
     "features",
+    "folded",
     "forward",
     "harden",
     "inside",
     "join",
     "mixed",
+    "observing",
     "operation",
     "product",
     "shares",

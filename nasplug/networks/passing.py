@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nasplug.networks.batchnorm import folded
 from nasplug.networks.record import Networks
 
 __all__ = ["features", "forward", "mixed", "product", "sums", "values"]
@@ -42,7 +43,10 @@ def mixed(nets: Networks, layer: int, z: Tensor) -> Tensor:
 
 def features(nets: Networks, x: Tensor) -> Tensor:
     """Layer 0: ``x`` itself, shared ``(I, B)`` or ``(K, I, B)``; with a stem its features, ``(K, F, B)``."""
-    return x if nets.stem is None else nets.stem(nets.kernels, nets.kernel_biases, x, nets.functions)
+    if nets.stem is None:
+        return x
+    nets = folded(nets)
+    return nets.stem(nets.kernels, nets.kernel_biases, x, nets.functions) if nets.stem is not None else x
 
 
 def values(nets: Networks, x: Tensor, last: int | None = None) -> list[Tensor]:

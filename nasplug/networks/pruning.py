@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from torch import Tensor
 from nasplug.activations import Function
 from nasplug.groups import gathered
 from nasplug.networks.alternatives import decided
+from nasplug.networks.batchnorm import folded
 from nasplug.networks.passing import mixed
 from nasplug.networks.record import Edge, Networks
+from nasplug.stems import NORMS
 
 __all__ = ["SIZES", "alive", "harden", "sizes"]
 
@@ -94,7 +97,8 @@ def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
         masks = {n: used[n].reshape(*used[n].shape, *[1] * (t.dim() - 2)) for n, t in tensors.items()}
         return {n: torch.where(masks[n], t, torch.zeros_like(t)) for n, t in tensors.items()}
 
-    return replace(nets, kernels=cut(nets.kernels), kernel_biases=cut(nets.kernel_biases))
+    parts: dict[str, Any] = {part: cut(getattr(nets, part)) for part in ("kernels", "kernel_biases", *NORMS)}
+    return replace(nets, **parts)
 
 
 def harden(nets: Networks) -> Networks:
@@ -114,11 +118,11 @@ def sizes(nets: Networks) -> dict[str, Tensor]:
     ``inputs`` are columns of the user's table, and what goes from one of them to a neuron is one edge, also where the column
     became several numbers: words or ramps (`Networks.groups`). ``neurons`` and ``layers`` are hidden ones, with a neuron.
     ``parameters`` counts numbers: weights, the non-zero biases of kept neurons and of outputs, and the non-zero kernels and
-    biases of a stem's used channels. ``macs`` counts multiplications by a number that is not 0, per sample: each weight once,
-    each number of a kernel at every place of its layer. A neuron that is passed on (`Networks.passes`) is an edge and no more.
-    With a stem ``inputs`` is the whole image, unless no feature is used.
+    biases of a stem's used channels, norms folded in. ``macs`` counts multiplications by a number that is not 0, per sample:
+    each weight once, each number of a kernel at every place of its layer. A neuron that is passed on (`Networks.passes`) is an
+    edge and no more. With a stem ``inputs`` is the whole image, unless no feature is used.
     """
-    hard = alive(nets)
+    hard = folded(alive(nets))
     none = torch.zeros(nets.replicas, dtype=torch.long, device=next(iter(nets.blocks.values())).device)
     edges, neurons, layers, biases = none.clone(), none.clone(), none.clone(), none.clone()
     weights, columns = none.clone(), 1 + max(nets.groups) if nets.groups else nets.widths[0]

@@ -13,14 +13,14 @@ from nasplug.activations import FUNCTIONS, Function, function_of
 from nasplug.errors import ConfigError, ContractError
 from nasplug.replicas import column
 from nasplug.signs import held
-from nasplug.stems import Stem
+from nasplug.stems import NORMS, Stem
 
 __all__ = ["MOST_WIDTH", "PARTS", "Edge", "Networks", "Way", "check_hidden", "join", "take", "where"]
 
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 Way = Edge | int | None  # a block, a layer in between, or nothing
 
-PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases")
+PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases", *NORMS)
 
 
 MOST_WIDTH = 2**22
@@ -61,6 +61,7 @@ class Networks:
         stem: convolutions between the input and layer 0 (`nasplug.stems.Stem`), or None.
         kernels: of the stem, one tensor per layer, ``(K, C_out, C_in, h, w)``.
         kernel_biases: ``(K, C_out)``.
+        kernel_scales, kernel_means, kernel_variances: ``(K, C_out)``, of the layers with a norm (`nasplug.batchnorm`).
         monotone: direction of each neuron of layer 0, in {-1, 0, +1}: weights whose sign it forbids count as 0
             (`nasplug.signs`). Empty: all weights are free.
         groups: of each input the place of the user's column that it was made of; the inputs of a column count as one in `sizes`
@@ -86,6 +87,9 @@ class Networks:
     stem: Stem | None = None
     kernels: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_biases: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_scales: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_means: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_variances: Mapping[int, Tensor] = field(default_factory=dict)
     monotone: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
     terms: tuple[int, ...] = ()
@@ -214,10 +218,10 @@ class Networks:
             if [to == layer for to, _ in sorted(ends)] != [True, False] or len({self.widths[n] for e in ends for n in e}) != 1:
                 raise ContractError(f"passes: layer {layer} has blocks {ends}; needed: one in and one out, of layers as wide")
         if self.stem is not None:
-            self.stem.check(self.kernels, self.kernel_biases, k)
+            self.stem.check(self.kernels, self.kernel_biases, {part: getattr(self, part) for part in NORMS}, k)
             if self.stem.features != self.widths[0]:
                 raise ContractError(f"layer 0 has {self.widths[0]} neurons for a stem of {self.stem.features} features")
-        elif self.kernels or self.kernel_biases:
+        elif self.kernels or self.kernel_biases or any(getattr(self, part) for part in NORMS):
             raise ContractError("kernels without a stem that says where they go")
 
 

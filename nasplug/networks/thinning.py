@@ -31,7 +31,8 @@ def thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[str
         state[f"kernel_{number}"] = kernel[:, keep[number]][:, :, keep[number - 1]].contiguous()
         state[f"kernel_bias_{number}"] = bias[:, keep[number]].contiguous()
     places = features.reshape(one.stem.shapes[-1])[keep[len(used)]].flatten().nonzero().squeeze(1)
-    return thin.model_dump() | {"names": thin.names}, state, places
+    told = thin.model_dump(exclude={"layers": {"__all__": {"norm"}}})  # folded in; a network's digest has never had it
+    return told | {"names": thin.names}, state, places
 
 
 def kept(one: Networks) -> tuple[dict[int, Tensor], dict[int, list[tuple[str, int]]]]:

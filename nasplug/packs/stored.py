@@ -28,7 +28,7 @@ from nasplug.identity import decisive, digest_of, makers
 from nasplug.networks import Edge, Networks
 from nasplug.plan import Pack, settle, study_of
 from nasplug.plugins import Plugins
-from nasplug.stems import Stem
+from nasplug.stems import NORMS, Stem
 from nasplug.train import State
 
 __all__ = [
@@ -68,7 +68,7 @@ RELAXED = "relaxed"
 SHARES = "shares"
 OWN = (CERTIFICATE, RELAXED, SHARES)  # columns that stay in the pack's own table
 OF_SKELETON = ("monotone", "groups", "terms", "passes")  # whole numbers
-LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases")  # parts keyed by layer
+LAYERS = ("biases", "gates", "choices", "eigenvalues", "kernels", "kernel_biases", *NORMS)  # parts keyed by layer
 HISTORIES = ("train_loss", "penalty", "valid_loss", "valid_error")  # of a pack that is fitted: fitted_loss, fitted_error
 
 TOLD = ("step", *HISTORIES)

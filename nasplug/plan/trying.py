@@ -118,6 +118,17 @@ def _moved(parts: Components, search: Search, params: Params) -> None:
             )
 
 
+def _normalised(nets: Networks, samples: int) -> None:
+    """Refuse a norm over one number: its variance is 0, so every image would look the same behind it."""
+    stem = nets.stem
+    for number, places in enumerate(() if stem is None else stem.places, start=1):
+        if stem is not None and number in stem.normalised and samples * places < 2:
+            raise ConfigError(
+                f"stem.layers.{number - 1}.norm: a batch of {samples} sample and one place per image leave one number to "
+                "normalise by; needed: 2 at least. Take a larger train.batch, or remove norm"
+            )
+
+
 @contextmanager
 def _blaming(whom: str) -> Iterator[None]:
     """Whatever a plugin raises that is not one of our errors, with its name."""
@@ -202,6 +213,7 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
         accept(nets, method)
     with _blaming(whom):
         nets.check()
+    _normalised(nets, parts.batch or parts.task.train.samples)
     if study.temperature is not None:
         _tempered(first, params, study.method.use, whom)
     if nets.inputs != parts.task.inputs or nets.widths[-1] != parts.task.outputs:

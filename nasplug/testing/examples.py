@@ -13,7 +13,7 @@ from nasplug.contracts import Score
 from nasplug.errors import ConfigError
 from nasplug.networks import PARTS, Networks
 from nasplug.replicas import normal, uniform
-from nasplug.stems import Convolution, Stem, drawn
+from nasplug.stems import NORMS, Convolution, Stem, drawn
 from nasplug.stems import parts as stem_parts
 from nasplug.tasks import Kind, Split, Task, unscaled
 
@@ -48,7 +48,8 @@ def example_networks(
     Weights and biases are normal, gates and edge gates uniform in [0, 1], eigenvalues normal on all layers 0..D. Choices
     are uniform points of the simplex, one per neuron in odd layers and one per layer in even ones, over three candidates.
     ``skips`` joins every pair of layers, else only neighbours. With ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1
-    channels on images of one row, which leaves as many features as there are inputs.
+    channels on images of one row, which leaves as many features as there are inputs; with parts of
+    a norm its first layer has one.
 
     Raises:
         ConfigError: for a part that is not in `nasplug.networks.PARTS`.
@@ -72,10 +73,12 @@ def example_networks(
         return (share / share.sum(-1, keepdim=True)).to(dtype)
 
     hidden = range(1, depth)
-    stem = Stem(
-        image=(1, 1, widths[0]), layers=tuple(Convolution(channels=n, kernel=(1, 3), activation="tanh") for n in (2, 1))
-    )
+    normed = bool(wanted & set(NORMS))
+    one = Convolution(channels=2, kernel=(1, 3), activation="tanh", norm="batch" if normed else None)
+    stem = Stem(image=(1, 1, widths[0]), layers=(one, Convolution(channels=1, kernel=(1, 3), activation="tanh")))
     stem_of = {name: leaf.to(dtype) for name, leaf in drawn(stem, seeds).items()}
+    if normed:
+        stem_of |= {f"{NORMS[part]} 1": unit(f"{part}/1", 2) for part in NORMS}
     return Networks(
         widths=tuple(widths),
         blocks={(to, source): gaussian(f"block/{to}/{source}", widths[to], widths[source]) for to, source in edges},
@@ -89,7 +92,7 @@ def example_networks(
         if "eigenvalues" in wanted
         else {},
         candidates=CANDIDATES if "choices" in wanted else CANDIDATES[:1],
-        **(stem_parts(stem, stem_of) if wanted & {"kernels", "kernel_biases"} else {}),
+        **(stem_parts(stem, stem_of) if normed or wanted & {"kernels", "kernel_biases"} else {}),
     )
 
 

@@ -103,9 +103,11 @@ class SearchMethodLaws(Laws):
         for step in range(1, self.steps + 1):
             leaves = {n: p.detach().clone().requires_grad_(p.is_floating_point()) for n, p in params.items()}
             nets = self.relaxed(leaves, pack.tau, pack.seeds + step)
-            losses = task.losses(method.forward(nets, task.train.x), *task.train.batch[1:])
-            moved = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+            outputs, seen = networks.observing(method.forward, nets, *task.train.batch[::2])
+            losses = task.losses(outputs, *task.train.batch[1:])
+            moved = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and name not in seen}
             optimizer.update({name: params[name] for name in moved}, gradients(losses, moved), state, pack.lr)
+            params |= {name: params[name].lerp(value, networks.PACE) for name, value in seen.items()}
             params = {name: p.clone() for name, p in method.project(params, step, self.steps).items()}
         return {**params, "loss": losses.detach()}
 

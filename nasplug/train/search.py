@@ -16,6 +16,7 @@ from nasplug.networks import Networks, forward
 from nasplug.optimizers import Optimizer
 from nasplug.replicas import take
 from nasplug.schedules import Track
+from nasplug.stems import observed
 from nasplug.tasks import Split, Task
 
 __all__ = [
@@ -183,11 +184,15 @@ class Search:
     def weights(self, params: Params) -> Params:
         """The leaves that ``optimizer`` moves."""
         held = self.architect is not None or bool(self.fixed)
-        return {n: p for n, p in params.items() if not held or n not in self.traits.architecture}
+        return {n: p for n, p in params.items() if not ((held and n in self.traits.architecture) or observed(n))}
 
     def architecture(self, params: Params) -> Params:
         """The leaves that the architect moves."""
         return {n: p for n, p in params.items() if self.architect is not None and n in self.traits.architecture}
+
+    def trained(self, params: Params) -> Params:
+        """The leaves that gradients move; the others are observed (`nasplug.networks.observing`)."""
+        return {n: p for n, p in params.items() if not observed(n)}
 
 
 @dataclass(frozen=True, slots=True)

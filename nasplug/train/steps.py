@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nasplug.contracts import Params, Proximal
 from nasplug.errors import ContractError
+from nasplug.networks import PACE, observing
 from nasplug.replicas import clip, column, norm, number_of
 from nasplug.train.search import ARCHITECTURE, Batch, Search
 
@@ -29,21 +30,28 @@ def slope(
     tau: Tensor,
     levels: tuple[Tensor, ...],
     noise: Tensor | None,
-) -> tuple[Tensor, Tensor, Params]:
-    """Task loss ``(K,)``, penalty ``(K,)`` and the gradients of their sum in the ``wanted`` leaves.
+) -> tuple[Tensor, Tensor, Params, Params]:
+    """Task loss ``(K,)``, penalty ``(K,)``, the gradients of their sum in the ``wanted`` leaves, and observed statistics.
 
     ``total_k = loss_k + sum_p level_pk penalty_pk``; the sum over k is taken in the last line only, where it separates
     again: row k's gradient depends on row k alone. Proximal penalties have no gradient.
     """
     leaves = {name: p.detach().requires_grad_() for name, p in wanted.items()}
     nets = search.relax(params | leaves, tau, noise)
-    loss = search.task.losses(search.forward(nets, batch[0]), *batch[1:])  # (K,)
+    outputs, seen = observing(search.forward, nets, batch[0], *batch[2:])
+    loss = search.task.losses(outputs, *batch[1:])  # (K,)
     penalty = torch.zeros_like(loss)
     for regularizer, level in zip(search.penalties, levels, strict=True):
         value = level * regularizer(nets)
         penalty = penalty + (value.detach() if isinstance(regularizer, Proximal) else value)
     found = torch.autograd.grad((loss + penalty).sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return loss.detach(), penalty.detach(), dict(zip(leaves, found, strict=True))
+    return loss.detach(), penalty.detach(), dict(zip(leaves, found, strict=True)), seen
+
+
+def _follow(params: Params, seen: Params) -> None:
+    """Running statistics towards those of the batch, in place."""
+    for name, value in seen.items():
+        params[name].lerp_(value, PACE)
 
 
 def _move_weights(search: Search, params: Params, gradients: Params, moments: dict[str, Tensor], lr: Tensor) -> None:
@@ -91,8 +99,9 @@ def step(
 
     Weights and architecture follow one gradient (`slope`); then proximal penalties move the rows.
     """
-    loss, penalty, gradients = slope(search, params, params, batch, tau, levels, noise)
+    loss, penalty, gradients, seen = slope(search, params, search.trained(params), batch, tau, levels, noise)
     with torch.no_grad():
+        _follow(params, seen)
         _move_weights(search, params, gradients, moments, lr)
         _move_architecture(search, params, gradients, moments)
         _shrink(search, params, lr, tau, levels, noise)
@@ -130,12 +139,12 @@ def alternate(
         raise ContractError("alternate: the search has no architect; take step")
     leaves, weights = search.architecture(params), search.weights(params)
     if architect.order == 1:
-        *_, toward = slope(search, params, leaves, held, tau, levels, noise)
+        toward = slope(search, params, leaves, held, tau, levels, noise)[2]
     else:
-        *_, ahead = slope(search, params, weights, inner, tau, levels, noise)
+        ahead = slope(search, params, weights, inner, tau, levels, noise)[2]
         pace = lr if search.clip is None else lr * (search.clip / norm(ahead).clamp(min=1e-12)).clamp(max=1.0)  # (K,)
         looked = {name: w - column(pace, w) * ahead[name] for name, w in weights.items()}
-        *_, found = slope(search, params | looked, params | looked, held, tau, levels, noise)
+        found = slope(search, params | looked, search.trained(params | looked), held, tau, levels, noise)[2]
         radius = 0.01 / norm({name: found[name] for name in weights}).clamp(min=1e-12)  # (K,)
 
         def curve(sign: float) -> Params:
@@ -147,8 +156,9 @@ def alternate(
         toward = {name: found[name] - column(rate, p) * (plus[name] - minus[name]) for name, p in leaves.items()}
     with torch.no_grad():
         _move_architecture(search, params, toward, moments)
-    loss, penalty, gradients = slope(search, params, weights, inner, tau, levels, noise)
+    loss, penalty, gradients, seen = slope(search, params, weights, inner, tau, levels, noise)
     with torch.no_grad():
+        _follow(params, seen)
         _move_weights(search, params, gradients, moments, lr)
         _sign(search, params, tau, noise)
     return loss, penalty

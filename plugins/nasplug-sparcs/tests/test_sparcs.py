@@ -46,7 +46,7 @@ class TestMaterialised(SearchMethodLaws):
     options: ClassVar = {"hidden": [4, 3], "form": "materialised", "activation": "sigmoid", "bias_input": True}
 
 
-STEM = {
+STEM: dict[str, Any] = {
     "image": [1, 1, 3],
     "layers": [{"channels": 3, "kernel": [1, 3], "activation": "tanh"}, {"channels": 2, "kernel": [1, 2]}],
 }
@@ -60,6 +60,14 @@ class TestStem(SearchMethodLaws):
 class TestStemMaterialised(SearchMethodLaws):
     name = "sparcs"
     options: ClassVar = {"hidden": [4], "form": "materialised", "stem": STEM}
+
+
+class TestStemNormalised(SearchMethodLaws):
+    name = "sparcs"
+    options: ClassVar = {
+        "hidden": [4],
+        "stem": {**STEM, "layers": [{**layer, "norm": "batch"} for layer in STEM["layers"]]},
+    }
 
 
 def spectral(widths: tuple[int, ...], bias_input: bool, name: str) -> Networks:
