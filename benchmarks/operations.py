@@ -1,6 +1,6 @@
 """Searched operations against random architectures, at equal numbers of steps.
 
-    python benchmarks/operations.py [--quick]
+    python benchmarks/operations.py [--quick | --rounding | --steps]
 
 Two tables, `diabetes` and `breast_cancer`; two hidden layers of 8, each edge one of linear, rank 2, residual and none; tanh. A
 search is T steps (softmax whose temperature falls from 1 to 0.05 over 60 % of them, Adam 0.03 on the logits, 0.01 on the
@@ -16,12 +16,21 @@ of the same kind. Groups of 20 seeds; the best of a group is chosen by the valid
 Test losses: squared error over the variance of the targets, or cross-entropy in nats; the mean over groups, the least and the
 largest group; parameters are the mean. A step of either costs the same here, as both are made by one program. One thread; the
 last line is one JSON object.
+
+`--rounding`: a gated operation, u s of a sum u and its gate s, is made of two squares, of which one is subtracted. How far is
+it from float64 in float32, by the size of u, beside the plain product? Relative to the larger of 1 and |u|, the largest of
+100,000.
+
+`--steps`: CPU milliseconds of one training step of 64 networks, by what is drawn: nothing (softmax), a Gumbel softmax, one path
+(GDAS), a point of a Dirichlet distribution (DrNAS), and of networks whose operations are fixed. Medians of blocks of steps, in
+turn, and their ratio to softmax.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +44,7 @@ from nasplug.networks import Networks, forward, sizes
 from nasplug.plan import Pack, assemble, components
 from nasplug.plugins import load_plugins
 from nasplug.replicas import uniform
-from nasplug.train import State, evaluate, start, train
+from nasplug.train import Search, State, evaluate, start, train
 from nasplug_mixture import closest
 
 TABLES = ("diabetes", "breast_cancer")
@@ -82,6 +91,50 @@ def trained(
     return {"valid": valid.double(), "test": test.double() / scale, "parameters": sizes(hard)["parameters"].double()}
 
 
+def rounding() -> dict[str, dict[str, float]]:
+    """The largest error of u s in float32, by the size of u: of the squares, and of the product itself."""
+    found = {}
+    for size in (0.1, 1.0, 10.0, 100.0, 1000.0):
+        draw = torch.Generator().manual_seed(0)
+        u = (size * (2.0 * torch.rand(100_000, generator=draw, dtype=torch.float64) - 1.0)).float()
+        s = torch.sigmoid(4.0 * torch.randn(100_000, generator=draw, dtype=torch.float64)).float()
+        exact, unit = u.double() * s.double(), u.double().abs().clamp(min=1.0)
+        made = {
+            "squares": 0.25 * torch.square(0.5 * u + 2.0 * s) - 0.25 * torch.square(0.5 * u - 2.0 * s),
+            "product": u * s,
+        }
+        found[f"{size:g}"] = {name: float(((value.double() - exact).abs() / unit).max()) for name, value in made.items()}
+    return found
+
+
+def step_times(steps: int = 40, blocks: int = 7) -> dict[str, float]:
+    """Milliseconds of CPU per step of 64 networks, by what is drawn in it."""
+    samplings = {"softmax": "none", "Gumbel": "gumbel", "one path (GDAS)": "straight_through", "Dirichlet (DrNAS)": "dirichlet"}
+    plugins, rows = load_plugins(), 64
+    running: dict[str, tuple[Search, State]] = {}
+    for name, sampling in {**samplings, "fixed": "none"}.items():
+        raw: dict[str, Any] = {
+            "study": "s",
+            "task": {"use": "digits", "validation": "holdout"},
+            "method": {"use": "operations", "hidden": [16, 16], "operations": ["linear", "rank_4", "residual", "none"]},
+            "train": {"steps": steps * blocks, "batch": 64, "lr": 0.01},
+            "seeds": rows,
+        }
+        raw["method"]["sampling"] = sampling
+        raw |= {"fixed": "linear/none,linear/none,none,linear"} if name == "fixed" else {}
+        pack = Pack("p", {}, {}, list(range(rows)), [0] * rows)
+        search = assemble(components(parse(raw), pack, plugins), pack, plugins)
+        running[name] = (search, start(search))
+    spent: dict[str, list[float]] = {name: [] for name in running}
+    for block in range(blocks):
+        for name, (search, state) in running.items():
+            began = time.process_time()
+            *_, report = train(search, state, every=steps, until=steps * (block + 1))
+            spent[name].append(1e3 * (time.process_time() - began) / steps)
+            running[name] = (search, report.state)
+    return {name: float(torch.tensor(times[1:]).median()) for name, times in spent.items()}
+
+
 def told(found: dict[str, Tensor], best: bool) -> dict[str, float]:
     """Over groups: of the best of each by validation, or of the mean of each."""
     groups = {name: values.view(-1, GROUP) for name, values in found.items()}
@@ -102,8 +155,23 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one group and few steps: whether it runs")
-    quick = parser.parse_args().quick
+    parser.add_argument("--rounding", action="store_true", help="how exact a gated operation is in float32")
+    parser.add_argument("--steps", action="store_true", help="what a step costs, by what is drawn in it")
+    given = parser.parse_args()
+    quick = given.quick
     torch.set_num_threads(1)
+    if given.rounding:
+        errors = rounding()
+        for size, row in errors.items():
+            print(f"|u| up to {size:>5}: squares {row['squares']:.1e}, product {row['product']:.1e}")
+        print(json.dumps(errors))
+        return
+    if given.steps:
+        times = step_times()
+        for name, milliseconds in times.items():
+            print(f"{name:20} {milliseconds:.2f} ms of CPU per step, {milliseconds / times['softmax']:.2f} of softmax")
+        print(json.dumps(times))
+        return
     groups, steps, tuning = (1, 40, 20) if quick else (5, 600, 300)
     seeds, results = list(range(groups * GROUP)), {}
     for table in TABLES:

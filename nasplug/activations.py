@@ -41,6 +41,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "gelu": F.gelu,
         "softplus": F.softplus,
         "sin": torch.sin,
+        "square": torch.square,
     }
 )
 """Ours by name; no plugin may take these names. `nasplug.plugins.Plugins.functions` has a run's own too."""

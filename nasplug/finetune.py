@@ -40,7 +40,8 @@ class Frozen(SearchMethod):
 
     def _edges(self) -> list[Edge]:
         """Of the blocks that are learned."""
-        return [edge for edge in self.nets.blocks if not set(edge) & set(self.nets.passes)]
+        kept = set(self.nets.constants)
+        return [edge for edge in self.nets.blocks if not set(edge) & set(self.nets.passes) and edge not in kept]
 
     def _layers(self) -> list[int]:
         """Layers whose biases are learned."""

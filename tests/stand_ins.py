@@ -25,6 +25,7 @@ MIXTURES = (
     ("relu", "identity"),
     ("softplus", "tanh"),
     ("sin", "gelu", "silu"),
+    ("square", "sigmoid"),
     ("identity", "relu", "elu", "leaky_relu", "sigmoid"),
 )
 """Candidates that the tests mix: with and without ``f(0) = 0``, the fast pair, and more than two."""

@@ -49,6 +49,7 @@ FORMULAS: dict[str, Callable[[float], float]] = {
     "gelu": lambda z: z * (1 + math.erf(z / math.sqrt(2))) / 2,
     "softplus": lambda z: math.log1p(math.exp(z)),
     "sin": math.sin,
+    "square": lambda z: z * z,
 }
 
 

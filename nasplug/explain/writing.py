@@ -222,6 +222,7 @@ def _activations(s: Any) -> dict[str, Callable[[Any], Any]]:
         "gelu": lambda z: z * (1 + s.erf(z / s.sqrt(2))) / 2,
         "softplus": lambda z: s.log(1 + _exp(s, z)),
         "sin": s.sin,
+        "square": lambda z: z**2,
     }
 
 

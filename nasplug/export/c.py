@@ -35,6 +35,7 @@ FUNCTIONS: Mapping[str, str] = {
     "gelu": "0.5f * z * (1.0f + erff(z * 0.70710678f))",
     "softplus": "(z > 0.0f ? z : 0.0f) + log1pf(expf(-fabsf(z)))",
     "sin": "sinf(z)",
+    "square": "z * z",
 }
 """Activations and links of z."""
 VECTORS = 8

@@ -57,6 +57,7 @@ CURVES: Mapping[str, _Curve] = {
     "gelu": _Curve("z > 0 ? z - t(z) : -t(-z)", lambda u: u * _normal(u), 4.0, 0.0),
     "softplus": _Curve("z > 0 ? z + t(z) : t(-z)", lambda u: math.log1p(math.exp(-u)), 8.0, 0.0),
     "sin": _Curve("turned", math.sin, 26 / 16),
+    "square": _Curve(f"z > {4 * ONE - 1} || z < {1 - 4 * ONE} ? 32767 : (z * z) >> {BITS}"),  # 4^2 is past the last number
 }
 FUNCTIONS = frozenset(CURVES)
 BOUNDED = frozenset({"tanh", "sigmoid", "sin"})

@@ -97,6 +97,7 @@ FUNCTIONS: Mapping[str, Made] = {
     "gelu": _gelu,
     "softplus": _one("Softplus"),
     "sin": _one("Sin"),
+    "square": lambda graph, z: graph("Mul", z, z),
 }
 """Activations in float32."""
 

@@ -34,6 +34,7 @@ FUNCTIONS: Mapping[str, str] = {
     "gelu": "0.5 * z * (1.0 + math.erf(z / math.sqrt(2.0)))",
     "softplus": "max(0.0, z) + math.log1p(math.exp(-abs(z)))",
     "sin": "math.sin(z)",
+    "square": "z * z",
 }
 """Activations and `sigmoid` of the link, of z."""
 

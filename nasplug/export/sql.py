@@ -43,6 +43,7 @@ FUNCTIONS: Mapping[str, str] = {
     "softplus": "CASE WHEN {z} > 700.0 THEN {z} WHEN {z} > 0.0 THEN {z} + ln(1.0 + exp(-({z}))) WHEN {z} < -700.0 THEN 0.0 "
     "ELSE ln(1.0 + exp({z})) END",
     "sin": "sin({z})",
+    "square": "{z} * {z}",
 }
 """Activations of z, which is a column."""
 

@@ -14,26 +14,30 @@ __all__ = ["decided", "ends", "inside", "operation", "shares"]
 
 
 def operation(nets: Networks, way: Way) -> str:
-    """What a way is called: ``none``, ``linear`` (a block), ``residual`` (a layer that passes values on), ``rank_R``."""
+    """What a way is called: ``none``, ``linear`` (a block), ``residual`` (a layer that passes on), ``gated``, ``rank_R``."""
     if isinstance(way, int):
+        if any(to == way for to, _ in nets.constants):
+            return "gated"
         return "residual" if way in nets.passes else f"rank_{nets.widths[way]}"
     return "none" if way is None else "linear"
 
 
 def inside(nets: Networks) -> frozenset[int]:
     """Hidden layers that belong to operations."""
-    return frozenset(way for ways in nets.alternatives for way in ways if isinstance(way, int))
+    ways = {way for ways in nets.alternatives for way in ways if isinstance(way, int)}
+    return frozenset(ways | {source for to, source in nets.constants if to in ways})
 
 
 def ends(nets: Networks, ways: Sequence[Way]) -> Edge:
     """The layers, to and from, that the ways of one group join, counted without those that belong to operations."""
-    way = next(way for way in ways if way is not None)
+    way, skipped = next(way for way in ways if way is not None), inside(nets)
     if isinstance(way, int):
         to = next(to for to, source in nets.blocks if source == way)
-        source = next(source for to, source in nets.blocks if to == way)
+        source = way
+        while source in skipped:
+            source = next(before for layer, before in nets.blocks if layer == source)
     else:
         to, source = way
-    skipped = inside(nets)
     return to - sum(layer < to for layer in skipped), source - sum(layer < source for layer in skipped)
 
 

@@ -73,6 +73,8 @@ class Networks:
             goes through a hidden layer, by its gates, or None, nothing. The gates of a way are its share; a group's sum to 1.
         passes: hidden layers that pass values on, neuron by neuron: the blocks into and out of them are the identity, their
             activation is, and they have no biases. Nothing of it is learned, so nothing of it is trained or counted.
+        constants: blocks whose numbers are no weights: they stay as they are in fine-tuning and retraining. A layer with a
+            constant block into a way of ``alternatives`` belongs to that operation, too.
     """
 
     widths: tuple[int, ...]
@@ -95,6 +97,7 @@ class Networks:
     terms: tuple[int, ...] = ()
     alternatives: tuple[tuple[Way, ...], ...] = ()
     passes: tuple[int, ...] = ()
+    constants: tuple[Edge, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -217,6 +220,8 @@ class Networks:
             ends = [edge for edge in self.blocks if layer in edge]
             if [to == layer for to, _ in sorted(ends)] != [True, False] or len({self.widths[n] for e in ends for n in e}) != 1:
                 raise ContractError(f"passes: layer {layer} has blocks {ends}; needed: one in and one out, of layers as wide")
+        if odd := [edge for edge in self.constants if edge not in self.blocks]:
+            raise ContractError(f"constants: there is no block {odd[0]}; blocks: {sorted(self.blocks)}")
         if self.stem is not None:
             self.stem.check(self.kernels, self.kernel_biases, {part: getattr(self, part) for part in NORMS}, k)
             if self.stem.features != self.widths[0]:
@@ -265,7 +270,19 @@ def _made(nets: Networks, make: Callable[[str, Any], Tensor]) -> Networks:
 
 def _agree(use: str, *records: Networks) -> None:
     """Refuse records that differ in more than numbers."""
-    for name in ("widths", "candidates", "stem", "monotone", "groups", "terms", "alternatives", "passes", "functions", *PARTS):
+    for name in (
+        "widths",
+        "candidates",
+        "stem",
+        "monotone",
+        "groups",
+        "terms",
+        "alternatives",
+        "passes",
+        "constants",
+        "functions",
+        *PARTS,
+    ):
         found = [getattr(nets, name) for nets in records]
         if name == "functions":
             found = [{one: nets.function(one) for one in nets.names} for nets in records]

@@ -253,7 +253,7 @@ def save_networks(folder: Path, nets: Networks, identity: str) -> None:
     metadata = {"identity": identity, "widths": json.dumps(nets.widths), "candidates": json.dumps(nets.candidates)}
     if nets.stem is not None:
         metadata["stem"] = nets.stem.model_dump_json()
-    metadata |= {name: json.dumps(getattr(nets, name)) for name in OF_SKELETON if getattr(nets, name)}
+    metadata |= {name: json.dumps(getattr(nets, name)) for name in (*OF_SKELETON, "constants") if getattr(nets, name)}
     files.write_tensors(folder / NETWORKS, tensors, metadata)
 
 
@@ -271,6 +271,7 @@ def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -
         widths, candidates = (tuple(json.loads(metadata[name])) for name in ("widths", "candidates"))
         stem = Stem.model_validate_json(metadata["stem"]) if "stem" in metadata else None
         more: dict[str, Any] = {name: tuple(json.loads(metadata.get(name, "[]"))) for name in OF_SKELETON}
+        more["constants"] = tuple((to, source) for to, source in json.loads(metadata.get("constants", "[]")))
         for key, tensor in tensors.items():
             part, *where = key.split("/")
             if part == "blocks":

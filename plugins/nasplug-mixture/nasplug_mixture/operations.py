@@ -37,12 +37,14 @@ class Skeleton:
         place: layer of the method (0 the input, then ``hidden``, then the output) -> layer of the networks.
         ways: (to, from) of the method's layers -> its operations, each with its way.
         passes: layers of the networks that pass values on.
+        gated: of each gated operation (to, from) of the method's layers, and its two layers: sums with gates, then squares.
     """
 
     widths: tuple[int, ...]
     place: tuple[int, ...]
     ways: dict[Edge, dict[str, Way]]
     passes: tuple[int, ...]
+    gated: dict[Edge, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,18 @@ class Operations(SearchMethod):
 
     def skeleton(self, inputs: int, outputs: int) -> Skeleton:
         """The layers of networks with so many inputs and outputs."""
-        widths, place, passes = [inputs], [0], []
+        widths, place, passes, gated = [inputs], [0], [], {}
         ways: dict[Edge, dict[str, Way]] = {}
         sides = (inputs, *self.hidden, outputs)
         for to in range(1, len(sides)):
             between: dict[tuple[int, str], int] = {}
             for source in (source for end, source in self._edges() if end == to):
                 for name in self._offered(to, source, inputs, outputs):
-                    if name.startswith("rank_") or name == "residual":
+                    if name == "gated":
+                        gated[to, source] = (len(widths), len(widths) + 1)
+                        between[source, name] = len(widths) + 1
+                        widths += [2 * sides[to], 2 * sides[to]]
+                    elif name.startswith("rank_") or name == "residual":
                         between[source, name] = len(widths)
                         passes += [len(widths)] if name == "residual" else []
                         widths.append(sides[source] if name == "residual" else _rank(name))
@@ -117,7 +123,7 @@ class Operations(SearchMethod):
                     name: straight[name] if name in straight else between[source, name]
                     for name in self._offered(to, source, inputs, outputs)
                 }
-        return Skeleton(tuple(widths), tuple(place), ways, tuple(passes))
+        return Skeleton(tuple(widths), tuple(place), ways, tuple(passes), gated)
 
     def accept(self, task: Task) -> None:
         """Refuse operations that no edge has, networks that they leave in two, and a task in which no edge has a choice.
@@ -159,11 +165,13 @@ class Operations(SearchMethod):
         """Leaves by layer of the method; float64.
 
         ``linear <to> <from> (K, H_to, H_from)``, ``rank_R down <to> <from> (K, R, H_from)``, ``rank_R up <to> <from> (K, H_to,
-        R)``, ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
+        R)``, ``gated <to> <from> (K, 2 H_to, H_from)`` and ``gated bias <to> <from> (K, 2 H_to)`` (the sums', then the gates'),
+        ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
         ``operation <to> <from> (K, A)``, ``width <layer> (K, C)``: all operations, and all widths, start alike.
         """
         sides = (task.inputs, *self.hidden, task.outputs)
         params: Params = {}
+        gate_biases: list[Edge] = []
 
         def drawn(name: str, rows: int, columns: int) -> None:
             bound = 1.0 / math.sqrt(columns)
@@ -174,6 +182,9 @@ class Operations(SearchMethod):
             for name in offered:
                 if name == "linear":
                     drawn(f"linear {to} {source}", sides[to], sides[source])
+                elif name == "gated":
+                    drawn(f"gated {to} {source}", 2 * sides[to], sides[source])
+                    gate_biases += [(to, source)] if self.bias else []
                 elif name.startswith("rank_"):
                     drawn(f"{name} down {to} {source}", _rank(name), sides[source])
                     drawn(f"{name} up {to} {source}", sides[to], _rank(name))
@@ -187,6 +198,10 @@ class Operations(SearchMethod):
                 count = len(self._widths(layer))
                 start = start_of(self.parametrisation, count)
                 params[f"width {layer}"] = torch.full((len(seeds), count), start, dtype=torch.float64, device=seeds.device)
+        for to, source in gate_biases:
+            bound = 1.0 / math.sqrt(sides[source])
+            name = f"gated bias {to} {source}"
+            params[name] = uniform(seeds, f"operations/{name}", (2 * sides[to],), -bound, bound)
         for to in range(1, len(sides)) if self.bias else ():
             bound = 1.0 / math.sqrt(sides[to - 1])
             params[f"bias {to}"] = uniform(seeds, f"operations/bias {to}", (sides[to],), -bound, bound)
@@ -196,6 +211,7 @@ class Operations(SearchMethod):
         """The mixtures at temperature ``tau``; with ``noise``, one seed per row, one draw of them."""
         inputs, outputs = self._ends(params)
         found = self.skeleton(inputs, outputs)
+        widths = found.widths
         like, depth = next(iter(params.values())), len(found.widths) - 1
         k = len(like)
         blocks: dict[Edge, Tensor] = {}
@@ -208,7 +224,12 @@ class Operations(SearchMethod):
                 share = points(leaf, f"operations/{to} {source}", tau, noise, self.parametrisation, self.sampling)  # (K, A)
             for at, (name, way) in enumerate(ways.items()):
                 ends = (found.place[to], found.place[source])
-                if isinstance(way, int):
+                if name == "gated":
+                    first, way = found.gated[to, source]
+                    blocks[first, ends[1]] = params[f"gated {to} {source}"]
+                    blocks[way, first], blocks[ends[0], way] = _products(widths[ends[0]], like)
+                    gates[way] = share[:, at : at + 1].expand(k, widths[way])
+                elif isinstance(way, int):
                     down, up = self._factors(params, name, (to, source), like)
                     blocks[way, ends[1]], blocks[ends[0], way] = down, up
                     gates[way] = share[:, at : at + 1].expand(k, found.widths[way])
@@ -221,23 +242,33 @@ class Operations(SearchMethod):
                 share = points(leaf, f"operations/width {layer}", tau, noise, self.parametrisation, self.sampling)  # (K, C)
                 masks = torch.arange(full, device=like.device) < torch.tensor(self._widths(layer), device=like.device)[:, None]
                 gates[found.place[layer]] = share @ masks.to(like)  # neuron j has the shares of all widths above j
-        candidates = ("identity",) if self.activation == "identity" else (self.activation, "identity")
-        real = set(found.place)
-        straight = len(candidates) - 1
+        candidates = tuple(dict.fromkeys((self.activation, "identity", *(("sigmoid", "square") if found.gated else ()))))
+        own = {layer: [self.activation] for layer in found.place}
+        for first, second in found.gated.values():
+            half = widths[first] // 2
+            own |= {first: ["identity"] * half + ["sigmoid"] * half, second: ["square"]}
         hot = {
-            layer: F.one_hot(torch.tensor(0 if layer in real else straight, device=like.device), len(candidates)).to(like)
+            layer: F.one_hot(
+                torch.tensor([candidates.index(name) for name in own.get(layer, ["identity"])], device=like.device),
+                len(candidates),
+            ).to(like)
             for layer in range(1, depth)
         }
+        biases = {found.place[to]: params[f"bias {to}"] for to in range(1, len(found.place))} if self.bias else {}
+        biases |= {layers[0]: params[f"gated bias {to} {source}"] for (to, source), layers in found.gated.items() if self.bias}
         return Networks(
             widths=found.widths,
             blocks=dict(sorted(blocks.items())),
-            biases={found.place[to]: params[f"bias {to}"] for to in range(1, len(found.place))} if self.bias else {},
+            biases=dict(sorted(biases.items())),
             gates=gates,
             edge_gates=edge_gates,
-            choices={layer: one.expand(k, 1, len(candidates)) for layer, one in hot.items()},
+            choices={layer: one.expand(k, -1, -1) for layer, one in hot.items()},
             candidates=candidates,
             alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
             passes=found.passes,
+            constants=tuple(
+                edge for (to, _), (first, way) in found.gated.items() for edge in ((way, first), (found.place[to], way))
+            ),
         )
 
     def _factors(self, params: Params, name: str, edge: Edge, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,14 +284,24 @@ class Operations(SearchMethod):
         depth = len(self.hidden) + 1
         inputs = outputs = 0
         for name, leaf in params.items():
-            if not name.startswith(("linear", "rank_")):
+            if not name.startswith(("linear", "rank_", "gated")) or name.startswith("gated bias"):
                 continue
             *_, to, source = name.split()
             if source == "0" and " up " not in name:
                 inputs = leaf.shape[2]
             if to == str(depth) and " down " not in name:
-                outputs = leaf.shape[1]
+                outputs = leaf.shape[1] // (2 if name.startswith("gated") else 1)
         return inputs, outputs
+
+
+def _products(width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The constants into and out of the squares that make ``u s`` of sums u and gates s: ``((u/2 + 2s)^2 - (u/2 - 2s)^2) / 4``.
+
+    Halves and doubles, as s is below 1 and u larger: the two squares then differ by less of their own size.
+    """
+    one = torch.eye(width, dtype=like.dtype, device=like.device)
+    into = torch.cat([torch.cat([0.5 * one, 2.0 * one], 1), torch.cat([0.5 * one, -2.0 * one], 1)])
+    return into.expand(len(like), -1, -1), (0.25 * torch.cat([one, -one], 1)).expand(len(like), -1, -1)
 
 
 def _rank(name: str) -> int:
@@ -284,6 +325,7 @@ def operations(
 
     - ``linear``: ``W a``;
     - ``rank_R`` (``rank_2``): ``U V a`` with R rows in V: R (H_to + H_from) numbers instead of H_to H_from;
+    - ``gated``: ``(W a + c) * sigmoid(V a + b)``, elementwise (GLU), 2 H_to (H_from + 1) numbers;
     - ``residual``: ``a`` itself, no numbers; between hidden layers of equal width;
     - ``none``: 0, no numbers.
 
@@ -300,7 +342,10 @@ def operations(
     push (it reads the shares of ranks and residuals, too). Gates are rounded: the median of the shares is the width that stays.
 
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
-    as values passed on, which are edges and no parameters. All exports take it.
+    as values passed on, which are edges and no parameters. A gated operation is two layers: 2 H sums, half of them through a
+    sigmoid, and 2 H squares, ``u s = ((u/2 + 2s)^2 - (u/2 - 2s)^2) / 4``, exactly but for rounding; its 6 H constants count as
+    parameters, and no training moves them. All exports take it, ``fixed`` while its
+    squares stay below 16.
 
     Fails: an operation that was trained in a mixture is not trained alone, so give ``train.finetune`` steps. Operations that
     can do the same (linear can do what each other does) keep equal shares for long, and nothing here prefers the smaller one:
@@ -324,14 +369,16 @@ def operations(
         )
     for name in operations:
         ranked = re.fullmatch(r"rank_[1-9][0-9]{0,3}", name) and _rank(name) <= MOST_RANK
-        if not ranked and name not in ("linear", "residual", "none"):
-            raise ConfigError(f"operations: {name!r} is none; needed: linear, residual, none, or rank_1 to rank_{MOST_RANK}")
+        if not ranked and name not in ("linear", "gated", "residual", "none"):
+            raise ConfigError(
+                f"operations: {name!r} is none; needed: linear, gated, residual, none, or rank_1 to rank_{MOST_RANK}"
+            )
     if twice := sorted({name for name in operations if list(operations).count(name) > 1}):
         raise ConfigError(f"operations: {', '.join(twice)} more than once; list each once")
     if len(operations) < 2:
         raise ConfigError(f"operations: operations={list(operations)}; needed: two or more. For linear alone, take 'edges'")
-    if not any(name == "linear" or name.startswith("rank_") for name in operations):
-        raise ConfigError("operations: neither linear nor a rank among them, so no edge could learn; add linear")
+    if not any(name in ("linear", "gated") or name.startswith("rank_") for name in operations):
+        raise ConfigError("operations: neither linear, gated nor a rank among them, so no edge could learn; add linear")
     if "none" in operations and between == "next":
         raise ConfigError("operations: none with between: next would cut networks in two; write between: all, or remove none")
     if list(widths) != sorted(set(widths)) or min(widths, default=1) < 1 or max(widths, default=0) >= max(hidden):

@@ -54,6 +54,11 @@ class TestOnTheSimplexStraightThrough(SearchMethodLaws):
     }
 
 
+class TestGated(SearchMethodLaws):
+    name = "operations"
+    options: ClassVar = {"hidden": [4, 3], "operations": ["linear", "gated", "none"], "activation": "tanh"}
+
+
 class TestWidths(SearchMethodLaws):
     name = "operations"
     options: ClassVar = {"hidden": [5, 4], "operations": ["linear", "none"], "widths": [1, 3]}
@@ -82,6 +87,10 @@ def by_hand(method: Any, params: dict[str, Tensor], task: Task, x: Tensor) -> Te
                     z = z + p * (params[f"linear {to} {source}"] @ a)
                 elif name == "residual":
                     z = z + p * a
+                elif name == "gated":
+                    both = params[f"gated {to} {source}"] @ a + params[f"gated bias {to} {source}"].unsqueeze(-1)
+                    half = both.shape[1] // 2
+                    z = z + p * both[:, :half] * torch.sigmoid(both[:, half:])
                 elif name.startswith("rank_"):
                     z = z + p * (params[f"{name} up {to} {source}"] @ (params[f"{name} down {to} {source}"] @ a))
         values.append(torch.relu(z) if to < depth else z)
@@ -91,7 +100,7 @@ def by_hand(method: Any, params: dict[str, Tensor], task: Task, x: Tensor) -> Te
 @pytest.mark.parametrize("kind", ["regression", "classes"])
 def test_it_is_the_formula(kind: Any) -> None:
     task = example_task(kind)
-    method = operations(hidden=[5, 4, 5], operations=["none", "rank_1", "linear", "rank_2", "residual"])
+    method = operations(hidden=[5, 4, 5], operations=["none", "rank_1", "gated", "linear", "rank_2", "residual"])
     params = leaves(method, task)
     nets = method.relax(params, ONE)
     nets.check()
