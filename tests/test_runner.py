@@ -18,6 +18,7 @@ from nasplug.errors import NasplugError
 from nasplug.folder import claim, held
 from nasplug.packs import TABLE
 from nasplug.runner import RayRunner
+from nasplug.runner.joining import in_ready_workers
 from nasplug.study import Study
 
 from .processes import PATIENCE
@@ -129,6 +130,35 @@ def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
     for column in ("valid_loss", "test_loss", "edges"):
         assert ray_frame[column].tolist() == serial_frame[column].tolist()
     assert (kept.stat().st_mtime_ns if kept.exists() else 0) == written  # nothing is left in the user's home
+
+
+def test_what_of_rays_inside_spares_time_is_where_it_was() -> None:
+    """An autoscaler that can be ended first; the variable for which Tune's trials would not take workers that are ready."""
+    from ray._private import node, worker
+    from ray.tune.execution import class_cache
+
+    assert callable(node.Node.kill_monitor)
+    assert hasattr(worker, "_global_node")
+    before = dict(class_cache.DEFAULT_ENV_VARS)
+    with in_ready_workers():
+        assert not class_cache.DEFAULT_ENV_VARS
+    assert before == class_cache.DEFAULT_ENV_VARS
+
+
+def test_a_worker_imports_what_it_needs() -> None:
+    """What plugins have beside the parts of studies, commands say, imports the rest when it is called."""
+    code = """
+import sys
+import nasplug.runner.workers
+from nasplug.plugins import load_plugins
+load_plugins()
+print("imported:", *sorted(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split()[1:])
+    assert "torch" in imported
+    unwanted = {"nasplug.study", "nasplug.report", "nasplug.tracking", "nasplug.results", "matplotlib", "mlflow", "optuna"}
+    assert not unwanted & imported
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ FAR_OFF = 0.05  # units of the output's scale that an inexact form may differ by
 CLEAR = 1e-4  # of a probability: labels that are nearer to each other may change
 ROWS = 256  # that are made up
 RECORD = "export.json"
+SOON = 1.0  # seconds; until then what this process waits for is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +181,19 @@ def _beside(out: Path, told: Export, before: Mapping[str, Any]) -> dict[str, Any
 
 
 def import_graphs() -> None:
-    """Import what graphs are made with, in a thread of its own: for a moment when this process waits for others.
+    """Soon import what graphs are made with, in a thread of its own: for a moment when this process waits for others.
 
     What fails to be imported fails again where it is needed, and is told there.
     """
 
     def work() -> None:
-        for name in ("torch.export", "onnx", "onnxruntime"):
+        for name in ("torch.export._trace", "onnx", "onnxruntime"):  # torch.export alone imports most at its first graph
             with suppress(Exception):
                 import_module(name)
 
-    threading.Thread(target=work, name="nasplug imports", daemon=True).start()
+    later = threading.Timer(SOON, work)
+    later.daemon = True
+    later.start()
 
 
 def alone(network: CompactNetwork, folder: Path, *, graphs: bool = True) -> None:

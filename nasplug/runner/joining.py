@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.machine import cpus_here
 
-__all__ = ["at_jobs", "check_token", "greet", "join", "knock", "last_line", "leave", "refused"]
+__all__ = ["at_jobs", "check_token", "greet", "in_ready_workers", "join", "knock", "last_line", "leave", "refused"]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
@@ -45,9 +47,38 @@ def leave(*, started: bool) -> None:
     if started:
         _JOINED.clear()
         if ray.is_initialized():
+            _end_monitor()
             ray.shutdown()
     if not _JOINED.is_set():
         _forget()
+
+
+def _end_monitor() -> None:
+    """Kill Ray's autoscaler, which has nothing to scale here: it does not end when told, and Ray waits a second for it.
+
+    What is not where it was in another version of Ray only costs that second again.
+    """
+    with suppress(ImportError, AttributeError):
+        importlib.import_module("ray._private.worker")._global_node.kill_monitor(check_alive=False)  # none of a joined cluster
+
+
+@contextmanager
+def in_ready_workers() -> Iterator[None]:
+    """Let Tune's trials take the workers that Ray has started already.
+
+    Tune sets a variable of PyTorch Lightning's for its trials, and Ray starts other workers for whatever has variables.
+    """
+    try:
+        variables: dict[str, str] = importlib.import_module("ray.tune.execution.class_cache").DEFAULT_ENV_VARS
+    except (ImportError, AttributeError):  # another version of Ray: its workers start later, as they did
+        yield
+        return
+    kept = dict(variables)
+    variables.clear()
+    try:
+        yield
+    finally:
+        variables.update(kept)
 
 
 def _forget() -> None:

@@ -23,7 +23,7 @@ from nasplug.machine import cpus_here, pick_device
 from nasplug.packs import TABLE, rung_file
 from nasplug.plan import Pack, build_task, longest_first, study_of, tasks_of
 from nasplug.plugins import Plugins
-from nasplug.runner.joining import check_token, join, knock, last_line, leave
+from nasplug.runner.joining import check_token, in_ready_workers, join, knock, last_line, leave
 from nasplug.runner.serial import Watch
 from nasplug.runner.workers import trial
 
@@ -220,7 +220,8 @@ class RayRunner:
         )
         stopped = False
         try:
-            tuner.fit()
+            with in_ready_workers():
+                tuner.fit()
         except KeyboardInterrupt:
             stopped = True
         ended = ending.exists()

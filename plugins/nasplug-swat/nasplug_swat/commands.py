@@ -11,7 +11,6 @@ import click
 
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Progress, hookimpl
-from nasplug.tracking import publish_files
 from nasplug_swat.autoencoder import CURVE, CURVE_PICTURE, RESULT, Autoencoder, Training, load, plane, read, train
 from nasplug_swat.compression import NETWORK, PICTURE, Compression, compress
 from nasplug_swat.job import Job, read_job
@@ -63,6 +62,8 @@ def train_autoencoder(config: Path, overrides: tuple[str, ...], quiet: bool) -> 
 
 def _registered(job: TrainingJob, name: str) -> str:
     """The version's URI, ``models:/NAME/VERSION``; its files are the autoencoder and its curve."""
+    from nasplug.tracking import publish_files
+
     autoencoder = read(job.folder / RESULT)
     about = autoencoder.about
     tags = {f"nasplug.swat.{part}": getattr(autoencoder, part).model_dump_json() for part in ("space", "size", "sampling")}

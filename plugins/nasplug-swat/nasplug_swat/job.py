@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nasplug.config import read_mapping, refusing
 from nasplug.config.checking import check, plain
-from nasplug.tracking import Entry, default_uri, reach
+
+if TYPE_CHECKING:
+    from nasplug.tracking import Entry
 
 __all__ = ["Job", "read_job"]
 
@@ -39,12 +41,16 @@ class Job(BaseModel):
     @property
     def mlflow(self) -> str:
         """The tracking URI that the result is registered at."""
+        from nasplug.tracking import default_uri
+
         return self.uri or default_uri(Path(self.store).expanduser())
 
     def entry(
         self, name: str, experiment: str, tags: Mapping[str, str], metrics: Mapping[str, float], files: Sequence[str]
     ) -> Entry:
         """How the result stands in MLflow, as the registered model ``name``; ``files`` are those of the job's folder."""
+        from nasplug.tracking import Entry
+
         made = [self.folder / file for file in files]
         return Entry(name, self.mlflow, self.store, experiment, self.name, tags, metrics, made)
 
@@ -54,6 +60,8 @@ class Job(BaseModel):
         Raises:
             NasplugError: where it does not answer.
         """
+        from nasplug.tracking import reach
+
         if self.register_ is not None:
             reach(self.mlflow)
 

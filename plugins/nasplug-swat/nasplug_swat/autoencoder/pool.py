@@ -13,7 +13,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from nasplug import Study
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.networks import Networks, join, take
 from nasplug.replicas import finite, normal, uniform
@@ -146,6 +145,8 @@ def gather(trained: Trained, space: Space) -> tuple[Pool, Pool]:
         ConfigError: for a folder that is no study with results, a column or value that it does not have, networks that do not
             fit the space, and where none is left to learn from.
     """
+    from nasplug import Study  # a worker of a study has no use for studies
+
     studies = {folder: Study.open(Path(folder).expanduser()) for folder in trained.folders}
     frames = {folder: study.frame for folder, study in studies.items()}
     _asked(frames, trained.only, "only")

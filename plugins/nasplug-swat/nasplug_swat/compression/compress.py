@@ -6,24 +6,26 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from nasplug import Study, files
+from nasplug import files
 from nasplug.compact import CompactNetwork, compact, digest_of
 from nasplug.compact import save as save_network
 from nasplug.errors import ConfigError
 from nasplug.finetune import refit
 from nasplug.networks import Networks, alive, sizes, sums, values
 from nasplug.tasks import Split, Task
-from nasplug.tracking import publish
 from nasplug_swat.compression.joining import Activations, activations_at, joined
 from nasplug_swat.compression.pictures import compared
 from nasplug_swat.compression.plan import BEGUN, Compression, planned
 from nasplug_swat.compression.task import as_task, swat_piece
 from nasplug_swat.search import in_raw_units, opened, rescaled, scaling_of
+
+if TYPE_CHECKING:
+    from nasplug import Study
 
 __all__ = ["NETWORK", "PICTURE", "Outcome", "compress"]
 
@@ -151,6 +153,8 @@ def _claim(job: Compression, module: CompactNetwork) -> None:
 
 def _registered(job: Compression, name: str, made: CompactNetwork, task: Task, record: Mapping[str, Any]) -> str:
     """The version's URI: ``models:/NAME/VERSION``."""
+    from nasplug.tracking import publish
+
     tags = {
         "nasplug.method": "swat compress",
         "nasplug.method.autoencoder": ", ".join(dict.fromkeys(record["autoencoders"])),

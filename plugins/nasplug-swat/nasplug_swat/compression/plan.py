@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplug import Study
 from nasplug.errors import ConfigError
 from nasplug_swat.job import Job
 from nasplug_swat.search import cut_out, in_raw_units, opened
+
+if TYPE_CHECKING:
+    from nasplug import Study
 
 __all__ = ["BEGUN", "Compression", "planned"]
 
@@ -65,6 +67,8 @@ def planned(job: Compression) -> list[Study]:
         ConfigError: for a network that is not there or cannot be cut so, for pieces that the autoencoder has no space for,
             and whatever a study refuses.
     """
+    from nasplug import Study  # a worker of a study has no use for studies
+
     nets = in_raw_units(opened(job.network))
     ends, depths = _parts(job, nets.depth)
     if taken := sorted(OURS & set(job.search)):
