@@ -34,6 +34,8 @@ def place_of(store: str) -> str:
         return store
     if "@" in store or "?" in store:  # first: the other error shows it
         raise ValueError("an address with a name, password or option in it; credentials come from the environment")
+    if re.match(r"(file|local)://(?!/)", store):  # nobody knows relative to what
+        raise ValueError(f"{store!r} has no absolute path; needed: file:///path, or a folder's path, which may be relative")
     if not in_bucket(store) or "::" in store or store.startswith(("http://", "https://")):
         raise ValueError(f"{store!r} is no bucket; needed: the path of a folder, or an address such as s3://bucket/path")
     return store

@@ -403,6 +403,8 @@ def test_folders_of_strangers_lead_nowhere_else(monkeypatch: pytest.MonkeyPatch)
         ("nowhere://bucket", "cannot be opened: ValueError: Protocol not known"),
         ("https://server/folder", "is no bucket; needed: the path of a folder, or an address"),
         ("S3://bucket", "is no bucket"),
+        ("file://runs", "has no absolute path; needed: file:///path, or a folder's path"),
+        ("local://../runs", "has no absolute path"),
         ("memory://me:secret@bucket", "credentials come from the environment"),
         ("https://me:secret@server/folder", "credentials come from the environment"),
         ("memory://bucket?token=secret", "credentials come from the environment"),

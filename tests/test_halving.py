@@ -222,6 +222,21 @@ def test_what_was_damaged_is_set_aside_and_found_again(name: str, whole: Study, 
     same(study(tmp_path).run("serial", report=False), whole)
 
 
+@pytest.mark.parametrize("lost", ["row", "edges", "seconds"])
+def test_what_lacks_a_part_of_what_rows_are_compared_by_is_named_and_measured_again(
+    lost: str, whole: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(Killed(5), report=False)
+    file = tmp_path / "small/packs/p0001" / rung_file(0)
+    table = files.read_table(file)
+    told = {key.decode(): value.decode() for key, value in table.schema.metadata.items() if key.decode() != lost}
+    files.write_table(file, table.select([name for name in table.column_names if name != lost]), told)
+    same(study(tmp_path).run("serial", report=False), whole)
+    assert f"{file} cannot be read: it does not hold all that rows are compared by" in caplog.text
+    assert f"set aside as {file.name}{files.DAMAGED}, and its rows are measured again" in caplog.text
+
+
 FORGED: dict[str, Any] = {
     "nothing": {},
     "other kinds": {"packs": 3, "go on": {}},

@@ -18,7 +18,7 @@ from nasplug.errors import NasplugError
 from nasplug.folder import claim, held
 from nasplug.packs import TABLE
 from nasplug.runner import RayRunner
-from nasplug.runner.joining import in_ready_workers
+from nasplug.runner.joining import in_ready_workers, unanswered
 from nasplug.study import Study
 
 from .processes import PATIENCE
@@ -143,6 +143,11 @@ def test_what_of_rays_inside_spares_time_is_where_it_was() -> None:
     with in_ready_workers():
         assert not class_cache.DEFAULT_ENV_VARS
     assert before == class_cache.DEFAULT_ENV_VARS
+
+
+def test_who_does_not_answer_is_told_in_whole_sentences() -> None:
+    for why in ("the GCS has become overloaded.", "the GCS has become overloaded"):
+        assert unanswered("Ray", why, "Take serial") == "Ray does not answer: the GCS has become overloaded. Take serial"
 
 
 def test_a_worker_imports_what_it_needs() -> None:

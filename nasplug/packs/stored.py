@@ -9,6 +9,7 @@ where its rows are compared with those of other packs, ``rung-0.parquet`` (what 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ __all__ = [
     "save_networks",
     "save_scores",
 ]
+
+_log = logging.getLogger(__name__)
 
 TABLE = "replicas.parquet"
 NETWORKS = "networks.safetensors"
@@ -183,24 +186,40 @@ def rung_file(number: int) -> str:
 def save_scores(folder: Path, identity: str, number: int, scores: Scores) -> None:
     """Write what rows are compared by at a rung: it says that the pack is there."""
     table = pa.table({"row": scores.rows, **scores.values})
-    files.write_table(folder / rung_file(number), table, {"identity": identity, "seconds": repr(scores.seconds)})
+    told = {"identity": identity, "seconds": repr(scores.seconds), "by": json.dumps(list(scores.values))}
+    files.write_table(folder / rung_file(number), table, told)
 
 
 def load_scores(folder: Path, identity: str, number: int) -> Scores | None:
     """What rows are compared by at a rung; None where the pack was not there, or it was damaged: then it is set aside."""
     path = folder / rung_file(number)
-    if not path.exists():
-        return None
     try:
-        table = files.read_table(path)
-    except files.DamageError:
-        files.set_aside(path)
+        return _scores(path, identity) if path.exists() else None
+    except files.DamageError as error:
+        _log.warning("%s", _measured_again(error))
         return None
+
+
+def _scores(path: Path, identity: str) -> Scores | None:
+    """What a file holds that rows are compared by; None where it is another pack's."""
+    table = files.read_table(path)
     told = table.schema.metadata or {}
     if told.get(b"identity") != identity.encode():
         return None
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    return Scores(columns.pop("row"), columns, float(told[b"seconds"]))
+    try:
+        columns = {name: table[name].to_numpy() for name in ("row", *json.loads(told[b"by"]))}
+        rows, seconds = columns.pop("row"), float(told[b"seconds"])
+        good = rows.dtype.kind == "i" and all(values.dtype.kind in "iuf" for values in columns.values())
+    except (KeyError, ValueError, TypeError) as error:
+        raise files.DamageError(path, f"it does not hold all that rows are compared by ({error})") from None
+    if not good:
+        raise files.DamageError(path, "it holds no numbers")
+    return Scores(rows, columns, seconds)
+
+
+def _measured_again(error: files.DamageError) -> str:
+    """Set a damaged file of a rung aside; what is said then."""
+    return f"{error}; set aside as {files.set_aside(error.path).name}, and its rows are measured again"
 
 
 def examine(folder: Path, identity: str) -> list[str]:
@@ -227,8 +246,12 @@ def examine(folder: Path, identity: str) -> list[str]:
     elif finished:  # it ended between its last two acts
         (folder / CHECKPOINT).unlink(missing_ok=True)
     for number in range(MOST_RUNGS):  # a file that is there says that the pack is at its rung
-        if (path := folder / rung_file(number)).exists() and load_scores(folder, identity, number) is None:
-            path.unlink(missing_ok=True)
+        path = folder / rung_file(number)
+        try:
+            if path.exists() and _scores(path, identity) is None:
+                path.unlink(missing_ok=True)
+        except files.DamageError as error:
+            told.append(_measured_again(error))
     return told
 
 

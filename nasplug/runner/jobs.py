@@ -109,7 +109,7 @@ def _asked(address: str) -> Iterator[Any]:
         raise
     except Exception as error:  # noqa: BLE001 - of Ray, requests and aiohttp; those of requests are an OSError
         remedy = f". {HEAD}" if isinstance(error, OSError) else ""
-        raise NasplugError(f"Ray's job server at {address}: {scrub(last_line(error))}{remedy}") from None
+        raise NasplugError(f"Ray's job server at {address}: {scrub(last_line(error)).rstrip('.')}{remedy}") from None
     finally:
         os.environ.update(kept)
 

@@ -19,7 +19,18 @@ from typing import Any
 from nasplug.errors import ConfigError, NasplugError
 from nasplug.machine import cpus_here
 
-__all__ = ["at_jobs", "check_token", "greet", "in_ready_workers", "join", "knock", "last_line", "leave", "refused"]
+__all__ = [
+    "at_jobs",
+    "check_token",
+    "greet",
+    "in_ready_workers",
+    "join",
+    "knock",
+    "last_line",
+    "leave",
+    "refused",
+    "unanswered",
+]
 
 KNOCK_SECONDS = 5.0
 DENIED_SECONDS = 30.0
@@ -123,7 +134,7 @@ def join(address: str | None, cpus: int | None) -> bool:
         denied = told if TOKEN in str(error).lower() or address is None else _denied(address)
         if TOKEN in f"{error} {denied}".lower():
             raise NasplugError(refused(f"Ray {where}")) from error
-        raise NasplugError(f"Ray {where} does not answer: {told}. {ADDRESSES}") from error
+        raise NasplugError(unanswered(f"Ray {where}", told, ADDRESSES)) from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a pack's failure is told by us, once
     importlib.import_module("ray.tune")
     _JOINED.set()
@@ -211,7 +222,12 @@ def greet(host: str, port: int, who: str, remedy: str) -> None:
     try:
         socket.create_connection((host, port), timeout=KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:  # an OverflowError is a port above 65535
-        raise NasplugError(f"{who} does not answer: {error}. {remedy}") from None
+        raise NasplugError(unanswered(who, str(error), remedy)) from None
+
+
+def unanswered(who: str, why: str, remedy: str) -> str:
+    """What is said where somebody does not answer; ``why`` may end with a full stop."""
+    return f"{who} does not answer: {why.rstrip('.')}. {remedy}"
 
 
 def last_line(error: object) -> str:
