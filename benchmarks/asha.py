@@ -5,16 +5,16 @@
 On each table networks with 16 hidden neurons, L1 with a ramp, Adam, minibatches of 64; levels and learning rates are drawn at
 random from the wide ranges of `halving.py`:
 
-- `asha`: `ray.tune.schedulers.ASHAScheduler` by validation error, rungs after 2, 6 and 18 of 20 reports, workers reused, one CPU
-  each; the trainable is a plain torch loop with a fused Adam, which reports error and size and saves nothing. A weight below
-  0.01 counts as none, both in the size and in the error of the last report.
-- `nasplug`: the same number of networks of method `edges` with `stop: {use: halving, rungs: 2, keep: 0.33}` on the same Ray: its
-  table, histories, discretized networks with scores on three splits, and the chosen network's files.
+- `asha`: `ray.tune.schedulers.ASHAScheduler` by validation error, rungs after 2, 6 and 18 of 20 reports, workers reused, one
+  CPU each; the trainable is a plain torch loop with a fused Adam, which reports error and size and saves nothing. A weight
+  below 0.01 counts as none, both in the size and in the error of the last report.
+- `nasplug`: the same number of networks of method `edges` with `stop: {use: halving, rungs: 2, keep: 0.33}` on the same Ray:
+  its table, histories, discretized networks with scores on three splits, and the chosen network's files.
 
-Ray has started before, for both; neither has MLflow or a report. `volume`: the hypervolume that the front of those that finished
-dominates (validation error up to a trivial network's, log(1 + edges) up to a dense one's); `error`: the smallest validation
-error, as a share of a trivial network's. The two do not train the same networks, and `asha` does not look at sizes: figures of
-quality are there to show that none of the two got its speed by training worse ones. Of one run each.
+Ray has started before, for both; neither has MLflow or a report. `volume`: the hypervolume that the front of those that
+finished dominates (validation error up to a trivial network's, log(1 + edges) up to a dense one's); `error`: the smallest
+validation error, as a share of a trivial network's. The two do not train the same networks, and `asha` does not look at
+sizes: figures of quality are there to show that none of the two got its speed by training worse ones. Of one run each.
 
 The last line is one JSON object: `wall_vs_asha` (of the largest number of networks, the smallest ratio), and all figures.
 """

@@ -2,21 +2,23 @@
 
     python benchmarks/pruners.py [--quick] [--tables breast_cancer diabetes wine digits] [--pool N] [--trials 64] [--seeds 20]
 
-On each table a pool of networks from the wide space of `halving.py` is trained once, each to the end, with its curves: validation
-error and edges at 20 reports. Rules then see these curves report by report, as if networks trained: each seed draws networks in
-another order until so many reports have been seen as `--trials` networks have to the end. All take part in the same order.
+On each table a pool of networks from the wide space of `halving.py` is trained once, each to the end, with its curves:
+validation error and edges at 20 reports. Rules then see these curves report by report, as if networks trained: each seed
+draws networks in another order until so many reports have been seen as `--trials` networks have to the end. All take part in
+the same order.
 
 - `random`: so many networks, each to the end.
-- `halving`: what `stop: {use: halving, rungs: 2, keep: 0.33, refill: true}` does: all at once, compared by error and edges at two
-  rungs; `halving 1:0.25` with one rung; `halving error` by error alone.
-- `ray asha`: `ray.tune.schedulers.ASHAScheduler`; `optuna asha`, `optuna hyperband`, `optuna median`: its pruners, which see the
-  error alone, as both libraries have no rule for several objectives; `syne moasha`: Syne Tune's MOASHA by error and edges (where
-  `pip install syne-tune` was run). These draw the next network when one ends, 8 at a time.
+- `halving`: what `stop: {use: halving, rungs: 2, keep: 0.33, refill: true}` does: all at once, compared by error and edges at
+  two rungs; `halving 1:0.25` with one rung; `halving error` by error alone.
+- `ray asha`: `ray.tune.schedulers.ASHAScheduler`; `optuna asha`, `optuna hyperband`, `optuna median`: its pruners, which see
+  the error alone, as both libraries have no rule for several objectives; `syne moasha`: Syne Tune's MOASHA by error and edges
+  (where `pip install syne-tune` was run). These draw the next network when one ends, 8 at a time.
 
-`volume`: the hypervolume that the front of the networks that finished dominates (hard networks, validation error up to a trivial
-network's, log(1 + edges) up to a dense one's), as a share of that of the whole pool; `error`: the smallest validation error less
-the pool's, as a share of a trivial network's; `seen`: how many networks were begun. Means over seeds with 90 % bounds. Nothing was
-chosen by these figures: rules have their defaults or the same rungs as ours (after 2 and 6 or 7 of 20 reports).
+`volume`: the hypervolume that the front of the networks that finished dominates (hard networks, validation error up to a
+trivial network's, log(1 + edges) up to a dense one's), as a share of that of the whole pool; `error`: the smallest validation
+error less the pool's, as a share of a trivial network's; `seen`: how many networks were begun. Means over seeds with 90 %
+bounds. Nothing was chosen by these figures: rules have their defaults or the same rungs as ours (after 2 and 6 or 7 of 20
+reports).
 
 The last line is one JSON object with all figures.
 """
@@ -246,8 +248,8 @@ def show(table: str, name: str, mine: Mapping[str, tuple[float, float]]) -> None
     """A line."""
     volumes, errors = ([100 * value for value in mine[key]] for key in ("volume", "error"))
     print(
-        f"{table:14} {name:17} volume {volumes[0]:5.1f} +- {volumes[1]:.1f} %, best error {errors[0]:+.2f} +- {errors[1]:.2f} %, "
-        f"{mine['seen'][0]:.0f} networks begun",
+        f"{table:14} {name:17} volume {volumes[0]:5.1f} +- {volumes[1]:.1f} %, best error {errors[0]:+.2f} +- {errors[1]:.2f} "
+        f"%, {mine['seen'][0]:.0f} networks begun",
         flush=True,
     )
 
