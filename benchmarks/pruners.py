@@ -2,7 +2,7 @@
 
     python benchmarks/pruners.py [--quick] [--tables breast_cancer diabetes wine digits] [--pool N] [--trials 64] [--seeds 20]
 
-On each table a pool of networks from the wide space of `halving.py` is trained once, each to the end, with its curves:
+From the wide space of `halving.py` many networks are trained once on each table, to the end, with their curves:
 validation error and edges at 20 reports. Rules then see these curves report by report, as if networks trained: each seed
 draws networks in another order until so many reports have been seen as `--trials` networks have to the end. All take part in
 the same order.

@@ -14,7 +14,7 @@ import torch
 from nasplug import ConfigError, Task
 from nasplug.data import cornn as module
 from nasplug.data.cornn import FUNCTIONS, find
-from nasplug.data.datasets import cornn
+from nasplug.data.made import cornn
 
 Scalar = Callable[[float, float], float]
 

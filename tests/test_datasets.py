@@ -21,15 +21,14 @@ from nasplug import ConfigError, Task
 from nasplug.data import datasets
 from nasplug.data.columns import AnyKind
 from nasplug.data.datasets import (
-    addition,
     arrays,
     breast_cancer,
     diabetes,
     digits,
     iris,
     wine,
-    xor,
 )
+from nasplug.data.made import addition, xor
 from nasplug.plugins import load_plugins
 
 table = partial(datasets.table, validation="holdout")  # what is learned from the training split alone shows best

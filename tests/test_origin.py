@@ -13,7 +13,8 @@ import torch
 
 from nasplug import Study
 from nasplug.data import from_arrays
-from nasplug.data.datasets import addition, breast_cancer, iris, table, xor
+from nasplug.data.datasets import breast_cancer, iris, table
+from nasplug.data.made import addition, xor
 from nasplug.data.origins import digest_of_columns, digest_of_frames
 from nasplug.data.validation import Validation
 from nasplug.plan import build_task, task_facts

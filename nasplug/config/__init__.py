@@ -7,10 +7,7 @@ from nasplug.config.flat import flatten
 from nasplug.config.levels import LevelPath
 from nasplug.config.limits import MOST_NETWORKS, MOST_REPORTS, MOST_RUNGS, MOST_STEPS, MOST_TRIALS
 from nasplug.config.models import (
-    REGISTERED,
-    REGISTERED_WORDS,
     Choose,
-    MLflow,
     Plateau,
     Sampler,
     Stability,
@@ -23,6 +20,7 @@ from nasplug.config.population import Population
 from nasplug.config.reading import read_mapping, read_yaml, refusing
 from nasplug.config.schema import json_schema
 from nasplug.config.sweeps import Sweep, as_sweep, leaves
+from nasplug.config.where import REGISTERED, REGISTERED_WORDS, MLflow, Resources
 from nasplug.config.yamls import from_yaml, override, to_yaml
 
 __all__ = [
@@ -39,6 +37,7 @@ __all__ = [
     "MLflow",
     "Plateau",
     "Population",
+    "Resources",
     "Sampler",
     "Stability",
     "Stop",

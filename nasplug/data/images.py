@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nasplug.data.resampling import split_rows
+from nasplug.data.shuffled import split_rows
 from nasplug.errors import ConfigError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.rows import listed

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nasplug import files
-from nasplug.config.models import Resources
+from nasplug.config import Resources
 from nasplug.machine import device_name
 from nasplug.places import cache_folder
 from nasplug.plan.building import Components

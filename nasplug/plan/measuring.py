@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nasplug.config import StudyConfig
-from nasplug.config.models import Resources
+from nasplug.config import Resources, StudyConfig
 from nasplug.machine import arithmetic, give_back, out_of_memory, pick_device
 from nasplug.plan.building import Components, assemble, components
 from nasplug.plan.calibration import Best, keep_best, keep_pace
