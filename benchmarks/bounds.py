@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ratio", "share"]
+__all__ = ["mean", "ratio", "share"]
 
 Z90 = 1.6448536269514722
 
@@ -29,3 +29,12 @@ def ratio(mine: Any, other: Any, draws: int = 2000, seed: int = 0) -> tuple[floa
     drawn = gaps[np.random.default_rng(seed).integers(0, len(gaps), (draws, len(gaps)))].mean(1)
     low, high = np.exp(np.quantile(drawn, [0.05, 0.95]))
     return float(np.exp(gaps.mean())), float(low), float(high)
+
+
+def mean(values: Any) -> tuple[float, float, float]:
+    """The mean of values and its bounds (Student's t); of one value, or of equal ones, the bounds are the mean."""
+    from scipy.stats import t
+
+    x = np.asarray(values, float)
+    wide = 0.0 if len(x) < 2 else float(t.ppf(0.95, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    return float(x.mean()), float(x.mean()) - wide, float(x.mean()) + wide

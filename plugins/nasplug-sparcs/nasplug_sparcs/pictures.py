@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from nasplug.contracts import Score
 from nasplug.errors import ConfigError
@@ -17,7 +18,7 @@ from nasplug_sparcs.paths import gamma_by_neuron
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curve", "paths", "spectrum", "transition"]
+__all__ = ["curve", "heads", "paths", "spectrum", "transition"]
 
 BINS = 40
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
@@ -96,6 +97,46 @@ def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence
     axes.set_xlabel("alpha: from a linear target to a quadratic one")
     axes.set_ylabel("|Gamma|")
     axes.legend(frameon=False)
+    return figure
+
+
+def heads(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Tensor]]], pruned: Mapping[str, Tensor] | None = None
+) -> Figure:
+    """Accuracy over epochs, one panel per data set and one line per head: mean over networks, and their standard deviation.
+
+    Source: Spectral Architecture Search, Fig. 16 and 17.
+
+    Args:
+        panels: name of a panel -> name of a head -> epochs and accuracies in per cent, ``(K, epochs)``.
+        pruned: name of a panel -> accuracies of heads that were pruned afterwards, ``(K,)``: a dashed line.
+
+    Raises:
+        ConfigError: for no panel, or accuracies that do not fit their epochs.
+    """
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ConfigError("heads: no panel; needed: one at least")
+    figure = Figure(figsize=(4.6 * len(panels), 3.0), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for (name, (epochs, values)), colour in zip(lines.items(), itertools.cycle(COLOURS), strict=False):
+            if values.dim() != 2 or values.shape[1] != len(epochs):
+                raise ConfigError(
+                    f"heads: {tuple(values.shape)} accuracies for {len(epochs)} epochs; needed: (K, {len(epochs)})"
+                )
+            middle, band = values.mean(0), values.std(0, correction=0)
+            axes.plot(epochs, middle.tolist(), color=colour, lw=1.2, label=name)
+            low, high = (middle - band).tolist(), (middle + band).clamp(max=100.0).tolist()
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+        if pruned is not None and title in pruned:
+            axes.axhline(float(pruned[title].mean()), color="#1b1f24", lw=1.0, ls=(0, (4, 1.5)), label="spectral, pruned")
+        ends = [float(values[:, -1].mean()) for _, values in lines.values()]
+        axes.set_ylim(bottom=max(0.0, min(ends) - 3.0 * (100.0 - min(ends)) - 3.0))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("validation accuracy, %")
+        axes.legend(frameon=False, loc="lower right")
     return figure
 
 
