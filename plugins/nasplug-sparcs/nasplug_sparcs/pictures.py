@@ -18,7 +18,7 @@ from nasplug_sparcs.paths import gamma_by_neuron
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curve", "heads", "paths", "spectrum", "transition"]
+__all__ = ["curve", "heads", "orders", "paths", "spectrum", "transition"]
 
 BINS = 40
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
@@ -137,6 +137,35 @@ def heads(
         axes.set_xlabel("epochs")
         axes.set_ylabel("validation accuracy, %")
         axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def orders(named: Mapping[str, tuple[Sequence[int], Sequence[float]]], marks: Mapping[str, float]) -> Figure:
+    """``1 - R2`` against the neurons kept, both logarithmic, one line per order in which neurons are removed.
+
+    Args:
+        named: name of an order -> counts and values, > 0; a count of 0 is left out.
+        marks: words -> value that a horizontal line shows.
+
+    Raises:
+        ConfigError: for no order, or one with fewer values than counts.
+    """
+    from matplotlib.figure import Figure
+
+    if not named or any(len(counts) != len(values) for counts, values in named.values()):
+        sizes = {name: (len(counts), len(values)) for name, (counts, values) in named.items()}
+        raise ConfigError(f"orders: counts and values {sizes}; needed: one order at least, as many of each")
+    figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for (name, (counts, values)), colour in zip(named.items(), itertools.cycle(COLOURS), strict=False):
+        shown = [(n, value) for n, value in zip(counts, values, strict=True) if n > 0]
+        axes.loglog([n for n, _ in shown], [value for _, value in shown], color=colour, marker=".", ms=3, lw=0.9, label=name)
+    for words, value in marks.items():
+        axes.axhline(value, color="#5c6570", lw=0.7, ls=(0, (4, 1.5)))
+        axes.text(1.0, value, words, color="#5c6570", fontsize=8, va="bottom", transform=axes.get_yaxis_transform(), ha="right")
+    axes.set_xlabel("hidden neurons kept")
+    axes.set_ylabel("1 - validation R2")
+    axes.legend(frameon=False)
     return figure
 
 
