@@ -142,7 +142,7 @@ def draw_teacher(store: str, out: Path, quick: bool) -> None:
     print("teacher, layer 2, loss by neurons left:", {n: float(f"{loss:.2g}") for n, loss in zip(counts, losses, strict=True)})
     plain = with_gates(nets, {})
     named = {
-        "eigenvalues (the paper's)": by_order(plain, {layer: nets.eigenvalues[layer].abs() for layer in (1, 2)}, score),
+        "eigenvalues": by_order(plain, {layer: nets.eigenvalues[layer].abs() for layer in (1, 2)}, score),
         "magnitudes": by_order(plain, norms(plain), score),
         "obs": (counts, losses),
     }

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import edges_dynamics
 import pandas as pd
 import pytest
 import sparcs_controls
+import sparcs_figures
+import sparcs_heads
 import torch
-from bounds import ratio, share
+from bounds import mean, ratio, share
 
 from nasplug.networks import Networks, sizes
+from nasplug.testing import example_networks, example_task
+from nasplug.train import ValidationLoss
 
 
 def test_bounds_of_shares_and_ratios() -> None:
@@ -22,6 +27,8 @@ def test_bounds_of_shares_and_ratios() -> None:
     assert share(0, 0) is None
     assert ratio([], []) is None
     assert ratio([2.0, 8.0], [1.0, 4.0]) == pytest.approx((2.0, 2.0, 2.0))
+    assert mean([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.0 - 2.92 / 3**0.5, 2.0 + 2.92 / 3**0.5), abs=1e-3)  # t(2) at 90 %
+    assert mean([4.0]) == (4.0, 4.0, 4.0)
 
 
 def found(arm: str, seed: int, level: float, **more: Any) -> dict[str, Any]:
@@ -91,3 +98,23 @@ def test_both_benchmarks_run(capsys: pytest.CaptureFixture[str]) -> None:
     edges_dynamics.main(["--quick"])
     curves = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert all(len(curve["edges"]) == 10 for curve in curves.values())
+
+
+def test_heads_have_the_same_stem_and_steps(tmp_path: Path) -> None:
+    for setting in sparcs_heads.SETTINGS:
+        studies = [sparcs_heads.study_of(setting, head, tmp_path, quick=False) for head in ("linear", "plain", "spectral")]
+        assert len({study.config.study for study in studies}) == 3
+        stems = [study.config.method.options["stem"] for study in studies]
+        assert stems == [setting.stem] * 3
+        assert [layer["norm"] for layer in setting.stem["layers"]] == ["batch"] * len(setting.channels)
+        assert len({str(study.config.train) for study in studies}) == 1
+
+
+def test_pruning_in_an_order_ends_at_the_network_itself() -> None:
+    nets = example_networks(0, 1, (3, 5, 4, 1), ["blocks", "biases"])
+    score = ValidationLoss(example_task())
+    counts, losses = sparcs_figures.by_order(nets, sparcs_controls.norms(nets), score)
+    assert counts == list(range(10))
+    assert losses[-1] == pytest.approx(float(score(nets)))
+    none = sparcs_figures.with_gates(nets, {1: torch.zeros(1, 5).double(), 2: torch.zeros(1, 4).double()})
+    assert losses[0] == pytest.approx(float(score(none)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["curve", "heads", "orders", "paths", "spectrum", "transition"]
 
 BINS = 40
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 
@@ -94,6 +95,7 @@ def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence
         band = torch.tensor([row.std(correction=0) for row in rows])
         axes.plot(x, mean.tolist(), marker=".", color=colour, label=f"beta {beta:g}")
         axes.fill_between(x, (mean - band).tolist(), (mean + band).tolist(), color=colour, alpha=0.25, lw=0)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("alpha: from a linear target to a quadratic one")
     axes.set_ylabel("|Gamma|")
     axes.legend(frameon=False)
@@ -157,15 +159,17 @@ def orders(named: Mapping[str, tuple[Sequence[int], Sequence[float]]], marks: Ma
         raise ConfigError(f"orders: counts and values {sizes}; needed: one order at least, as many of each")
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.subplots()
-    for (name, (counts, values)), colour in zip(named.items(), itertools.cycle(COLOURS), strict=False):
+    for (name, (counts, values)), colour, dash in zip(
+        named.items(), itertools.cycle(COLOURS), itertools.cycle(DASHES), strict=False
+    ):
         shown = [(n, value) for n, value in zip(counts, values, strict=True) if n > 0]
-        axes.loglog([n for n, _ in shown], [value for _, value in shown], color=colour, marker=".", ms=3, lw=0.9, label=name)
+        axes.loglog([n for n, _ in shown], [value for _, value in shown], color=colour, ls=dash, lw=1.3, label=name)
     for words, value in marks.items():
         axes.axhline(value, color="#5c6570", lw=0.7, ls=(0, (4, 1.5)))
         axes.text(1.0, value, words, color="#5c6570", fontsize=8, va="bottom", transform=axes.get_yaxis_transform(), ha="right")
     axes.set_xlabel("hidden neurons kept")
     axes.set_ylabel("1 - validation R2")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left")
     return figure
 
 

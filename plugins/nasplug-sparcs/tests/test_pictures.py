@@ -12,7 +12,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.testing import example_networks, example_task
 from nasplug.train import ValidationLoss
-from nasplug_sparcs import curve, gamma_by_neuron, paths, spectrum, transition
+from nasplug_sparcs import curve, gamma_by_neuron, heads, orders, paths, spectrum, transition
 
 
 def test_the_spectrum_has_a_panel_a_hidden_layer() -> None:
@@ -57,3 +57,32 @@ def test_paths_has_a_line_a_network() -> None:
     found = torch.tensor(axes.get_lines()[1].get_ydata(), dtype=torch.float64)
     torch.testing.assert_close(found, gamma_by_neuron(nets, 1)[1].sort(descending=True).values)
     figure.savefig(io.BytesIO())
+
+
+def test_heads_have_a_line_per_head_and_one_for_what_is_left() -> None:
+    values = torch.tensor([[50.0, 90.0], [60.0, 94.0]])
+    panels = {
+        "digits": {"linear": ([1.0, 2.0], values), "spectral": ([1.0, 2.0], values + 2)},
+        "other": {"linear": ([3.0], values[:, 1:])},
+    }
+    figure = heads(panels, {"digits": torch.tensor([91.0, 93.0])})
+    first, second = figure.axes
+    lines = {line.get_label(): list(map(float, line.get_ydata())) for line in first.get_lines()}
+    assert lines == {"linear": [55.0, 92.0], "spectral": [57.0, 94.0], "spectral, pruned": [92.0, 92.0]}
+    assert [panel.get_title() for panel in figure.axes] == ["digits", "other"]
+    assert len(second.get_lines()) == 1
+    figure.savefig(io.BytesIO())
+    for wrong, told in (({}, "no panel"), ({"digits": {"linear": ([1.0], values)}}, r"\(2, 2\) accuracies for 1 epochs")):
+        with pytest.raises(ConfigError, match=told):
+            heads(wrong)
+
+
+def test_orders_have_a_line_each_and_marks() -> None:
+    figure = orders({"obs": ([0, 1, 2], [1.0, 0.5, 0.1]), "magnitudes": ([1], [0.7])}, {"R2 0.98": 0.02})
+    (axes,) = figure.axes
+    lines = {line.get_label(): [tuple(point) for point in line.get_xydata()] for line in axes.get_lines()[:2]}
+    assert lines == {"obs": [(1.0, 0.5), (2.0, 0.1)], "magnitudes": [(1.0, 0.7)]}
+    assert [text.get_text() for text in axes.texts] == ["R2 0.98"]
+    figure.savefig(io.BytesIO())
+    with pytest.raises(ConfigError, match=r"'obs': \(2, 1\)"):
+        orders({"obs": ([1, 2], [0.1])}, {})
