@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from nasplug import results, stability
 from nasplug.config import StudyConfig
-from nasplug.errors import NasplugError, scrub
-from nasplug.events import PackFailed, PackFinished, PackReported
+from nasplug.errors import NasplugError
 from nasplug.folder import kept, planned, remembered
-from nasplug.folds import FOLD, on_folds, outcomes
-from nasplug.hookspecs import Counts, Progress
+from nasplug.folds import on_folds, outcomes
+from nasplug.hookspecs import Counts
 from nasplug.observers import Audience
 from nasplug.packs import TABLE, examine, identity_of
 from nasplug.plan import (
@@ -38,15 +36,15 @@ from nasplug.plan import (
     rest,
     row_of,
     settle,
-    shown_values,
     task_facts,
     task_places,
 )
 from nasplug.plugins import Plugins
-from nasplug.runner import Runner, Watch
+from nasplug.runner import Runner
 from nasplug.sampling import JOURNAL, Generations, Journal, Outcome, generations_of
 from nasplug.study.clock import Clock
 from nasplug.study.ending import early, nothing_finished
+from nasplug.study.following import Ending, failed_rows, watch_of
 from nasplug.study.halving import Halving, as_at_rungs
 from nasplug.study.plateau import Judge, restored
 from nasplug.tasks import Facts
@@ -57,11 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["Course", "started", "stopped"]
 
 _log = logging.getLogger(__name__)
-
-Ending = Callable[[], bool]  # whether packs shall end (`nasplug.runner.Watch`)
-
-MERGE_SECONDS = 10.0  # between two tables of what is there so far, at least
-MERGE_SHARE = 0.02  # of the time they may take: one of many packs takes seconds
 
 
 class Course:
@@ -187,12 +180,12 @@ class Course:
             if judge is not None and ending is over:
                 judge.follow(packs, together=generations.guided)
             halving = Halving(config, number, packs, self.plugins)
-            watch = self._watch(told, failed, ending, halving)
+            watch = watch_of(self.folder, told, failed, ending, halving)
             for waiting in halving.stages(failed):
                 if waiting and not ending():
                     runner.run(config, waiting, self.plugins, watch)
             lost = [p for p in whole if p.id in failed and not p.halved]  # what is only counted has no rows in the table
-            failures.extend(row for p in lost for row in _failed_rows(p, failed[p.id], self.axes))
+            failures.extend(row for p in lost for row in failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
             results.merge(self.folder)
             done.extend(whole)
@@ -363,49 +356,10 @@ class Course:
         means = outcomes(frame, wanted)
         return {int(row[0]): dict(zip(wanted, map(float, row[1:]), strict=True)) for row in means.itertuples()}
 
-    def _watch(self, told: Audience, failed: dict[str, str], ending: Ending, halving: Halving) -> Watch:
-        merged, took = time.monotonic(), 0.0
-
-        def on_report(pack: str, progress: Progress) -> None:
-            told.tell(PackReported(pack, progress))
-
-        def on_end(pack: str) -> None:
-            nonlocal merged, took
-            told.tell(PackFinished(pack, self.folder / "packs" / pack))
-            if halved := results.portioned(self.folder, pack):
-                _log.warning("%s", halved)
-            began = time.monotonic()
-            if began - merged > max(MERGE_SECONDS, took / MERGE_SHARE):
-                results.merge(self.folder)
-                merged = time.monotonic()
-                took = merged - began
-
-        def on_failure(pack: str, reason: str) -> None:
-            failed[pack] = reason
-            told.tell(PackFailed(pack, reason))
-
-        return Watch(on_report, on_end, on_failure, ending, halving.kept, lambda: halving.decide(failed))
-
 
 def _part(pack: Pack) -> str:
     """Which part of an earlier version a pack is of."""
     return "-refits" if pack.refitted else "-halves" if pack.halved else ""
-
-
-def _failed_rows(pack: Pack, error: str, found: Sequence[Axis]) -> list[dict[str, Any]]:
-    columns = shown_values(pack, found)
-    return [
-        {
-            "replica": replica,
-            "configuration": pack.configurations[row],
-            "seed": pack.seeds[row],
-            **({FOLD: pack.folds[row]} if pack.folds else {}),
-            **{path: column[row] for path, column in columns.items()},
-            "status": "failed",
-            "error": scrub(error),
-        }
-        for row, replica in enumerate(pack.replicas)
-    ]
 
 
 @contextmanager
