@@ -137,7 +137,10 @@ def test_a_pack_of_which_none_goes_on_has_its_rows(tmp_path: Path) -> None:
     assert frame.loc[frame["status"] == "stopped", ["valid_error", "edges"]].isna().all(axis=None)
 
 
-def test_a_plan_counts_what_is_trained_and_that_packs_are_built_anew_after_each_rung(tmp_path: Path) -> None:
+def test_a_plan_counts_what_is_trained_and_that_packs_are_built_anew_after_each_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # paces of other tests are of other moments
     mine, full, one = (study(tmp_path, **more) for more in ({}, {"stop": None}, {"resources": {"pack": 24}}))
     found, whole, alone = (cost_of(one.config, one.plan(), one.plugins, together=1) for one in (mine, full, one))
     assert found is not None
