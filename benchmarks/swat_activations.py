@@ -111,10 +111,13 @@ def drawn(frame: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     order = wide[str(modes[0])].sort_values(ascending=False).index
     figure = Figure(figsize=(4.6 * len(modes) + 2.6, 1.8 + 0.2 * len(order)), layout="constrained")
     panels = figure.subplots(1, len(modes) + 1, squeeze=False, width_ratios=[2] * len(modes) + [1])[0]
+    names = list(shares["activation"].unique())
+    looks = {name: (COLOURS[i % len(COLOURS)], "sD^vP"[i % 5]) for i, name in enumerate(names, start=1)}
     for axes, mode in zip(panels, modes, strict=False):
-        for number, label in enumerate(name for name in in_order(each["mode"]) if name == mode or name.startswith(f"{mode}, ")):
+        for label in (name for name in in_order(each["mode"]) if name == mode or name.startswith(f"{mode}, ")):
             words = "searched" if label == mode else label.removeprefix(f"{mode}, ")
-            axes.plot(wide.loc[order, label], range(len(order)), "osD^vP"[number % 6], color=COLOURS[number % 6], label=words)
+            colour, marker = looks.get(words, (COLOURS[0], "o"))
+            axes.plot(wide.loc[order, label], range(len(order)), marker, color=colour, label=words, markersize=5)
         axes.set(xscale="log", title=str(mode), xlabel="test MSE / variance")
         axes.set_yticks(range(len(order)), order if mode == modes[0] else [""] * len(order), fontsize=7)
         axes.grid(axis="x", color="#d5d9df", linewidth=0.5)
@@ -122,11 +125,10 @@ def drawn(frame: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     bars = shares.assign(bar=shares["mode"] + " " + shares["layer"].astype(str))
     wide = bars.pivot_table(index="bar", columns="activation", values="share", sort=False)
     below = wide.cumsum(axis=1) - wide
-    for number, name in enumerate(wide, start=1):
-        panels[-1].bar(wide.index, wide[name], bottom=below[name], color=COLOURS[number % 6], label=str(name), width=0.7)
+    for name in wide:
+        panels[-1].bar(wide.index, wide[name], bottom=below[name], color=looks[str(name)][0], width=0.7)
     panels[-1].set(title="what searches keep", ylabel="share of active neurons", ylim=(0, 1))
     panels[-1].tick_params(axis="x", labelrotation=60, labelsize=7)
-    panels[-1].legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     return figure
 
 
