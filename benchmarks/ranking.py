@@ -160,11 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         )
         for one in found:
             share = one.regret.mean / table.trivial, one.regret.low / table.trivial, one.regret.high / table.trivial
-            regrets.setdefault(one.name, []).append(share)
-            ranks.setdefault(one.name, []).append(one.rank)
+            called = "best of all" if one.name.startswith("best of all") else one.name  # how many they are depends on the set
+            regrets.setdefault(called, []).append(share)
+            ranks.setdefault(called, []).append(one.rank)
             told = ""
             for order, tau in one.tau.items():
-                key = one.name if order in ("shares", "validation") else f"{one.name}, {order}"
+                key = called if order in ("shares", "validation") else f"{one.name}, {order}"
                 taus.setdefault(key, []).append((tau.mean, tau.low, tau.high))
                 told += f"   tau of {order} {tau.mean:.2f} [{tau.low:.2f}, {tau.high:.2f}]"
             print(

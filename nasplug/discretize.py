@@ -14,7 +14,7 @@ from nasplug.byrow import ByRow, together
 from nasplug.contracts import Certifying, Discretizer, Score
 from nasplug.errors import ContractError
 from nasplug.monotone import constrain
-from nasplug.networks import Networks, alive, harden, take
+from nasplug.networks import Networks, alive, harden, sized, take
 from nasplug.tasks import Task
 from nasplug.train import ValidationLoss
 
@@ -30,15 +30,16 @@ def discretize(
 ) -> tuple[Networks, Certificates]:
     """``nets`` in direct space -> hard networks with nothing off their input-output paths, and their certificates.
 
-    Discretizers run in the order of the config, each scored on the validation split; what they leave soft is rounded; then
-    dead weights and neurons are removed exactly (`nasplug.networks.alive`). The first discretizer that certifies is asked,
-    about the networks that it is given, unless ``certify`` is false. Where its options differ between rows, each gets its own.
+    Sizes of kernels are chosen first. Discretizers run in the order of the config, each scored on the validation split; what
+    they leave soft is rounded; then dead weights and neurons are removed exactly (`nasplug.networks.alive`). The first
+    discretizer that certifies is asked, about the networks that it is given, unless ``certify`` is false. Where its options
+    differ between rows, each gets its own.
 
     Raises:
         ContractError: when a discretizer changes the number of replicas or the skeleton, or its record does not fit itself, or
             it does not certify each network.
     """
-    score = ValidationLoss(task)
+    nets, score = sized(nets), ValidationLoss(task)
     certificates: Certificates = ()
     for discretizer in discretizers:
         nets, found = _harder(discretizer, nets, score, certify=certify and not certificates)

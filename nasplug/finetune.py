@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,8 +54,17 @@ class Frozen(SearchMethod):
             self.nets,
             blocks={**self.nets.blocks, **{(to, source): params[f"block {to} {source}"] for to, source in self._edges()}},
             biases={**self.nets.biases, **{layer: params[f"bias {layer}"] for layer in self._layers()}},
-            **parts(self.nets.stem, params),
+            **self._stem(params),
         )
+
+    def _stem(self, params: Params) -> dict[str, Any]:
+        """The stem's parts; what is 0 in a kernel that chose its size stays 0."""
+        found, stem = parts(self.nets.stem, params), self.nets.stem
+        chose = [n for n, layer in enumerate(stem.layers if stem else (), start=1) if layer.sizes is not None]
+        for n in chose:
+            kernels = found["kernels"][n]
+            found["kernels"][n] = kernels * (self.nets.kernels[n] != 0).to(kernels)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class Fresh(Frozen):
                     params[f"block {to} {source}"] = noise.to(mask) * mask * bound.unsqueeze(-1)
             if layer in self._layers():
                 params[f"bias {layer}"] = uniform(seeds, f"retrain/bias {layer}", (width,), -1.0, 1.0).to(like) * bound
-        for name, fresh in drawn(self.nets.stem, seeds_of(seeds, "retrain")).items():
+        for name, fresh in drawn(self.nets.stem and self.nets.stem.settled(), seeds_of(seeds, "retrain")).items():
             *_, number = name.split()
             kernel = self.nets.kernels[int(number)]
             used = (kernel != 0) if fresh.dim() > 2 else (kernel != 0).flatten(2).any(2)

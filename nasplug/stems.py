@@ -1,7 +1,7 @@
 """`Stem`: small convolutional networks in front of K heads, trained with them.
 
 A stem turns an image into the features that are layer 0 of `nasplug.networks.Networks`. Its kernels belong to the record like
-any other weights; nothing is searched in it: no penalty reads it, no discretizer cuts it.
+any other weights. No penalty reads it, and no discretizer cuts it; all that may be searched in it is the size of a kernel.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,6 +54,9 @@ class Convolution(BaseModel):
             what does not fill a window is left out.
         activation: f, the name of an activation.
         norm: ``batch``, or None.
+        sizes: of kernels to choose from, ascending, each with weights of its own, or None. A mixture of them is one kernel, as
+            large as the last: the sum of all, each in the middle of zeros and times its share. ``kernel`` is the last then. Not
+            beside ``norm``, whose statistics would be the mixture's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +68,51 @@ class Convolution(BaseModel):
     pool: Size | tuple[Size, Size] = 1
     activation: str = "relu"
     norm: Literal["batch"] | None = None
+    sizes: Annotated[tuple[Size | tuple[Size, Size], ...], Field(min_length=2, max_length=8)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_kernel(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("sizes"), list | tuple) and given["sizes"]:
+            return {"kernel": given["sizes"][-1], **given}
+        return given
+
+    @model_validator(mode="after")
+    def _fits(self) -> Convolution:
+        if self.sizes is None:
+            return self
+        found = [_pair(size) for size in self.sizes]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(found)]
+        if any(min(step) < 0 or step == (0, 0) or step[0] % 2 or step[1] % 2 for step in steps):
+            raise ValueError(f"sizes {list(self.sizes)}: needed: ascending, all odd or all even, such as [1, 3, 5]")
+        if found[-1] != self.window:
+            raise ValueError(f"sizes {list(self.sizes)} with kernel {self.kernel}; leave kernel out: it is the last size")
+        if min(p - (large - small) // 2 for p, large, small in zip(self.pad, found[-1], found[0], strict=True)) < 0:
+            raise ValueError(f"sizes {list(self.sizes)} with padding {self.padding}, which is too little; leave padding out")
+        if self.norm is not None:
+            raise ValueError("sizes beside norm, whose statistics would be those of the mixture; remove one of the two")
+        return self
+
+    @property
+    def masks(self) -> Tensor:
+        """1 where each of ``sizes`` has numbers, ``(S, h, w)``."""
+        found = torch.zeros(len(self.sizes or ()), *self.window)
+        for mask, size in zip(found, self.sizes or (), strict=True):
+            top, left = ((large - small) // 2 for large, small in zip(self.window, _pair(size), strict=True))
+            mask[top : self.window[0] - top, left : self.window[1] - left] = 1.0
+        return found
+
+    def cut(self, kernel: Tensor) -> tuple[Convolution, Tensor]:
+        """The layer and kernel ``(..., h, w)`` of the smallest of ``sizes`` that holds all that is not 0."""
+        if self.sizes is None:
+            return self, kernel
+        holds = [not bool((kernel[..., mask == 0] != 0).any()) for mask in self.masks]
+        size = self.sizes[holds.index(True)]
+        small = _pair(size)
+        top, left = ((a - b) // 2 for a, b in zip(self.window, small, strict=True))
+        pad = (self.pad[0] - top, self.pad[1] - left)
+        layer = self.model_copy(update={"kernel": size, "padding": pad, "sizes": None})
+        return layer, kernel[..., top : top + small[0], left : left + small[1]]
 
     @property
     def window(self) -> Pair:
@@ -239,6 +288,10 @@ class Stem(BaseModel):
         layers = tuple(layer.model_copy(update={"channels": n}) for layer, n in zip(self.layers, channels, strict=True))
         return self.model_copy(update={"layers": layers})
 
+    def settled(self) -> Stem:
+        """The same stem with nothing to choose: kernels as large as the largest."""
+        return self.model_copy(update={"layers": tuple(layer.model_copy(update={"sizes": None}) for layer in self.layers)})
+
     def plain(self) -> Stem:
         """The same stem without norms."""
         return self.model_copy(update={"layers": tuple(layer.model_copy(update={"norm": None}) for layer in self.layers)})
@@ -268,7 +321,8 @@ def drawn(stem: Stem | None, seeds: Tensor) -> dict[str, Tensor]:
     """Fresh leaves, float64: ``kernel <n> (K, C_out, C_in, h, w)`` and ``kernel bias <n> (K, C_out)``; none without a stem.
 
     Both ``U[-1, 1] / sqrt(C_in h w)``, as `torch.nn.Conv2d` draws. A normalised layer has no bias but a shift, 0, and
-    ``kernel scale <n>``, 1, ``kernel mean <n>``, 0, and ``kernel variance <n>``, 1, each ``(K, C_out)``.
+    ``kernel scale <n>``, 1, ``kernel mean <n>``, 0, and ``kernel variance <n>``, 1, each ``(K, C_out)``. A layer with sizes has
+    ``kernel <n> (K, S, C_out, C_in, h, w)``, each drawn for its own size, and ``kernel shares <n> (K, S)``, logits, 0.
     """
     leaves: dict[str, Tensor] = {}
     for number, (shape, layer) in enumerate(zip(stem.shapes, stem.layers, strict=False) if stem else (), start=1):
@@ -276,6 +330,12 @@ def drawn(stem: Stem | None, seeds: Tensor) -> dict[str, Tensor]:
         bound = 1.0 / math.sqrt(math.prod(size[1:]))
         for name, wanted in ((f"kernel {number}", size), (f"kernel bias {number}", size[:1])):
             leaves[name] = uniform(seeds, f"stem/{name}", wanted, -bound, bound)
+        if layer.sizes is not None:
+            masks, name = layer.masks.to(leaves[f"kernel {number}"]), f"kernel {number}"
+            each = uniform(seeds, f"stem/{name}", (len(layer.sizes), *size), -1.0, 1.0)
+            bounds = (shape[0] * masks.sum((1, 2))).rsqrt()[:, None, None, None, None]
+            leaves[name] = each * bounds * masks[:, None, None]
+            leaves[f"kernel shares {number}"] = each.new_zeros(len(seeds), len(layer.sizes))
         if layer.norm is not None:
             leaves[f"kernel bias {number}"] = torch.zeros_like(leaves[f"kernel bias {number}"])
             for part, name in NORMS.items():
@@ -300,9 +360,14 @@ def parts(stem: Stem | None, params: Mapping[str, Tensor]) -> dict[str, Any]:
     if stem is None:
         return {}
     layers = range(1, len(stem.layers) + 1)
+    kernels = {n: params[f"kernel {n}"] for n in layers}
+    shares = {n: torch.softmax(params[name], 1) for n in layers if (name := f"kernel shares {n}") in params}
+    each = {n: kernels[n] * stem.layers[n - 1].masks.to(kernels[n])[:, None, None] for n in shares}
     return {
         "stem": stem,
-        "kernels": {n: params[f"kernel {n}"] for n in layers},
+        "kernels": kernels | {n: torch.einsum("ks,kscihw->kcihw", share, each[n]) for n, share in shares.items()},
+        "kernel_shares": shares,
+        "kernel_parts": each,
         "kernel_biases": {n: params[f"kernel bias {n}"] for n in layers},
         **{part: {n: params[f"{name} {n}"] for n in stem.normalised} for part, name in NORMS.items()},
     }

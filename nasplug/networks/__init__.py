@@ -8,7 +8,7 @@ Layout: ``K`` replicas lead every tensor, samples are columns: activations are `
 
 from __future__ import annotations
 
-from nasplug.networks.alternatives import decided, ends, inside, operation, shares
+from nasplug.networks.alternatives import decided, ends, inside, operation, shares, sized
 from nasplug.networks.batchnorm import PACE, folded, observing
 from nasplug.networks.passing import features, forward, mixed, product, sums, values
 from nasplug.networks.pruning import SIZES, alive, harden, sizes
@@ -37,6 +37,7 @@ __all__ = [
     "operation",
     "product",
     "shares",
+    "sized",
     "sizes",
     "sums",
     "take",

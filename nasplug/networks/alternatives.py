@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nasplug.networks.record import Edge, Networks, Way
 
-__all__ = ["decided", "ends", "inside", "operation", "shares"]
+__all__ = ["decided", "ends", "inside", "operation", "shares", "sized"]
 
 
 def operation(nets: Networks, way: Way) -> str:
@@ -39,6 +39,17 @@ def ends(nets: Networks, ways: Sequence[Way]) -> Edge:
     else:
         to, source = way
     return to - sum(layer < to for layer in skipped), source - sum(layer < source for layer in skipped)
+
+
+def sized(nets: Networks) -> Networks:
+    """Of each layer of the stem that chooses a size the kernel with the largest share stays, on a tie the smallest."""
+    if not nets.kernel_shares:
+        return nets
+    kernels = dict(nets.kernels)
+    for number, share in nets.kernel_shares.items():
+        rows = torch.arange(len(share), device=share.device)
+        kernels[number] = nets.kernel_parts[number][rows, share.argmax(1)]
+    return replace(nets, kernels=kernels, kernel_shares={}, kernel_parts={})
 
 
 def shares(nets: Networks) -> list[Tensor]:

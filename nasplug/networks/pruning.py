@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nasplug.activations import Function
 from nasplug.groups import gathered
-from nasplug.networks.alternatives import decided
+from nasplug.networks.alternatives import decided, sized
 from nasplug.networks.batchnorm import folded
 from nasplug.networks.passing import mixed
 from nasplug.networks.record import Edge, Networks
@@ -102,8 +102,11 @@ def _with_used_channels(nets: Networks, read: Tensor) -> Networks:
 
 
 def harden(nets: Networks) -> Networks:
-    """Round what is still soft: of alternatives the largest share stays, of choices too (on a tie the first), gates at 1/2."""
-    nets = decided(nets)
+    """Round what is still soft, gates at 1/2; of alternatives, choices and sizes of kernels the largest share stays.
+
+    On a tie the first.
+    """
+    nets = sized(decided(nets))
     return replace(
         nets,
         gates={layer: (g >= 0.5).to(g.dtype) for layer, g in nets.gates.items()},

@@ -20,7 +20,10 @@ __all__ = ["MOST_WIDTH", "PARTS", "Edge", "Networks", "Way", "check_hidden", "jo
 Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer D the output
 Way = Edge | int | None  # a block, a layer in between, or nothing
 
-PARTS = ("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "kernels", "kernel_biases", *NORMS)
+PARTS = (
+    *("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues"),
+    *("kernels", "kernel_biases", "kernel_shares", "kernel_parts", *NORMS),
+)
 
 
 MOST_WIDTH = 2**22
@@ -61,6 +64,8 @@ class Networks:
         stem: convolutions between the input and layer 0 (`nasplug.stems.Stem`), or None.
         kernels: of the stem, one tensor per layer, ``(K, C_out, C_in, h, w)``.
         kernel_biases: ``(K, C_out)``.
+        kernel_shares, kernel_parts: of layers of the stem that choose a size: ``(K, S)`` on the simplex, and the kernel of each
+            size in the middle of zeros, ``(K, S, C_out, C_in, h, w)``; ``kernels`` is their mixture.
         kernel_scales, kernel_means, kernel_variances: ``(K, C_out)``, of the layers with a norm (`nasplug.batchnorm`).
         monotone: direction of each neuron of layer 0, in {-1, 0, +1}: weights whose sign it forbids count as 0
             (`nasplug.signs`). Empty: all weights are free.
@@ -89,6 +94,8 @@ class Networks:
     stem: Stem | None = None
     kernels: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_biases: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_shares: Mapping[int, Tensor] = field(default_factory=dict)
+    kernel_parts: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_scales: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_means: Mapping[int, Tensor] = field(default_factory=dict)
     kernel_variances: Mapping[int, Tensor] = field(default_factory=dict)

@@ -25,13 +25,16 @@ def thin_stem(one: Networks, features: Tensor) -> tuple[dict[str, Any], dict[str
         keep[number] = mask.nonzero().squeeze(1)
     layers = range(1, len(used) + 1)
     thin = one.stem.thinned([len(keep[number]) for number in layers])
-    state = {}
+    state, small = {}, []
     for number in layers:
-        kernel, bias = one.kernels[number], one.kernel_biases[number]
+        layer, kernel = thin.layers[number - 1].cut(one.kernels[number])
+        small.append(layer)
+        bias = one.kernel_biases[number]
         state[f"kernel_{number}"] = kernel[:, keep[number]][:, :, keep[number - 1]].contiguous()
         state[f"kernel_bias_{number}"] = bias[:, keep[number]].contiguous()
     places = features.reshape(one.stem.shapes[-1])[keep[len(used)]].flatten().nonzero().squeeze(1)
-    told = thin.model_dump(exclude={"layers": {"__all__": {"norm"}}})  # folded in; a network's digest has never had it
+    thin = thin.model_copy(update={"layers": tuple(small)})
+    told = thin.model_dump(exclude={"layers": {"__all__": {"norm", "sizes"}}})  # settled; a network's digest never had them
     return told | {"names": thin.names}, state, places
 
 
