@@ -43,7 +43,6 @@ FAR_OFF = 0.05  # units of the output's scale that an inexact form may differ by
 CLEAR = 1e-4  # of a probability: labels that are nearer to each other may change
 ROWS = 256  # that are made up
 RECORD = "export.json"
-SOON = 1.0  # seconds; until then what this process waits for is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,8 @@ def _beside(out: Path, told: Export, before: Mapping[str, Any]) -> dict[str, Any
     return plain
 
 
-def import_graphs() -> None:
-    """Soon import what graphs are made with, in a thread of its own: for a moment when this process waits for others.
+def import_graphs(seconds: float) -> None:
+    """In so many seconds import what graphs are made with, in a thread of its own: for when this process waits for others.
 
     What fails to be imported fails again where it is needed, and is told there.
     """
@@ -191,7 +190,7 @@ def import_graphs() -> None:
             with suppress(Exception):
                 import_module(name)
 
-    later = threading.Timer(SOON, work)
+    later = threading.Timer(seconds, work)
     later.daemon = True
     later.start()
 

@@ -18,6 +18,7 @@ from nasplug.events import StudyFinished, StudyStarted, StudyStopped
 from nasplug.export import alone, import_graphs
 from nasplug.folder import check, claim, config_of, held
 from nasplug.folds import candidates
+from nasplug.machine import cpus_here
 from nasplug.observers import Audience, listeners
 from nasplug.places import in_bucket
 from nasplug.plan import Cost, Pack, cost_of, forget_tasks
@@ -33,6 +34,8 @@ from nasplug.study.reading import Results
 from nasplug.tracking import STATE_FILE, Registered, Tracker, database_of
 
 __all__ = ["Study"]
+
+SOON, LATER = 1.0, 8.0  # seconds: when packs are on their way to workers, and when workers have imported what they need
 
 
 class Study(Results):
@@ -179,7 +182,7 @@ class Study(Results):
                     told.tell(StudyStarted(plain, home, course.counts))
                     try:
                         if report and not isinstance(chosen, SerialRunner):  # others train, and this process waits
-                            import_graphs()
+                            import_graphs(SOON if len(course.first) < cpus_here() else LATER)
                         try:
                             failed = course.run(chosen, told)
                         finally:
