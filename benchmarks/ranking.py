@@ -1,6 +1,6 @@
 """How well do searches over activations find the best of all architectures? Every one is trained, so that it is known.
 
-    python benchmarks/ranking.py [--space operations] [--quick] [--runner serial|ray] [--store FOLDER] [--sets NAME ...]
+    python benchmarks/ranking.py [--space operations [--operations NAME ...]] [--quick] [--runner serial|ray] [--store FOLDER] [--sets NAME ...]
 
 For each of six data sets that come with nasplug (among them images, digits, and the signals of MNIST-1D) the code of `nasplug
 enumerate` trains all 216 architectures (three layers of 8, six activations) with five seeds: 6,480 networks. Then the searches
@@ -64,16 +64,16 @@ OPERATIONS = ("linear", "rank_2", "residual", "none")
 FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS")  # discretized by argmax alone
 
 
-def config(name: str, space: str, quick: bool, store: str) -> dict[str, Any]:
-    """What all networks of a data set share."""
+def config(name: str, space: Sequence[str], quick: bool, store: str) -> dict[str, Any]:
+    """What all networks of a data set share; ``space``: operations, or empty for activations."""
     activations = {"use": "mixture", "hidden": [6] if quick else [8, 8, 8], "per": "layer", "candidates": list(CANDIDATES)}
-    wires = {"use": "operations", "hidden": [6] if quick else [8, 8], "operations": list(OPERATIONS), "activation": "tanh"}
+    wires = {"use": "operations", "hidden": [6] if quick else [8, 8], "operations": list(space), "activation": "tanh"}
     wires |= {"operations": ["linear", "none"]} if quick else {}
     return {
         "study": name,
         "store": str(Path(store) / name),
         "task": SETS[name],
-        "method": activations if space == "activations" else wires,
+        "method": wires if space else activations,
         "train": {"steps": 40 if quick else 600, "batch": 32, "lr": 0.01, "reports": 2},
         "seeds": 3 if quick else 5,
         "linear": False,
@@ -83,18 +83,18 @@ def config(name: str, space: str, quick: bool, store: str) -> dict[str, Any]:
     }
 
 
-def searches(space: str, quick: bool) -> list[tuple[str, str, str]]:
+def searches(space: Sequence[str], quick: bool) -> list[tuple[str, str, str]]:
     """Search, discretizer, and what both are called together."""
     found = []
     for search in SEARCHES:
         for discretizer in ("argmax",) if search in FEWER else DISCRETIZERS:
-            if discretizer == "ranked" and space == "operations":
+            if discretizer == "ranked" and space:
                 continue
             found.append((search, discretizer, search if discretizer == "argmax" else f"{search}, {discretizer}"))
     return found[:2] if quick else found
 
 
-def measure(name: str, space: str, quick: bool, store: str, runner: Any) -> tuple[Table, list[Scored]]:
+def measure(name: str, space: Sequence[str], quick: bool, store: str, runner: Any) -> tuple[Table, list[Scored]]:
     """The table of a data set, and its searches with what drawing at random comes to."""
     base = config(name, space, quick, store)
     study = Study.from_dict(base)
@@ -139,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--store", help="where the studies go (default: a new folder)")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=None)
     parser.add_argument("--space", choices=["activations", "operations"], default="activations")
+    parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), help="of that space: linear, gated, none, ...")
     given = parser.parse_args(arguments)
+    space: list[str] = given.operations if given.space == "operations" else []
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     began, store = time.perf_counter(), given.store or tempfile.mkdtemp(prefix="ranking")
@@ -148,9 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     regrets: dict[str, list[tuple[float, float, float]]] = {}
     taus: dict[str, list[tuple[float, float, float]]] = {}
     ranks: dict[str, list[float]] = {}
-    passes = {title: SEARCHES[search][2] for search, _, title in searches(given.space, given.quick)}
+    passes = {title: SEARCHES[search][2] for search, _, title in searches(space, given.quick)}
     for name in names:
-        table, found = measure(name, given.space, given.quick, store, runner)
+        table, found = measure(name, space, given.quick, store, runner)
         best = table.frame.iloc[0]
         print(
             f"{name}: {len(table.keys)} architectures, best {best['architecture']} {best['test_error']:.4g} (± "
