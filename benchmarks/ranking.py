@@ -1,6 +1,7 @@
 """How well do searches over activations find the best of all architectures? Every one is trained, so that it is known.
 
-    python benchmarks/ranking.py [--space operations [--operations NAME ...]] [--quick] [--runner serial|ray] [--store FOLDER] [--sets NAME ...]
+    python benchmarks/ranking.py [--space operations [--operations NAME ...]] [--quick] [--runner serial|ray] [--store FOLDER]
+        [--sets NAME ...]
 
 For each of six data sets that come with nasplug (among them images, digits, and the signals of MNIST-1D) the code of `nasplug
 enumerate` trains all 216 architectures (three layers of 8, six activations) with five seeds: 6,480 networks. Then the searches
