@@ -119,10 +119,12 @@ class Operations(SearchMethod):
             widths.append(sides[to])
             for source in (source for end, source in self._edges() if end == to):
                 straight: dict[str, Way] = {"linear": (place[to], place[source]), "none": None}
-                ways[to, source] = {
+                found: dict[str, Way] = {
                     name: straight[name] if name in straight else between[source, name]
                     for name in self._offered(to, source, inputs, outputs)
                 }
+                if {*found} - {"none"}:  # else there is no edge
+                    ways[to, source] = found
         return Skeleton(tuple(widths), tuple(place), ways, tuple(passes), gated)
 
     def accept(self, task: Task) -> None:

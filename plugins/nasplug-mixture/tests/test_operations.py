@@ -144,6 +144,18 @@ def one_way(names: list[str], hidden: list[int], **options: Any) -> tuple[Networ
     return alive(harden(decided(nets, index))), task
 
 
+def test_an_edge_that_nothing_fits_is_none() -> None:
+    """Rank 2 is not below the 2 neurons in the middle: between layers 1 and 2, and 2 and 3, there is nothing."""
+    task = example_task("classes")
+    method = operations(hidden=[4, 2, 4], operations=["rank_2", "none"])
+    nets = method.relax(method.init(task, SEEDS), ONE)
+    nets.check()
+    assert [(site.to, site.source) for site in ways(nets)] == [(1, 0), (3, 0), (3, 1), (4, 0), (4, 1), (4, 3)]
+    hard = alive(harden(closest()(nets, ValidationLoss(task))))
+    outputs = compact(hard, 0)(task.valid.x.T.float()).T
+    torch.testing.assert_close(outputs, forward(hard, task.valid.x)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_numbers_are_counted_and_a_residual_has_none() -> None:
     """Edges 1-0, 2-0, 2-1, 3-0, 3-1, 3-2 of 3 inputs, 4 and 4 neurons, 1 output."""
     names = ["linear", "none", "residual", "none", "none", "linear"]
