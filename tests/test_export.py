@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,7 @@ from nasplug.data.columns import from_frames
 from nasplug.data.transforms import TransformName
 from nasplug.ensemble import Ensemble
 from nasplug.errors import ConfigError
-from nasplug.export import asked, c, checking, compiling, export, fixed, program, sql
+from nasplug.export import asked, c, checking, compiling, export, fixed, import_graphs, program, sql
 from nasplug.export.fixed import scaled_weights
 from nasplug.export.forms import FORMS
 from nasplug.export.program import Neuron
@@ -41,7 +42,7 @@ from nasplug.tasks import Task, scored
 from nasplug.tasks.losses import poisson
 from nasplug.testing import example_networks
 
-from .processes import outliving
+from .processes import PATIENCE, outliving
 from .stand_ins import records
 
 ROWS = 120
@@ -646,3 +647,13 @@ def test_a_compiler_that_takes_too_long_ends_with_all_its_processes(tmp_path: Pa
         compiling.called(["/bin/sh", "-c", "sleep 60 & echo $! > child; wait"], tmp_path)
     child = int((tmp_path / "child").read_text())
     assert not outliving([child])
+
+
+def test_what_graphs_are_made_with_is_imported_ahead() -> None:
+    """In a thread that nobody waits for. Where torch moves what it has inside, the first graph imports it: a second."""
+    before = set(threading.enumerate())
+    import_graphs(0.0)
+    for thread in set(threading.enumerate()) - before:
+        assert thread.daemon
+        thread.join(PATIENCE)
+    assert {"torch.export._trace", "onnx", "onnxruntime"} <= set(sys.modules)
