@@ -5,7 +5,7 @@
 Three stems with `norm: batch`: two convolutions on scikit-learn's digits and on MNIST-1D, where the paper has CIFAR-10 (Figure
 16), and three convolutions on MNIST-1D, where it has a second backbone (EfficientNetV2 on CIFAR-100, Figure 17). Behind each a
 linear head, a plain hidden layer and a spectral head, trained with the stem for equal steps; then the spectral heads are pruned
-by `obs` (a validation loss 5 % higher, refits of 200 steps). Of two learning rates each head takes the one of the smallest mean
+by `obs` (a validation loss 5 % higher, refits of 200 steps). Each head takes the learning rate, of three, of the smallest mean
 validation error. Test samples choose nothing.
 
 Writes heads.png and heads_deep.png (validation accuracy) and prints test accuracies with bounds that hold 90 % (Student's t
@@ -30,7 +30,7 @@ from bounds import mean
 
 from nasplug import results
 from nasplug.machine import arithmetic
-from nasplug.networks import forward, sizes, take
+from nasplug.networks import forward, join, sizes, take
 from nasplug.packs import load_networks
 from nasplug.plan import build_task
 from nasplug.study import Study
@@ -87,13 +87,13 @@ def study_of(setting: Setting, head: str, store: Path, quick: bool) -> Study:
         "train": {
             "steps": 40 if quick else 800,
             "batch": 128,
-            "lr": 0.01 if quick else {"choice": [0.003, 0.01]},
+            "lr": 0.01 if quick else {"choice": [0.003, 0.01, 0.03]},
             "decay": {"use": "cosine"},
             "reports": 10 if quick else 40,
         },
         "seeds": 2 if quick else 8,
         "sampler": {"use": "grid"},
-        "resources": {"cpus": 1, "gpus": 0, "pack": 16},
+        "resources": {"cpus": 1, "gpus": 0, "pack": 24},
         "mlflow": None,
         "linear": False,
     }
@@ -110,9 +110,9 @@ def chosen(study: Study) -> pd.DataFrame:
 
 def pruned(study: Study, rows: pd.DataFrame, quick: bool) -> dict[str, np.ndarray]:
     """What `obs` leaves of the chosen spectral heads, by their seeds."""
-    packs = [name.split("/") for name in rows["replica"]]
-    (pack,) = {pack for pack, _ in packs}
-    nets = take(load_networks(study.folder / "packs" / pack), torch.tensor([int(row) for _, row in packs]))
+    places = [name.split("/") for name in rows["replica"]]
+    packs = {pack: load_networks(study.folder / "packs" / pack) for pack, _ in places}
+    nets = join([take(packs[pack], torch.tensor([int(row)])) for pack, row in places])
     task = build_task(study.config, study.plugins).to("cpu", nets.blocks[1, 0].dtype)
     free = replace(nets, gates={}, edge_gates={})  # with gates `obs` takes it as cut before
     hard = obs(tolerance=0.05, refit=20 if quick else 200)(free, ValidationLoss(task))
