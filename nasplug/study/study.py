@@ -35,7 +35,7 @@ from nasplug.tracking import STATE_FILE, Registered, Tracker, database_of
 
 __all__ = ["Study"]
 
-SOON, LATER = 1.0, 8.0  # seconds: when packs are on their way to workers, and when workers have imported what they need
+SOON, LATER = 1.0, 6.0  # seconds: when packs are on their way to workers, and when workers have imported what they need
 
 
 class Study(Results):
