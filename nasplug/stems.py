@@ -361,7 +361,7 @@ def parts(stem: Stem | None, params: Mapping[str, Tensor]) -> dict[str, Any]:
         return {}
     layers = range(1, len(stem.layers) + 1)
     kernels = {n: params[f"kernel {n}"] for n in layers}
-    shares = {n: torch.softmax(params[name], 1) for n in layers if (name := f"kernel shares {n}") in params}
+    shares = {n: torch.softmax(params[f"kernel shares {n}"], 1) for n in layers if f"kernel shares {n}" in params}
     each = {n: kernels[n] * stem.layers[n - 1].masks.to(kernels[n])[:, None, None] for n in shares}
     return {
         "stem": stem,

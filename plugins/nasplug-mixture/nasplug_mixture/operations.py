@@ -25,6 +25,7 @@ USUAL_OPERATIONS = ("linear", "rank_2", "residual", "none")
 """The operations unless others are named."""
 
 MOST_RANK = 1024
+MOST_LAYERS = 2**16  # of networks, those of operations among them: a compiled step sorts by whole numbers, not by edges
 Between = Literal["next", "all"]
 
 
@@ -260,8 +261,8 @@ class Operations(SearchMethod):
         biases |= {layers[0]: params[f"gated bias {to} {source}"] for (to, source), layers in found.gated.items() if self.bias}
         return Networks(
             widths=found.widths,
-            blocks=dict(sorted(blocks.items())),
-            biases=dict(sorted(biases.items())),
+            blocks={edge: blocks[edge] for edge in sorted(blocks, key=lambda edge: MOST_LAYERS * edge[0] + edge[1])},
+            biases={layer: biases[layer] for layer in sorted(biases)},
             gates=gates,
             edge_gates=edge_gates,
             choices={layer: one.expand(k, -1, -1) for layer, one in hot.items()},
