@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ from nasplug.export import FORMS, export
 from nasplug.finetune import Fresh, refit
 from nasplug.networks import Networks, alive, decided, forward, harden, sizes
 from nasplug.packs import load_networks
+from nasplug.plan import Pack, assemble, components
+from nasplug.plugins import load_plugins
 from nasplug.replicas import normal
 from nasplug.study import Study
 from nasplug.tasks import Task
 from nasplug.testing import example_task
 from nasplug.tracing import again
+from nasplug.train import compile_step, start, step
 from nasplug_mixture import operations
 from nasplug_mixture.sites import Ways, certificates
 
@@ -156,3 +160,28 @@ def test_monotone_networks_have_no_gates(tmp_path: Path) -> None:
     method = {"use": "operations", "hidden": [3], "operations": ["linear", "gated"], "activation": "tanh"}
     with pytest.raises(ConfigError, match="square"):
         Study(parse(raw | {"method": method})).plan()
+
+
+@pytest.mark.slow
+def test_a_step_compiles(tmp_path: Path) -> None:
+    """In one graph, as the loop compiles it."""
+    config = parse(
+        {
+            "study": "s",
+            "store": str(tmp_path),
+            "task": {"use": "iris", "validation": "holdout"},
+            "method": {"use": "operations", "hidden": [3], "operations": ["linear", "gated"], "between": "next"},
+            "train": {"steps": 2},
+        }
+    )
+    pack, plugins = Pack("p", {}, {}, [0, 1], [0, 0]), load_plugins()
+    search = assemble(components(config, pack, plugins), pack, plugins)
+    wanted, found = start(search), start(search)
+    data = (search.task.train.x, search.task.train.y)
+    advance = compile_step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # what a step that cannot be compiled ends in
+        for state, move in ((wanted, step), (found, advance)):
+            move(search, state.params, state.moments, data, search.lr.at(0), search.tau.at(0), (), None)
+    for name, leaf in wanted.params.items():
+        torch.testing.assert_close(found.params[name], leaf, rtol=1e-4, atol=1e-5)
