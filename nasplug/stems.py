@@ -56,7 +56,7 @@ class Convolution(BaseModel):
         norm: ``batch``, or None.
         sizes: of kernels to choose from, ascending, each with weights of its own, or None. A mixture of them is one kernel, as
             large as the last: the sum of all, each in the middle of zeros and times its share. ``kernel`` is the last then. Not
-            beside ``norm``, whose statistics would be the mixture's.
+            beside or before a ``norm``, whose statistics would be the mixture's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -164,6 +164,17 @@ class Stem(BaseModel):
 
     image: tuple[Size, Size, Size]
     layers: Annotated[tuple[Convolution, ...], Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _observes_what_stays(self) -> Stem:
+        chosen = [number for number, layer in enumerate(self.layers) if layer.sizes is not None]
+        behind = [number for number in self.normalised if chosen and number - 1 > chosen[0]]
+        if behind:
+            raise ValueError(
+                f"layers.{behind[0] - 1}.norm behind layers.{chosen[0]}.sizes, of whose mixture its statistics would be; "
+                "needed: norms in earlier layers than sizes. Remove one of the two"
+            )
+        return self
 
     @property
     def inputs(self) -> int:

@@ -243,6 +243,17 @@ def test_other_folds_do_not_reach_a_row() -> None:
     assert not torch.equal(before["kernel mean 1"][1], after["kernel mean 1"][1])
 
 
+def test_one_number_has_no_variance_to_observe() -> None:
+    stem = Stem(image=(1, 1, 2), layers=(Convolution(channels=2, kernel=(1, 2), padding=0, norm="batch"),))
+    nets = networks(stem)
+    weights = torch.eye(3, 7)
+    weights[2, :2] = 1.0
+    _, seen = observing(forward, nets, images(stem), weights.double())
+    for name, before in (("kernel mean 1", nets.kernel_means[1]), ("kernel variance 1", nets.kernel_variances[1])):
+        assert torch.equal(seen[name][:2], before[:2])
+        assert bool((seen[name][2] != before[2]).all())
+
+
 def test_hard_networks_keep_their_norms_until_they_are_compact(tmp_path: Path) -> None:
     search = search_of()
     soft = search.relax(last(search).params, search.tau.at(0))

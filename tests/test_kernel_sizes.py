@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nasplug import files
 from nasplug.compact import compact, export, load, save
 from nasplug.discretize import discretize
 from nasplug.finetune import Fresh, refit
@@ -111,6 +112,28 @@ def test_no_training_makes_a_kernel_larger_than_it_chose_to_be() -> None:
         assert not torch.equal(tuned.kernels[number], kernel)
         for found in (tuned.kernels[number], anew.kernels[number]):
             assert torch.equal(found != 0, kernel != 0)
+
+
+def test_norms_come_before_sizes() -> None:
+    sized, normed = {"channels": 2, "sizes": [1, 3]}, {"channels": 2, "norm": "batch"}
+    assert Stem.model_validate({"image": [1, 4, 4], "layers": [normed, sized]}).normalised == [1]
+    with pytest.raises(ValueError, match=r"layers.2.norm behind layers.1.sizes, of whose mixture"):
+        Stem.model_validate({"image": [1, 4, 4], "layers": [normed, sized, normed]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("constants", "[1, 2]"), ("passes", "7"), ("widths", "null"), ("stem", STEM.settled().model_dump_json())],
+)
+def test_a_file_of_networks_that_does_not_fit_itself_is_named(name: str, value: str, tmp_path: Path) -> None:
+    nets, _ = discretize(example_task(inputs=STEM.inputs), networks()[0], [])
+    small = Networks(widths=(2, 2), blocks={(1, 0): nets.blocks[2, 1][:, :, :2].expand(-1, 2, -1)}, candidates=("tanh",))
+    save_networks(tmp_path, small, "mine")
+    path = tmp_path / "networks.safetensors"
+    tensors, metadata = files.read_tensors(path)
+    files.write_tensors(path, tensors, metadata | {name: value})
+    with pytest.raises(files.DamageError, match=r"networks.safetensors cannot be read: .*; run the study again"):
+        load_networks(tmp_path)
 
 
 @pytest.mark.parametrize("method", ["edges", "sparcs"])

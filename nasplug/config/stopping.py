@@ -36,7 +36,7 @@ class Stop(BaseModel):
 
     use: Literal["halving"]
     rungs: int = Field(2, ge=1, le=MOST_RUNGS)
-    keep: float = Field(1 / 3, gt=0, lt=1)
+    keep: float = Field(1 / 3, ge=0.001, lt=1)
     by: Judged = Field(["valid_error", "edges"], min_length=1)
     refill: bool = False
 

@@ -46,7 +46,7 @@ def observing(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Outputs ``(K, O, B)`` while training, and what was observed: leaves of statistics, each ``(K, C_out)``.
 
-    A row to whom no sample of the batch has a weight observes what it has.
+    A row to whom the batch has less than two numbers of weight observes what it has: they have no variance.
 
     Args:
         forward: of networks, whose layer 0 may be given as ``(K, F, B)``.
@@ -81,10 +81,8 @@ def _normalised(a: Tensor, scale: Tensor, bias: Tensor, weights: Tensor | None) 
         mean = each.mean((0, 3))
         centred = each - mean.unsqueeze(-1)
         variance = centred.square().mean((0, 3))
-        some = count > 0
     else:
         own = weights.expand(k, -1)  # (K, B)
-        some = own.sum(1, keepdim=True) > 0
         count = (own > 0).sum(1, keepdim=True, dtype=own.dtype) * places
         share = own / own.sum(1, keepdim=True).clamp(min=torch.finfo(own.dtype).tiny) / places
         share = share.T[:, :, None, None]  # (B, K, 1, 1)
@@ -92,4 +90,4 @@ def _normalised(a: Tensor, scale: Tensor, bias: Tensor, weights: Tensor | None) 
         centred = each - mean.unsqueeze(-1)
         variance = (centred.square() * share).sum((0, 3))
     made = centred * (scale / (variance + EPS).sqrt()).unsqueeze(-1) + bias.unsqueeze(-1)
-    return made.reshape(a.shape), mean, variance * (count / (count - 1).clamp(min=1)), some
+    return made.reshape(a.shape), mean, variance * (count / (count - 1).clamp(min=1)), count > 1

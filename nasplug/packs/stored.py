@@ -24,7 +24,7 @@ from nasplug import files
 from nasplug.activations import FUNCTIONS, Function
 from nasplug.config import MOST_RUNGS, StudyConfig
 from nasplug.contracts import Params
-from nasplug.errors import scrub
+from nasplug.errors import ContractError, scrub
 from nasplug.identity import decisive, digest_of, makers
 from nasplug.networks import Edge, Networks
 from nasplug.plan import Pack, settle, study_of
@@ -301,16 +301,18 @@ def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -
                 blocks[int(where[0]), int(where[1])] = tensor
             else:
                 parts[part][int(where[0])] = tensor
-    except (files.DamageError, LookupError, ValueError) as error:
+        nets = Networks(
+            widths=widths,
+            blocks=blocks,
+            edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
+            candidates=candidates,
+            functions=functions,
+            stem=stem,
+            **more,
+            **parts,
+        )
+        nets.check()
+    except (files.DamageError, ContractError, LookupError, ValueError, TypeError) as error:
         reason = error.reason if isinstance(error, files.DamageError) else f"{type(error).__name__}: {error}"
-        raise files.DamageError(path, reason, AGAIN) from error
-    return Networks(
-        widths=widths,
-        blocks=blocks,
-        edge_gates={edge: (w != 0).to(w.dtype) for edge, w in blocks.items()},
-        candidates=candidates,
-        functions=functions,
-        stem=stem,
-        **more,
-        **parts,
-    )
+        raise files.DamageError(path, " ".join(reason.split()), AGAIN) from error
+    return nets
