@@ -43,6 +43,12 @@ STUDY: dict[str, Any] = {
     "seeds": 2,
     "mlflow": None,
 }
+SIZED: dict[str, Any] = {
+    "use": "edges",
+    "mode": "l1",
+    "hidden": {"choice": [[2], [4]]},
+    "stem": {"image": [1, 8, 8], "layers": [{"channels": 1, "sizes": [1, 3], "pool": 4}]},
+}
 
 
 def study(folder: Path, **changes: Any) -> Study:
@@ -170,6 +176,10 @@ def test_widths_and_depths_share_studies_where_their_architectures_are_the_same(
         ),
         ({"method": {"use": "operations", "hidden": [4] * 5}, "train": {}}, "combinations of operations; needed: 500,000"),
         ({"task": {"use": "iris", "validation": "folds"}}, "5 folds.*holdout"),
+        (
+            {"task": {"use": "digits_images"}, "method": SIZED, "train": {}, "discretizers": []},
+            "layers with sizes, of which each network of a space would still choose",
+        ),
         (
             {"method": STUDY["method"] | {"bias": {"choice": [True, False]}}},
             "method.bias: True and False make networks of the same",

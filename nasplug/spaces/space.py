@@ -222,6 +222,11 @@ def _signature(study: StudyConfig, plugins: Plugins) -> Signature:
 
 
 def _kind(parts: Components, search: Search, nets: Networks) -> Kind:
+    if nets.kernel_shares:
+        raise ConfigError(
+            "method.stem: layers with sizes, of which each network of a space would still choose one; give each layer one "
+            "kernel (kernel: 3, say), in the study of the search as well"
+        )
     if nets.alternatives and parts.method.traits.architecture:
         only_operations(search, start(search).params, nets, parts.study.method.use)
         return Kind((), nets.candidates, edges_of(nets))

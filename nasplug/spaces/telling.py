@@ -28,7 +28,7 @@ def space_words(space: Space) -> Iterator[str]:
     )
     for part in space.parts:
         shapes = f" at each of {part.shapes} shapes" if part.shapes > 1 else ""
-        yield f"  {part.config.study}: {part.architectures:,} architectures{shapes}"
+        yield f"  {part.config.study}: {part.architectures:,} architecture{'s' if part.architectures > 1 else ''}{shapes}"
     if space.different:
         yield f"Not as in the search: {'; '.join(space.different)}."
 
