@@ -73,6 +73,8 @@ def test_what_there_was_before_whole_latents_keeps_its_digest() -> None:
     assert Size(tokens="network").model_dump()["tokens"] == "network"
     with pytest.raises(ValueError, match="'neurons' or 'network'"):
         Size.model_validate({"tokens": "layers"})
+    with pytest.raises(ValueError, match="a latent of 2 numbers, which tells no networks apart; needed: 3 at least"):
+        Size(latent=2, tokens="network")
 
 
 def test_what_stands_in_masked_neurons_does_not_reach_the_latent() -> None:

@@ -72,6 +72,8 @@ class Size(BaseModel):
     def _divides(self) -> Size:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} in {self.heads} heads; needed: a width that the heads divide")
+        if self.numbers < 3:  # of mean 0 and variance 1: one number is always 0, and two are one of two points
+            raise ValueError(f"a latent of {self.numbers} numbers, which tells no networks apart; needed: 3 at least")
         return self
 
     @property
