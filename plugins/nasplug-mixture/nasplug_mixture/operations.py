@@ -142,21 +142,21 @@ class Operations(SearchMethod):
                     + (" after one another" if self.between == "next" else "")
                     + ": write hidden: [16, 16]"
                     if name == "residual"
-                    else "is below the widths of both ends of no edge: take a smaller rank, or wider layers"
+                    else "fits no edge, as it has to be below the widths of both ends: take a smaller rank, or wider layers"
                 )
                 raise ConfigError(f"operations: {name} {why}; or remove it from operations")
         wide = (task.inputs, *self.hidden, task.outputs)
         for end, width, what in ((0, wide[0], "input"), (len(wide) - 1, wide[-1], "output")):
             if not any({*some} - {"none"} for edge, some in offered.items() if end in edge):
                 raise ConfigError(
-                    f"operations: of {', '.join(self.operations)} none leads over the edges of the {what}, of width {width}; "
-                    "add linear, or a rank below the widths of both ends"
+                    f"operations: no one of {', '.join(self.operations)} leads over the edges of the {what}, of width {width}; "
+                    "add linear or gated, or a rank below the widths of both ends"
                 )
         for (to, source), some in offered.items() if self.between == "next" else ():
             if not some:
                 raise ConfigError(
-                    f"operations: of {', '.join(self.operations)} none leads from layer {source} of width {wide[source]} to "
-                    f"layer {to} of width {wide[to]}; add linear, or a rank below the widths of both ends"
+                    f"operations: no one of {', '.join(self.operations)} leads from layer {source} of width {wide[source]} to "
+                    f"layer {to} of width {wide[to]}; add linear or gated, or a rank below the widths of both ends"
                 )
         if all(len(some) < 2 for some in offered.values()):
             raise ConfigError(

@@ -418,14 +418,18 @@ def test_refuses(options: dict[str, Any], words: str) -> None:
     ("method", "changes", "words"),
     [
         ({"hidden": [4, 5]}, {}, "residual needs two hidden layers of equal width"),
-        ({"operations": ["linear", "rank_9", "none"]}, {}, "rank_9 is below the widths of both ends of no edge"),
-        ({"hidden": [4], "operations": ["linear", "rank_4"], "between": "next"}, {}, "rank_4 is below"),
+        ({"operations": ["linear", "rank_9", "none"]}, {}, "rank_9 fits no edge, as it has to be below"),
+        ({"hidden": [4], "operations": ["linear", "rank_4"], "between": "next"}, {}, "rank_4 fits no edge"),
         ({"activation": "rleu"}, {}, "rleu"),
         ({}, {"discretizers": [{"use": "threshold"}, {"use": "closest"}]}, "operations are still mixed"),
         ({}, {"discretizers": [{"use": "ranked"}]}, "these networks choose operations"),
         ({"parametrisation": "simplex"}, {}, "points of the simplex"),
-        ({"operations": ["rank_1", "residual", "none"]}, {}, "leads over the edges of the output, of width 1"),
-        ({"operations": ["rank_1", "residual"], "between": "next"}, {}, "leads over the edges of the output, of width 1"),
+        (
+            {"operations": ["rank_1", "residual", "none"]},
+            {},
+            "no one of rank_1, residual, none leads over the edges of the output",
+        ),
+        ({"operations": ["rank_1", "residual"], "between": "next"}, {}, "leads over the edges of the output"),
     ],
 )
 def test_a_plan_refuses(method: dict[str, Any], changes: dict[str, Any], words: str, tmp_path: Path) -> None:
