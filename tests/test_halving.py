@@ -261,6 +261,17 @@ def test_a_rung_that_is_not_of_these_packs_is_set_aside(changes: dict[str, Any],
     assert path.with_name(path.name + files.DAMAGED).exists()
 
 
+def test_a_rung_that_revives_a_network_is_set_aside(whole: Study, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(Killed(12), report=False)
+    first, path = (tmp_path / f"small/rung-000-{number}.json" for number in (0, 1))
+    stopped = next(f"p0000/{row:04d}" for row in range(8) if f"p0000/{row:04d}" not in files.read_json(first)["go on"])
+    told = files.read_json(path)
+    files.write_json(path, {**told, "go on": [*told["go on"], stopped]})
+    same(study(tmp_path).run("serial", report=False), whole)
+    assert path.with_name(path.name + files.DAMAGED).exists()
+
+
 def test_rungs_of_a_plan_that_is_lost_say_nothing_of_rows_that_are_packed_otherwise(whole: Study, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path).run(Killed(5), report=False)

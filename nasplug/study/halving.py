@@ -149,6 +149,8 @@ class Halving:
         rung: Rung = {pack: [] for pack in packs}
         for pack, row in sorted(there[name] for name in set(names)):
             rung[pack].append(row)
+        if self._rungs and any(set(rows) - set(self._rungs[-1].get(pack, ())) for pack, rows in rung.items()):
+            raise files.DamageError(path, "a network goes on that did not at the rung before")
         return rung
 
     def _write(self, number: int, rung: Mapping[str, Sequence[int]]) -> None:
