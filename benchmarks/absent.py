@@ -20,12 +20,18 @@ def _nothing(*given: Any, **options: Any) -> Any:
     return None
 
 
+def _as_it_is(**options: Any) -> Any:
+    """A decorator that leaves a check out."""
+    return lambda check: check
+
+
 def stand_in(name: str) -> None:
-    """Where it is missing, a module of that name with `BaseModel`, `ConfigDict` and `Field`, which check nothing."""
+    """Where it is missing, a module of that name with what models are written with, which checks nothing."""
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
     module = ModuleType(name)
     module.BaseModel, module.ConfigDict, module.Field = _Model, dict, _nothing  # type: ignore[attr-defined]
+    module.model_validator = module.field_validator = _as_it_is  # type: ignore[attr-defined]
     sys.modules[name] = module
     _made.append(name)
 

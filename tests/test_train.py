@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from nasplug.train import (
     Search,
     State,
     alternate,
+    compile_step,
     evaluate,
     halves,
     start,
@@ -551,3 +553,29 @@ def test_a_method_that_replaces_its_leaves_keeps_the_best_of_the_new_ones() -> N
     after = [report for report in reports if report.step >= 10]
     wanted = torch.stack([report.metrics["valid_loss"] for report in after]).min(0).values
     assert torch.allclose(reports[-1].state.best[OBJECTIVE], wanted)
+
+
+@pytest.mark.slow
+def test_where_dynamo_cannot_say_why_a_program_does_not_fit_the_programs_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at places that only an earlier program's arguments had: an IndexError from inside of torch."""
+    from torch._dynamo import convert_frame
+
+    asked: list[bool] = []
+
+    def get_and_maybe_log_recompilation_reasons(*given: Any, **options: Any) -> list[str]:
+        asked.append(True)
+        raise IndexError("tuple index out of range")
+
+    def doubled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x + 1.0, 2.0 * x
+
+    name = get_and_maybe_log_recompilation_reasons.__name__
+    assert hasattr(convert_frame, name)
+    monkeypatch.setattr(convert_frame, name, get_and_maybe_log_recompilation_reasons)
+    move = compile_step(doubled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for size in (3, 4, 3):
+            x = torch.arange(float(size))
+            torch.testing.assert_close(move(x), doubled(x))
+    assert len(asked) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from nasplug.train.search import ARCHITECTURE, Batch, Search
 __all__ = ["alternate", "compile_step", "slope", "step"]
 
 MOST_PROGRAMS = 16  # compiled steps that a process keeps
+TELLS_WHY = "get_and_maybe_log_recompilation_reasons"  # of Dynamo
 _forgotten = 0  # programs that torch had counted when those of this process were last dropped
 
 
@@ -164,6 +166,11 @@ def alternate(
     return loss, penalty
 
 
+def _told_why(error: Exception) -> bool:
+    """Whether Dynamo broke while it told why an earlier program does not fit: it looks at places that are not there now."""
+    return any(frame.f_code.co_name == TELLS_WHY for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def compile_step(
     step: Callable[..., tuple[Tensor, Tensor]] = step,
 ) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -176,10 +183,13 @@ def compile_step(
     import torch._dynamo.exc  # most of a second, and most packs are never compiled
     from torch._dynamo.utils import counters
 
-    global _forgotten
-    if counters["stats"]["unique_graphs"] - _forgotten > MOST_PROGRAMS - 2:  # at the limit torch compiles no more
+    def forget() -> None:
+        global _forgotten
         torch.compiler.reset()
         _forgotten = counters["stats"]["unique_graphs"]
+
+    if counters["stats"]["unique_graphs"] - _forgotten > MOST_PROGRAMS - 2:  # at the limit torch compiles no more
+        forget()
     # Dynamo cannot look into zlib; without this a method that draws noise would not be compiled.
     torch.compiler.assume_constant_result(number_of)  # type: ignore[no-untyped-call]
     program = torch.compile(step, dynamic=False, fullgraph=True)
@@ -191,7 +201,13 @@ def compile_step(
         if not broken:
             try:
                 with torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=MOST_PROGRAMS):
-                    return program(*arguments)
+                    try:
+                        return program(*arguments)
+                    except Exception as error:
+                        if not _told_why(error):
+                            raise
+                        forget()  # without earlier programs there is nothing to tell
+                        return program(*arguments)
             # Raised before anything ran: the state is whole.
             except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
                 broken = True

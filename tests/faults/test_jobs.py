@@ -217,12 +217,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: Path, tmp_path: Path) -> None:
-    train = {"steps": 8000, "lr": 0.01, "reports": 100, "finetune": 5, "compile": False}  # long: two commands start meanwhile
+    train = {"steps": 16_000, "lr": 0.01, "reports": 100, "finetune": 5, "compile": False}  # long: two commands start meanwhile
     study = config("data/sums.csv", str(tmp_path / "there"), train=train)
     (desk / "study.yaml").write_text(yaml.safe_dump(study))
     nasplug, at = [sys.executable, "-m", "nasplug.cli"], ["--address", server]
     wrong = os.environ | {"RAY_AUTH_TOKEN": "0" * 32}
-    denied = subprocess.Popen([*nasplug, "status", *at], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=wrong)
+    denied = subprocess.run([*nasplug, "status", *at], capture_output=True, text=True, env=wrong)
+    told = "wants another token than that in RAY_AUTH_TOKEN"
+    assert (denied.returncode, told in denied.stderr) == (1, True), denied.stderr
 
     def begun() -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -242,8 +244,6 @@ def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: 
     (sent,) = until_line("Sent as the job", first)[-1:]
     assert "with data/sums.csv" in sent
     until_line("0 running, networks 0/8", first)
-    _, words = denied.communicate(timeout=PATIENCE)
-    assert (denied.returncode, "wants another token than that in RAY_AUTH_TOKEN" in words) == (1, True), words
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate(timeout=PATIENCE)
     name = sent.split()[4]
