@@ -132,6 +132,41 @@ def test_ray_gives_what_serial_gives(tmp_path: Path) -> None:
     assert (kept.stat().st_mtime_ns if kept.exists() else 0) == written  # nothing is left in the user's home
 
 
+COLLECTED = """
+import threading, time
+import ray
+from nasplug.runner.joining import join, leave
+
+for _ in range(2):
+    assert join(None, 1)
+    refs, ended = [ray.put(n) for n in range(3000)], threading.Event()
+
+    def work():
+        while refs and not ended.is_set():
+            cycle = [refs.pop()]
+            cycle.append(cycle)
+            del cycle
+            for _ in range(40):
+                [[] for _ in range(20)]  # so many objects that Python collects
+            time.sleep(0.0002)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.05)
+    leave(started=True)
+    assert refs
+    ended.set()
+    thread.join()
+print("whole")
+"""
+
+
+@pytest.mark.slow
+def test_what_other_threads_collect_while_ray_stops_ends_no_process() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stdout.split()) == (0, ["whole"]), done.stderr[-2000:]
+
+
 def test_what_of_rays_inside_spares_time_is_where_it_was() -> None:
     """An autoscaler that can be ended first; the variable for which Tune's trials would not take workers that are ready."""
     from ray._private import node, worker

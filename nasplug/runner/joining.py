@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -59,9 +60,25 @@ def leave(*, started: bool) -> None:
         _JOINED.clear()
         if ray.is_initialized():
             _end_monitor()
-            ray.shutdown()
+            with _uncollected():
+                ray.shutdown()
     if not _JOINED.is_set():
         _forget()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector: Ray ends the process when a thread, whichever it is, lets go of one of its objects just then.
+
+    Tune leaves such objects in cycles, which any thread that makes many objects (one that imports, say) may collect.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _end_monitor() -> None:
