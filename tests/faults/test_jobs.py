@@ -228,7 +228,11 @@ def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: 
 
     def begun() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*nasplug, "run", "study.yaml", *at], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*nasplug, "run", "study.yaml", *at],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
         )
 
     def until_line(words: str, run: subprocess.Popen[str]) -> list[str]:
