@@ -47,9 +47,9 @@ def example_networks(
 
     Weights and biases are normal, gates and edge gates uniform in [0, 1], eigenvalues normal on all layers 0..D. Choices
     are uniform points of the simplex, one per neuron in odd layers and one per layer in even ones, over three candidates.
-    ``skips`` joins every pair of layers, else only neighbours. With ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1
-    channels on images of one row, which leaves as many features as there are inputs; with parts of
-    a norm its first layer has one.
+    Concentrations are exponential, of as many sites. ``skips`` joins every pair of layers, else only neighbours. With
+    ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1 channels on images of one row, which leaves as many features as
+    there are inputs; with parts of a norm its first layer has one.
 
     Raises:
         ConfigError: for a part that is not in `nasplug.networks.PARTS`.
@@ -67,9 +67,12 @@ def example_networks(
     def unit(name: str, *shape: int) -> Tensor:
         return uniform(seeds, name, shape).to(dtype)
 
+    def weight(name: str, layer: int) -> Tensor:
+        """Exponential."""
+        return -torch.log1p(-uniform(seeds, name, (widths[layer] if layer % 2 else 1, len(CANDIDATES))))
+
     def simplex(layer: int) -> Tensor:
-        rows = widths[layer] if layer % 2 else 1
-        share = -torch.log1p(-uniform(seeds, f"choices/{layer}", (rows, len(CANDIDATES))))  # exponential, then normalised
+        share = weight(f"choices/{layer}", layer)
         return (share / share.sum(-1, keepdim=True)).to(dtype)
 
     hidden = range(1, depth)
@@ -90,6 +93,9 @@ def example_networks(
         choices={layer: simplex(layer) for layer in hidden} if "choices" in wanted else {},
         eigenvalues={layer: gaussian(f"eigenvalue/{layer}", widths[layer]) for layer in range(depth + 1)}
         if "eigenvalues" in wanted
+        else {},
+        concentrations={layer: weight(f"concentration/{layer}", layer).to(dtype) for layer in hidden}
+        if "concentrations" in wanted
         else {},
         candidates=CANDIDATES if "choices" in wanted else CANDIDATES[:1],
         **(stem_parts(stem, stem_of) if normed or wanted & {"kernels", "kernel_biases"} else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.hookspecs import Register, hookimpl
 from nasplug_mixture.certificate import Certificate, certificate
+from nasplug_mixture.concentration import Concentrations, concentrations
 from nasplug_mixture.discretizers import Closest, Least, closest, least
 from nasplug_mixture.method import USUAL, Mixture, mixture
 from nasplug_mixture.operations import USUAL_OPERATIONS, Operations, operations
@@ -18,6 +19,7 @@ __all__ = [
     "USUAL_OPERATIONS",
     "Certificate",
     "Closest",
+    "Concentrations",
     "Layer",
     "Least",
     "Mixture",
@@ -27,6 +29,7 @@ __all__ = [
     "certificates",
     "certify",
     "closest",
+    "concentrations",
     "joint",
     "layers",
     "least",
@@ -43,6 +46,12 @@ def register_search_methods(register: Register) -> None:
     """Choices of activations, and of operations."""
     register("mixture", mixture)
     register("operations", operations)
+
+
+@hookimpl
+def register_regularizers(register: Register) -> None:
+    """What keeps its Dirichlet distributions flat."""
+    register("concentrations", concentrations)
 
 
 @hookimpl

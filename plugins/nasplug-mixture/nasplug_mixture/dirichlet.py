@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nasplug.replicas import normal, uniform
 
-__all__ = ["concentrations", "drawn"]
+__all__ = ["concentrations", "drawn", "whole"]
 
 ROUNDS = 8
 """Proposals per number: each is accepted at 95 % or more, so all are refused once in 10^10 numbers; then it is the mode."""
@@ -22,6 +22,11 @@ LEAST = 1e-3
 def concentrations(leaf: Tensor) -> Tensor:
     """``elu(leaf) + 1``, > 0, as in DrNAS: 1 at a leaf of 0, where all points of the simplex are alike."""
     return (F.elu(leaf) + 1.0).clamp(min=LEAST)
+
+
+def whole(leaf: Tensor) -> Tensor:
+    """The same without `LEAST`, and with digits and a slope however small it is: what a penalty can pull up again."""
+    return torch.where(leaf > 0, leaf + 1.0, leaf.clamp(max=0.0).exp())
 
 
 class _Reparametrised(torch.autograd.Function):

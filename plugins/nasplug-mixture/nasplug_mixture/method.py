@@ -15,6 +15,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import Networks, check_hidden
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
+from nasplug_mixture.dirichlet import whole
 from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
 
 __all__ = ["USUAL", "Mixture", "mixture"]
@@ -79,6 +80,9 @@ class Mixture(SearchMethod):
             biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
             choices={layer: self.choice(params[f"choice {layer}"], layer, tau, noise) for layer in range(1, depth)},
             candidates=self.candidates,
+            concentrations={layer: whole(params[f"choice {layer}"]) for layer in range(1, depth)}
+            if self.sampling == "dirichlet"
+            else {},
         )
 
     def choice(self, leaf: Tensor, layer: int, tau: Tensor, noise: Tensor | None) -> Tensor:

@@ -14,12 +14,14 @@ from torch.nn import functional as F
 
 from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, Way, check_hidden
+from nasplug.networks import Edge, Networks, check_hidden
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
+from nasplug_mixture.dirichlet import whole
 from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
+from nasplug_mixture.skeleton import Skeleton, rank, skeleton
 
-__all__ = ["USUAL_OPERATIONS", "Operations", "Skeleton", "operations"]
+__all__ = ["USUAL_OPERATIONS", "Operations", "operations"]
 
 USUAL_OPERATIONS = ("linear", "rank_2", "residual", "none")
 """The operations unless others are named."""
@@ -27,25 +29,6 @@ USUAL_OPERATIONS = ("linear", "rank_2", "residual", "none")
 MOST_RANK = 1024
 MOST_LAYERS = 2**16  # of networks, those of operations among them: a compiled step sorts by whole numbers, not by edges
 Between = Literal["next", "all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Skeleton:
-    """Where the operations of networks of some widths are, in the layers of `nasplug.networks.Networks`.
-
-    Attributes:
-        widths: of all layers: an operation of low rank, and a residual one, has a layer of straight neurons of its own.
-        place: layer of the method (0 the input, then ``hidden``, then the output) -> layer of the networks.
-        ways: (to, from) of the method's layers -> its operations, each with its way.
-        passes: layers of the networks that pass values on.
-        gated: of each gated operation (to, from) of the method's layers, and its two layers: sums with gates, then squares.
-    """
-
-    widths: tuple[int, ...]
-    place: tuple[int, ...]
-    ways: dict[Edge, dict[str, Way]]
-    passes: tuple[int, ...]
-    gated: dict[Edge, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +72,7 @@ class Operations(SearchMethod):
         for name in self.operations:
             if name == "residual" and not (inner and widths[to] == widths[source]):
                 continue
-            if name.startswith("rank_") and not all(_rank(name) < width for width in ends):
+            if name.startswith("rank_") and not all(rank(name) < width for width in ends):
                 continue
             found.append(name)
         return tuple(found)
@@ -101,32 +84,15 @@ class Operations(SearchMethod):
 
     def skeleton(self, inputs: int, outputs: int) -> Skeleton:
         """The layers of networks with so many inputs and outputs."""
-        widths, place, passes, gated = [inputs], [0], [], {}
-        ways: dict[Edge, dict[str, Way]] = {}
-        sides = (inputs, *self.hidden, outputs)
-        for to in range(1, len(sides)):
-            between: dict[tuple[int, str], int] = {}
-            for source in (source for end, source in self._edges() if end == to):
-                for name in self._offered(to, source, inputs, outputs):
-                    if name == "gated":
-                        gated[to, source] = (len(widths), len(widths) + 1)
-                        between[source, name] = len(widths) + 1
-                        widths += [2 * sides[to], 2 * sides[to]]
-                    elif name.startswith("rank_") or name == "residual":
-                        between[source, name] = len(widths)
-                        passes += [len(widths)] if name == "residual" else []
-                        widths.append(sides[source] if name == "residual" else _rank(name))
-            place.append(len(widths))
-            widths.append(sides[to])
-            for source in (source for end, source in self._edges() if end == to):
-                straight: dict[str, Way] = {"linear": (place[to], place[source]), "none": None}
-                found: dict[str, Way] = {
-                    name: straight[name] if name in straight else between[source, name]
-                    for name in self._offered(to, source, inputs, outputs)
-                }
-                if {*found} - {"none"}:  # else there is no edge
-                    ways[to, source] = found
-        return Skeleton(tuple(widths), tuple(place), ways, tuple(passes), gated)
+        offered = {edge: self._offered(*edge, inputs, outputs) for edge in self._edges()}
+        return skeleton((inputs, *self.hidden, outputs), offered)
+
+    def _concentrations(self, params: Params) -> dict[int, Tensor]:
+        """Of edges, then of widths, in their order; empty where nothing is drawn by them."""
+        if self.sampling != "dirichlet":
+            return {}
+        names = [name for name in params if name.startswith(("operation ", "width "))]
+        return {number: whole(params[name]) for number, name in enumerate(names)}
 
     def accept(self, task: Task) -> None:
         """Refuse operations that no edge has, networks that they leave in two, and a task in which no edge has a choice.
@@ -189,8 +155,8 @@ class Operations(SearchMethod):
                     drawn(f"gated {to} {source}", 2 * sides[to], sides[source])
                     gate_biases += [(to, source)] if self.bias else []
                 elif name.startswith("rank_"):
-                    drawn(f"{name} down {to} {source}", _rank(name), sides[source])
-                    drawn(f"{name} up {to} {source}", sides[to], _rank(name))
+                    drawn(f"{name} down {to} {source}", rank(name), sides[source])
+                    drawn(f"{name} up {to} {source}", sides[to], rank(name))
             if f"operation {to} {source}" in self.traits.architecture:
                 start = start_of(self.parametrisation, len(offered))
                 params[f"operation {to} {source}"] = torch.full(
@@ -269,6 +235,7 @@ class Operations(SearchMethod):
             candidates=candidates,
             alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
             passes=found.passes,
+            concentrations=self._concentrations(params),
             constants=tuple(
                 edge for (to, _), (first, way) in found.gated.items() for edge in ((way, first), (found.place[to], way))
             ),
@@ -305,10 +272,6 @@ def _products(width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     one = torch.eye(width, dtype=like.dtype, device=like.device)
     into = torch.cat([torch.cat([0.5 * one, 2.0 * one], 1), torch.cat([0.5 * one, -2.0 * one], 1)])
     return into.expand(len(like), -1, -1), (0.25 * torch.cat([one, -one], 1)).expand(len(like), -1, -1)
-
-
-def _rank(name: str) -> int:
-    return int(name.removeprefix("rank_"))
 
 
 def operations(
@@ -371,7 +334,7 @@ def operations(
             f"operations: hidden={list(hidden)}; needed: at least one hidden layer of at least one neuron, such as [16, 16]"
         )
     for name in operations:
-        ranked = re.fullmatch(r"rank_[1-9][0-9]{0,3}", name) and _rank(name) <= MOST_RANK
+        ranked = re.fullmatch(r"rank_[1-9][0-9]{0,3}", name) and rank(name) <= MOST_RANK
         if not ranked and name not in ("linear", "gated", "residual", "none"):
             raise ConfigError(
                 f"operations: {name!r} is none; needed: linear, gated, residual, none, or rank_1 to rank_{MOST_RANK}"
