@@ -18,21 +18,40 @@ from nasplug.testing import RegularizerLaws, example_networks
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PLUGINS = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "plugins").glob("*/**/*.md"))}
 MOST_LINES = 180  # of a front door
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]+))?\)")
 
 
 def blocks(language: str) -> list[str]:
-    return [block for text in PAGES.values() for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)]
+    texts = (PAGES | PLUGINS).values()
+    return [block for text in texts for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)]
 
 
 def test_the_front_door_is_short() -> None:
     assert len(README.splitlines()) <= MOST_LINES
 
 
-def test_links_lead_somewhere() -> None:
-    for path, text in PAGES.items():
-        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert "://" in link or (path.parent / link).exists(), f"{path.name} links to {link}"
+def anchors(page: Path) -> set[str]:
+    """What a link may name in a page: its headings as GitHub writes them, small letters and hyphens."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PLUGINS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link, anchor in LINK.findall((PAGES | PLUGINS)[path]):
+        if "://" in link:
+            continue
+        page = path.parent / link if link else path
+        assert page.exists(), f"{path.name} links to {link}"
+        assert not anchor or anchor in anchors(page), f"{path.name} links to {link}#{anchor}; there are {sorted(anchors(page))}"
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_page_of_a_plugin_can_be_reached_from_its_readme(path: Path) -> None:
+    readme = next(page for page in PLUGINS if page.name == "README.md" and page.parent in path.parents)
+    assert path == readme or f"]({path.relative_to(readme.parent)}" in PLUGINS[readme], f"link to {path} in {readme}"
 
 
 def test_every_page_can_be_reached_from_the_front_door() -> None:
@@ -84,5 +103,7 @@ def test_the_kit_card_is_a_kit() -> None:
 
 
 def test_the_study_is_a_study() -> None:
-    for block in blocks("yaml"):
-        parse(yaml.safe_load(block))
+    studies = [study for study in map(yaml.safe_load, blocks("yaml")) if "study" in study]
+    assert studies
+    for study in studies:
+        parse(study)

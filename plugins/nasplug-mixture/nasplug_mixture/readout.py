@@ -8,7 +8,7 @@ where C = 0, Condition 6 and ``sure`` hold for any such site. Weights inside an 
 
 Several sites that enter one readout, ``f = past + sum_s V_s u_s``, are together one site: its candidates are the tuples of
 operations, its shares their products. It is stationary where each of them is, so that the closest tuple has the least loss;
-the tuple of closest operations need not (the README has the smallest example).
+the tuple of closest operations need not (docs/certificate.md has the smallest example).
 
 Source: ours; the identity is that of `nasplug_mixture.certificate`.
 """

@@ -271,7 +271,7 @@ def swat(
       baseline, E.3). ``begin: open`` then starts from networks of this activation. null: activations are searched.
 
     Fails: a neuron that starts off stays off, or nearly, where gates are as steep as SWAT-NN's (200). The decoder keeps to the
-    networks it learned from: half of the neurons masked, weights in [-5, 5]. See the README for where the latent space pays.
+    networks it learned from: half of the neurons masked, weights in [-5, 5]. Where the latent space pays: docs/comparison.md.
 
     Raises:
         ConfigError: for a depth the autoencoder does not have, options that are out of range or that the mode does not read, a
