@@ -22,7 +22,7 @@ from nasplug.errors import ConfigError, ContractError
 from nasplug.replicas import uniform
 from nasplug.tasks import Task
 
-__all__ = ["NORMS", "Convolution", "Stem", "drawn", "entrance", "leaves", "observed", "parts"]
+__all__ = ["NORMS", "Convolution", "Stem", "drawn", "entrance", "leaves", "mixed", "observed", "parts", "shared"]
 
 Size = Annotated[int, Field(ge=1, le=4096)]
 Zeros = Annotated[int, Field(ge=0, le=4096)]
@@ -81,7 +81,7 @@ class Convolution(BaseModel):
     def _fits(self) -> Convolution:
         if self.sizes is None:
             return self
-        found = [_pair(size) for size in self.sizes]
+        found = self.windows
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(found)]
         if any(min(step) < 0 or step == (0, 0) or step[0] % 2 or step[1] % 2 for step in steps):
             raise ValueError(f"sizes {list(self.sizes)}: needed: ascending, all odd or all even, such as [1, 3, 5]")
@@ -94,11 +94,16 @@ class Convolution(BaseModel):
         return self
 
     @property
+    def windows(self) -> list[Pair]:
+        """Rows and columns of each of ``sizes``."""
+        return [_pair(size) for size in self.sizes or ()]
+
+    @property
     def masks(self) -> Tensor:
         """1 where each of ``sizes`` has numbers, ``(S, h, w)``."""
-        found = torch.zeros(len(self.sizes or ()), *self.window)
-        for mask, size in zip(found, self.sizes or (), strict=True):
-            top, left = ((large - small) // 2 for large, small in zip(self.window, _pair(size), strict=True))
+        found = torch.zeros(len(self.windows), *self.window)
+        for mask, size in zip(found, self.windows, strict=True):
+            top, left = ((large - small) // 2 for large, small in zip(self.window, size, strict=True))
             mask[top : self.window[0] - top, left : self.window[1] - left] = 1.0
         return found
 
@@ -232,6 +237,11 @@ class Stem(BaseModel):
         return sum((1 if layer.norm is None else 2) * layer.channels * places for places, layer in ways)
 
     @property
+    def choosing(self) -> dict[str, int]:
+        """The leaf of each layer that chooses the size of its kernels, and among how many."""
+        return {f"kernel shares {n}": len(layer.sizes) for n, layer in enumerate(self.layers, start=1) if layer.sizes}
+
+    @property
     def normalised(self) -> list[int]:
         """The layers with a norm, from 1."""
         return [number for number, layer in enumerate(self.layers, start=1) if layer.norm is not None]
@@ -328,6 +338,10 @@ def entrance(stem: Stem | None, task: Task) -> int:
     return stem.features
 
 
+Point = Callable[[str, Tensor], Tensor]
+"""Name of a leaf of shares, and the leaf ``(K, S)`` -> points of the simplex ``(K, S)``."""
+
+
 def drawn(stem: Stem | None, seeds: Tensor) -> dict[str, Tensor]:
     """Fresh leaves, float64: ``kernel <n> (K, C_out, C_in, h, w)`` and ``kernel bias <n> (K, C_out)``; none without a stem.
 
@@ -360,23 +374,37 @@ def observed(name: str) -> bool:
     return name.startswith(OBSERVED)
 
 
+def shared(name: str) -> bool:
+    """Whether a leaf says which size of kernels a layer chooses."""
+    return name.startswith("kernel shares ")
+
+
+def mixed(shares: Tensor, kernels: Tensor) -> Tensor:
+    """Kernels of several sizes as one: shares ``(K, S)`` and ``(K, S, C_out, C_in, h, w)`` -> ``(K, C_out, C_in, h, w)``."""
+    return torch.einsum("ks,kscihw->kcihw", shares, kernels)
+
+
 def leaves(nets: Any) -> dict[str, Tensor]:
     """The leaves of which `parts` makes the stem's part of `nasplug.networks.Networks`."""
     names = {"kernels": "kernel", "kernel_biases": "kernel bias", **NORMS}
     return {f"{name} {number}": t for part, name in names.items() for number, t in getattr(nets, part).items()}
 
 
-def parts(stem: Stem | None, params: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The leaves of `drawn` as arguments of `nasplug.networks.Networks`."""
+def _softmax(_: str, leaf: Tensor) -> Tensor:
+    return torch.softmax(leaf, -1)
+
+
+def parts(stem: Stem | None, params: Mapping[str, Tensor], point: Point = _softmax) -> dict[str, Any]:
+    """The leaves of `drawn` as arguments of `nasplug.networks.Networks`; ``point``: what makes shares of a leaf."""
     if stem is None:
         return {}
     layers = range(1, len(stem.layers) + 1)
     kernels = {n: params[f"kernel {n}"] for n in layers}
-    shares = {n: torch.softmax(params[f"kernel shares {n}"], 1) for n in layers if f"kernel shares {n}" in params}
+    shares = {n: point(name, params[name]) for n in layers if (name := f"kernel shares {n}") in params}
     each = {n: kernels[n] * stem.layers[n - 1].masks.to(kernels[n])[:, None, None] for n in shares}
     return {
         "stem": stem,
-        "kernels": kernels | {n: torch.einsum("ks,kscihw->kcihw", share, each[n]) for n, share in shares.items()},
+        "kernels": kernels | {n: mixed(share, each[n]) for n, share in shares.items()},
         "kernel_shares": shares,
         "kernel_parts": each,
         "kernel_biases": {n: params[f"kernel bias {n}"] for n in layers},

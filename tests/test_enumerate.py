@@ -43,12 +43,6 @@ STUDY: dict[str, Any] = {
     "seeds": 2,
     "mlflow": None,
 }
-SIZED: dict[str, Any] = {
-    "use": "edges",
-    "mode": "l1",
-    "hidden": {"choice": [[2], [4]]},
-    "stem": {"image": [1, 8, 8], "layers": [{"channels": 1, "sizes": [1, 3], "pool": 4}]},
-}
 
 
 def study(folder: Path, **changes: Any) -> Study:
@@ -97,7 +91,7 @@ def test_a_text_that_does_not_fit_is_refused_when_the_study_is_planned(tmp_path:
 def test_what_cannot_be_fixed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="beside train"):
         study(tmp_path, fixed="relu/tanh").plan()
-    with pytest.raises(ConfigError, match="searches for no activations or operations"):
+    with pytest.raises(ConfigError, match="searches for no activations, operations or sizes"):
         study(tmp_path, fixed="relu", method={"use": "edges", "hidden": [3]}, train={"steps": 3}).plan()
 
 
@@ -176,10 +170,6 @@ def test_widths_and_depths_share_studies_where_their_architectures_are_the_same(
         ),
         ({"method": {"use": "operations", "hidden": [4] * 5}, "train": {}}, "combinations of operations; needed: 500,000"),
         ({"task": {"use": "iris", "validation": "folds"}}, "5 folds.*holdout"),
-        (
-            {"task": {"use": "digits_images"}, "method": SIZED, "train": {}, "discretizers": []},
-            "layers with sizes, of which each network of a space would still choose",
-        ),
         (
             {"method": STUDY["method"] | {"bias": {"choice": [True, False]}}},
             "method.bias: True and False make networks of the same",

@@ -239,8 +239,8 @@ class StudyConfig(BaseModel):
     temperature: Use | None = None
     fixed: str | Sweep | None = Field(
         None,
-        description="an architecture that is trained instead of searched for (tanh/2*relu+elu, or linear/none,rank_2), a "
-        "sweep over several, or null",
+        description="an architecture that is trained instead of searched for (tanh/2*relu+elu, linear/none,rank_2, or "
+        "sizes of kernels, 3x3/5x5), a sweep over several, or null",
     )
     monotone: dict[str, Literal[-1, 1]] = {}
     loss: Use | None = None

@@ -47,10 +47,14 @@ def relaxed_of(
 
 
 def shares_of(search: Search, soft: Networks) -> dict[str, Any]:
-    """The column `SHARES` of a search: of each network its shares, layer by layer and site by site, or edge by edge."""
-    sites = shares(soft) if soft.alternatives else [soft.choices[layer].flatten(1) for layer in sorted(soft.choices)]
+    """The column `SHARES` of a search: of each network its shares of kernels, layer by layer, then layer by layer and site by
+    site, or edge by edge.
+    """
+    sites = [soft.kernel_shares[number] for number in sorted(soft.kernel_shares)]
+    if search.traits.architecture:
+        sites += shares(soft) if soft.alternatives else [soft.choices[layer].flatten(1) for layer in sorted(soft.choices)]
     numbers = sum(site[0].numel() for site in sites)
-    if not search.traits.architecture or search.fixed or not 0 < numbers <= MOST_SHARES:
+    if search.fixed or not 0 < numbers <= MOST_SHARES:
         return {}
     flat = torch.cat(sites, 1)  # (K, numbers)
     return {SHARES: pa.array(list(flat.detach().cpu().float().numpy()), pa.list_(pa.float32()))}

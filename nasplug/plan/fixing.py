@@ -3,13 +3,14 @@
 ``tanh/2*relu+elu``: the first hidden layer is tanh; of the three neurons of the second two are relu and one is elu.
 ``linear/none,rank_2``: the edge from the input to the first layer is linear; the second layer gets nothing from the input, and
 a map of rank 2 of the first layer.
+``1x3/1x5`` or ``1x3/1x5:tanh``: the layers of the stem that choose the size of their kernels, and what is chosen behind it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -18,9 +19,10 @@ from nasplug.contracts import Params
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.networks import Edge, Networks, ends, operation
 from nasplug.plan.varying import FIXED
+from nasplug.stems import shared
 from nasplug.train import Fixed, Search, start
 
-__all__ = ["Edges", "edges_of", "fixed", "fixed_parts", "layer_text", "named", "only_operations"]
+__all__ = ["Edges", "edges_of", "fixed", "fixed_parts", "kernels_of", "layer_text", "named", "only_operations"]
 
 Edges = tuple[tuple[Edge, tuple[str, ...]], ...]
 """(to, from), and the operations that an edge chooses from."""
@@ -42,12 +44,38 @@ def edges_of(nets: Networks) -> Edges:
     return tuple((ends(nets, ways), tuple(operation(nets, way) for way in ways)) for ways in nets.alternatives)
 
 
+def kernels_of(nets: Networks) -> dict[int, tuple[str, ...]]:
+    """Of each layer of the stem that chooses the size of its kernels those that it chooses from, ``rows x columns``."""
+    if nets.stem is None or not nets.kernel_shares:
+        return {}
+    layers = {number: nets.stem.layers[number - 1] for number in sorted(nets.kernel_shares)}
+    return {number: tuple(f"{rows}x{columns}" for rows, columns in layer.windows) for number, layer in layers.items()}
+
+
 def named(nets: Networks, skeleton: Networks | None = None) -> list[str]:
     """The architecture of each hard network as text; where a layer has no choices it is the only candidate.
 
-    ``skeleton``: soft networks of the same method; where these choose operations, so does the text. An operation of which no
-    weight is left, as it is on no path, is ``none``.
+    ``skeleton``: soft networks of the same method; where these choose operations, so does the text, and where their stem
+    chooses sizes, these come first, alone if nothing else is chosen. An operation of which no weight is left, as it is on no
+    path, is ``none``.
     """
+    behind = _behind(nets, skeleton)
+    if skeleton is None or not (kernels := kernels_of(skeleton)):
+        return behind
+    sizes = [_named_kernels(nets, skeleton, row, kernels) for row in range(nets.replicas)]
+    chosen = bool(skeleton.choices or skeleton.alternatives)
+    return [f"{front}:{rest}" if chosen else front for front, rest in zip(sizes, behind, strict=True)]
+
+
+def _named_kernels(nets: Networks, skeleton: Networks, row: int, kernels: Mapping[int, Sequence[str]]) -> str:
+    """The smallest size of each layer that holds its kernels of this row."""
+    assert skeleton.stem is not None
+    layers = [skeleton.stem.layers[number - 1].cut(nets.kernels[number][row])[0] for number in kernels]
+    return "/".join(f"{layer.window[0]}x{layer.window[1]}" for layer in layers)
+
+
+def _behind(nets: Networks, skeleton: Networks | None) -> list[str]:
+    """What is chosen behind the stem."""
     if skeleton is not None and skeleton.alternatives:
         return _named_operations(nets, skeleton)
     texts: list[list[str]] = [[] for _ in range(nets.replicas)]
@@ -111,7 +139,58 @@ def fixed_parts(texts: Sequence[str], nets: Networks) -> tuple[Fixed, ...]:
     Raises:
         ConfigError: for text that is no architecture of these networks.
     """
-    return _operations(texts, nets) if nets.alternatives else _choices(texts, nets)
+    kernels = kernels_of(nets)
+    if not kernels:
+        return _operations(texts, nets) if nets.alternatives else _choices(texts, nets)
+    parts = [text.partition(":") for text in texts]
+    sizes = _sizes(texts, [front for front, _, _ in parts], kernels, nets)
+    if not (nets.alternatives or nets.choices):
+        if odd := [text for text, (_, colon, _) in zip(texts, parts, strict=True) if colon]:
+            raise ConfigError(
+                f"{FIXED}: {odd[0]!r}; needed: sizes of kernels alone, as nothing behind the stem is searched for"
+            )
+        return sizes
+    if odd := [text for text, (_, colon, _) in zip(texts, parts, strict=True) if not colon]:
+        raise ConfigError(
+            f"{FIXED}: {odd[0]!r}; needed: sizes of kernels and what stands behind the stem, joined by a colon, such as "
+            f"{_example(kernels)}:{'linear/none,rank_2' if nets.alternatives else 'tanh/relu'}"
+        )
+    behind = [rest.strip() for _, _, rest in parts]
+    return sizes + (_operations(behind, nets) if nets.alternatives else _choices(behind, nets))
+
+
+def _example(kernels: Mapping[int, Sequence[str]]) -> str:
+    return "/".join(sizes[-1] for sizes in kernels.values())
+
+
+def _sizes(
+    texts: Sequence[str], fronts: Sequence[str], kernels: Mapping[int, Sequence[str]], nets: Networks
+) -> tuple[Fixed, ...]:
+    """One-hot shares of sizes ``(K, S)``; ``texts``: what was given, whose ``fronts`` these are.
+
+    Raises:
+        ConfigError: for text that is no choice of these sizes.
+    """
+    places: list[list[int]] = []
+    for text, front in zip(texts, fronts, strict=True):
+        given = [part.strip() for part in front.split("/")]
+        if len(given) != len(kernels):
+            raise ConfigError(
+                f"{FIXED}: {text!r} begins with {len(given)} sizes of kernels, and {len(kernels)} layers of the stem choose "
+                f"one; needed: rows x columns of each, separated by /, such as {_example(kernels)}"
+            )
+        for number, size in zip(kernels, given, strict=True):
+            if size not in kernels[number]:
+                raise ConfigError(
+                    f"{FIXED}: {text!r}: {size!r} is no size of layer {number} of the stem; it has {', '.join(kernels[number])}"
+                )
+        places.append([sizes.index(size) for sizes, size in zip(kernels.values(), given, strict=True)])
+    like = next(iter(nets.kernel_shares.values()))
+    chosen = torch.tensor(places, device=like.device)  # (K, layers)
+    return tuple(
+        ("kernel_shares", number, F.one_hot(chosen[:, at], len(sizes)).to(like))
+        for at, (number, sizes) in enumerate(kernels.items())
+    )
 
 
 def _choices(texts: Sequence[str], nets: Networks) -> tuple[Fixed, ...]:
@@ -184,10 +263,11 @@ def fixed(search: Search, texts: Sequence[str], use: str) -> tuple[Fixed, ...]:
     first = search.take(torch.tensor([0], device=search.seeds.device))
     params = start(first).params
     nets = first.relax(params, first.tau.at(0))
-    if not (nets.choices or nets.alternatives) or not search.traits.architecture:
+    searched = bool(nets.choices or nets.alternatives) and bool(search.traits.architecture)
+    if not (searched or nets.kernel_shares):
         raise ConfigError(
-            f"{FIXED}: {texts[0]!r}, and method {use!r} as configured searches for no activations or operations; remove it, or "
-            "take a method that does (mixture, operations)"
+            f"{FIXED}: {texts[0]!r}, and method {use!r} as configured searches for no activations, operations or sizes of "
+            "kernels; remove it, or take a method that does (mixture, operations)"
         )
     only_operations(search, params, nets, use)
     return fixed_parts(texts, nets)
@@ -200,7 +280,7 @@ def only_operations(search: Search, params: Params, nets: Networks, use: str) ->
         ConfigError: saying so.
     """
     edges = sum(len(ways) > 1 for ways in nets.alternatives)
-    more = sum(p.shape[-1] > 1 for name, p in params.items() if name in search.traits.architecture) - edges
+    more = sum(p.shape[-1] > 1 for name, p in params.items() if name in search.traits.architecture and not shared(name)) - edges
     if nets.alternatives and more > 0:
         raise ConfigError(
             f"method: {use!r} as configured makes {more} more choices than the operations of its {edges} edges, and only these "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nasplug.plan import Edges
 
-__all__ = ["Wirings", "combinations_of", "wirings"]
+__all__ = ["Wirings", "combinations_of", "constant", "wirings"]
 
 NONE = "none"
 MOST = 500_000
@@ -46,6 +46,11 @@ class Wirings:
 def combinations_of(edges: Edges) -> int:
     """How many combinations of operations there are."""
     return math.prod(len(names) for _, names in edges)
+
+
+def constant(text: str) -> bool:
+    """Whether this wiring reads nothing."""
+    return {name for layer in text.split("/") for name in layer.split(",")} == {NONE}
 
 
 @lru_cache(maxsize=16)

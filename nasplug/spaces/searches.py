@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from nasplug.folds import candidates
 from nasplug.networks import Networks, forward, take
 from nasplug.packs import SHARES
 from nasplug.packs import TABLE as PACK_TABLE
-from nasplug.plan import Edges, edges_of, fixed_parts, named, row_of
-from nasplug.spaces.edges import wirings
+from nasplug.plan import Edges, edges_of, fixed_parts, kernels_of, named, row_of
+from nasplug.spaces.edges import constant, wirings
 from nasplug.spaces.scoring import Found
 from nasplug.spaces.space import Skeletons, widths_of
 from nasplug.spaces.table import Array, Key, Table
@@ -91,27 +93,39 @@ def _orders(study: Study, replica: str, nets: Networks, soft: Networks, table: T
     texts = [text if widths == widths_of(soft) else None for widths, text in table.keys]
     if sum(text is not None for text in texts) < 2:
         return {}
-    if soft.alternatives:
-        return _of_operations(study, replica, edges_of(soft), texts)
-    if not nets.choices:
+    kernels, edges = list(kernels_of(soft).values()), edges_of(soft)
+    if not (kernels or edges or nets.choices):
         return {}
-    found = {}
     sizes = [(len(nets.candidates), nets.choices[layer].shape[1]) for layer in sorted(nets.choices)]
-    if (shares := _shares(study, replica, sizes)) is not None:
-        found["shares"] = np.array([np.nan if text is None else _chance(text, nets.candidates, shares) for text in texts])
+    sizes = [(len(names), 1) for _, names in edges] if edges else sizes
+    found = {}
+    shares = _shares(study, replica, [*((len(one), 1) for one in kernels), *sizes])
+    if shares is not None:
+        first, behind = shares[: len(kernels)], shares[len(kernels) :]
+        chance = _of_operations(edges, behind) if edges else partial(_chance, candidates=nets.candidates, shares=behind)
+        fronts = [dict(zip(names, site, strict=True)) for names, (site,) in zip(kernels, first, strict=True)]
+        found["shares"] = np.array([np.nan if text is None else _whole(text, fronts, chance) for text in texts])
     train = study.config.train
-    if not train.finetune and not train.retrain and all(len(layer) == 1 for layer in shares or ()):
+    kept = not (kernels or edges or train.finetune or train.retrain)
+    if kept and all(len(layer) == 1 for layer in shares or ()):
         found["shared weights"] = _shared(study, replica, nets, texts)
     return found
 
 
-def _of_operations(study: Study, replica: str, edges: Edges, texts: Sequence[str | None]) -> dict[str, Array]:
-    """The chance of each architecture if each edge's operation is drawn by its shares; weights that were not kept are gone."""
-    if (shares := _shares(study, replica, [(len(names), 1) for _, names in edges])) is None:
-        return {}
+def _whole(text: str, fronts: Sequence[Mapping[str, float]], behind: Callable[[str], float]) -> float:
+    """The logarithm of the chance of sizes of kernels, ``fronts`` their shares by layer, and of what is ``behind`` them."""
+    sizes, _, rest = text.partition(":") if fronts else ("", "", text)
+    if constant(rest):  # there once, whatever sizes are drawn
+        return behind(rest)
+    total = sum(math.log(max(share[size], 1e-300)) for share, size in zip(fronts, sizes.split("/"), strict=False))
+    return total + behind(rest) if rest else total
+
+
+def _of_operations(edges: Edges, shares: Sequence[Sequence[Sequence[float]]]) -> Callable[[str], float]:
+    """The logarithm of an architecture's chance if each edge's operation is drawn by its shares."""
     made = wirings(edges)
-    chances = dict(zip(made.texts, made.chances([site for (site,) in shares]), strict=True))
-    return {"shares": np.array([np.nan if text is None else chances.get(text, np.nan) for text in texts])}
+    chances = dict(zip(made.texts, made.chances([site for (site,) in shares]).tolist(), strict=True))
+    return lambda text: chances.get(text, math.nan)
 
 
 def _shares(study: Study, replica: str, sizes: Sequence[tuple[int, int]]) -> list[list[list[float]]] | None:

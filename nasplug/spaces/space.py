@@ -26,6 +26,7 @@ from nasplug.plan import (
     components,
     edges_of,
     grid,
+    kernels_of,
     layer_text,
     only_operations,
     settle,
@@ -33,7 +34,7 @@ from nasplug.plan import (
 )
 from nasplug.plugins import Plugins
 from nasplug.spaces.edges import MOST as LOOKED_AT
-from nasplug.spaces.edges import combinations_of, wirings
+from nasplug.spaces.edges import combinations_of, constant, wirings
 from nasplug.train import Search, start
 
 __all__ = ["MOST", "Part", "Skeletons", "Space", "space_of", "widths_of"]
@@ -94,21 +95,36 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What networks choose: activations at so many ``sites`` of each hidden layer, among ``candidates``, or operations."""
+    """What networks choose: sizes of ``kernels`` in each layer of a stem that has some, and behind it, or without one,
+    activations at so many ``sites`` of each hidden layer, among ``candidates``, or operations.
+    """
 
     sites: tuple[int, ...]
     candidates: tuple[str, ...]
     edges: Edges
+    kernels: tuple[tuple[str, ...], ...] = ()
 
     @property
     def count(self) -> int:
         """How many architectures there are."""
+        sizes = math.prod(map(len, self.kernels))
         if self.edges:
-            return len(wirings(self.edges).texts)
-        return math.prod(_count(sites, len(self.candidates)) for sites in self.sites)
+            found = wirings(self.edges).texts
+            blind = sum(map(constant, found))
+            return sizes * (len(found) - blind) + blind
+        return sizes * math.prod(_count(sites, len(self.candidates)) for sites in self.sites)
 
     def texts(self) -> Iterator[str]:
-        """Every architecture; nothing where nothing is chosen."""
+        """Every architecture; nothing where nothing is chosen. What reads no stem is there once, with its smallest sizes."""
+        if not self.kernels:
+            yield from self._behind()
+            return
+        fronts = ["/".join(sizes) for sizes in itertools.product(*self.kernels)]
+        behind = self._behind() if self.edges or self.sites else [""]
+        for rest in behind:  # too many to be held: nobody has counted them yet
+            yield from (f"{front}:{rest}" if rest else front for front in (fronts[:1] if constant(rest) else fronts))
+
+    def _behind(self) -> Iterator[str]:
         return iter(wirings(self.edges).texts) if self.edges else _texts(self.sites, self.candidates)
 
 
@@ -116,7 +132,7 @@ Signature = tuple[tuple[int, ...], Kind]  # widths of hidden layers, and what th
 
 
 def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
-    """The space of a study whose method searches for activations or operations, or whose widths vary.
+    """The space of a study whose method searches for activations or operations, whose stem for sizes, or whose widths vary.
 
     A layer of H neurons that choose for themselves has an architecture for each multiset of H candidates: which neuron has
     which does not matter. Operations on no path from the input to the output do not, either (`nasplug.spaces.edges.wirings`).
@@ -162,8 +178,8 @@ def space_of(study: StudyConfig, plugins: Plugins, most: int = MOST) -> Space:
         )
     if total < 2:
         raise ConfigError(
-            "the space has one architecture; needed: a method that searches for activations (mixture) or operations, or widths "
-            "that vary (method.hidden={choice: [[8], [16]]})"
+            "the space has one architecture; needed: a method that searches for activations (mixture) or operations, sizes of "
+            "kernels in a stem, or widths that vary (method.hidden={choice: [[8], [16]]})"
         )
     parts = []
     names: set[str] = set()
@@ -222,17 +238,13 @@ def _signature(study: StudyConfig, plugins: Plugins) -> Signature:
 
 
 def _kind(parts: Components, search: Search, nets: Networks) -> Kind:
-    if nets.kernel_shares:
-        raise ConfigError(
-            "method.stem: layers with sizes, of which each network of a space would still choose one; give each layer one "
-            "kernel (kernel: 3, say), in the study of the search as well"
-        )
+    kernels = tuple(kernels_of(nets).values())
     if nets.alternatives and parts.method.traits.architecture:
         only_operations(search, start(search).params, nets, parts.study.method.use)
-        return Kind((), nets.candidates, edges_of(nets))
+        return Kind((), nets.candidates, edges_of(nets), kernels)
     searched = bool(nets.choices) and bool(parts.method.traits.architecture)
     sites = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices)) if searched else ()
-    return Kind(sites, nets.candidates if searched else nets.candidates[:1], ())
+    return Kind(sites, nets.candidates if searched else nets.candidates[:1], (), kernels)
 
 
 def _count(sites: int, candidates: int) -> int:
@@ -298,7 +310,7 @@ def _trained(study: StudyConfig, plugins: Plugins) -> tuple[StudyConfig, tuple[s
     text = next(kind.texts(), None) if combinations_of(kind.edges) <= LOOKED_AT else None
     if text is None:
         return parse(raw), tuple(told)
-    chosen = "operations" if kind.edges else "activations"
+    chosen = "operations" if kind.edges else "activations" if kind.sites else "sizes of kernels"
     uses, made = raw["discretizers"], parts.discretizers
     raw["discretizers"] = [
         use for use, one in zip(uses, made, strict=True) if isinstance(one, ByRow) or one.needs != {"choices"}

@@ -25,7 +25,7 @@ __all__ = ["SCORES", "TABLE", "Key", "Table", "enumerated", "table_of"]
 
 Array = npt.NDArray[np.float64]
 Key = tuple[tuple[int, ...], str]
-"""Widths of the hidden layers, and activations or operations as text (`nasplug.plan.named`)."""
+"""Widths of the hidden layers, and what was chosen as text (`nasplug.plan.named`)."""
 
 TABLE = "architectures.csv"
 SCORES = ("valid_error", "valid_loss", "test_error", "test_loss")

@@ -16,7 +16,7 @@ from nasplug.networks import Networks, forward
 from nasplug.optimizers import Optimizer
 from nasplug.replicas import take
 from nasplug.schedules import Track
-from nasplug.stems import observed
+from nasplug.stems import mixed, observed, shared
 from nasplug.tasks import Split, Task
 
 __all__ = [
@@ -44,15 +44,18 @@ OBJECTIVE = "/objective"  # beside the best leaves
 ARCHITECTURE = "architecture/"  # before the names of what the architect's optimizer remembers
 
 
-Fixed = tuple[Literal["choices", "gates", "edge_gates"], Any, Tensor]
+Fixed = tuple[Literal["choices", "gates", "edge_gates", "kernel_shares"], Any, Tensor]
 """A part of `nasplug.networks.Networks`, its key (a layer, or an edge) and its tensor, ``(K, ...)``."""
 
 
 def put(nets: Networks, fixed: Sequence[Fixed]) -> Networks:
-    """Networks with these parts, of which no operation is left to choose."""
+    """Networks with these parts, of which no operation and no size of a kernel is left to choose."""
     parts: dict[str, Any] = {part: dict(getattr(nets, part)) for part, _, _ in fixed}
     for part, key, tensor in fixed:
         parts[part][key] = tensor
+    if shares := parts.pop("kernel_shares", {}):
+        found = {n: mixed(share, nets.kernel_parts[n]) for n, share in shares.items()}
+        parts |= {"kernels": {**nets.kernels, **found}, "kernel_shares": {}, "kernel_parts": {}}
     return replace(nets, **parts, alternatives=())
 
 
@@ -94,8 +97,8 @@ class Search:
         functions: what the activations of the networks mean in this run.
         monotone: direction of each input (`nasplug.networks.Networks.monotone`), or empty.
         fixed: part of the networks, its key and what stands there in place of what the method would search for: one-hot
-            ``choices``, ``gates`` and ``edge_gates`` of operations. The architecture's leaves then stay as they are. Empty: it
-            searches.
+            ``choices``, ``gates`` and ``edge_gates`` of operations, ``kernel_shares`` of a stem. The leaves of what is chosen
+            then stay as they are. Empty: it searches.
     """
 
     task: Task
@@ -183,8 +186,9 @@ class Search:
 
     def weights(self, params: Params) -> Params:
         """The leaves that ``optimizer`` moves."""
-        held = self.architect is not None or bool(self.fixed)
-        return {n: p for n, p in params.items() if not ((held and n in self.traits.architecture) or observed(n))}
+        held = self.traits.architecture if self.architect is not None or self.fixed else ()
+        still = any(part == "kernel_shares" for part, _, _ in self.fixed)
+        return {n: p for n, p in params.items() if not (n in held or observed(n) or (still and shared(n)))}
 
     def architecture(self, params: Params) -> Params:
         """The leaves that the architect moves."""

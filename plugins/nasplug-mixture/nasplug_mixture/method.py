@@ -14,9 +14,9 @@ from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
 from nasplug.networks import Networks, check_hidden
 from nasplug.replicas import uniform
+from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
-from nasplug_mixture.dirichlet import whole
-from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
+from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, flat, points, start_of, starts
 
 __all__ = ["USUAL", "Mixture", "mixture"]
 
@@ -36,11 +36,13 @@ class Mixture(SearchMethod):
     parametrisation: Parametrisation
     sampling: Sampling
     bias: bool
+    stem: Stem | None = None
 
     @property
     def traits(self) -> Traits:
-        """Its architecture is ``choice <layer>`` of each hidden layer."""
+        """Its architecture is ``choice <layer>`` of each hidden layer, and the shares of sizes in a stem."""
         choices = frozenset(f"choice {layer}" for layer in range(1, len(self.hidden) + 1))
+        choices |= frozenset(self.stem.choosing if self.stem else ())
         return Traits(
             architecture=choices,
             simplex=choices if self.parametrisation == "simplex" else frozenset(),
@@ -51,11 +53,11 @@ class Mixture(SearchMethod):
         """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
 
         Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws. All candidates start alike; neurons
-        differ in weights.
+        differ in weights. A stem's leaves are those of `nasplug.stems.drawn`.
         """
-        widths = (task.inputs, *self.hidden, task.outputs)
+        widths = (entrance(self.stem, task), *self.hidden, task.outputs)
         depth = len(widths) - 1
-        params: Params = {}
+        params: Params = drawn(self.stem, seeds) | starts(self.stem, self.parametrisation, seeds)
         for layer in range(1, depth + 1):
             bound = 1.0 / math.sqrt(widths[layer - 1])
             name = f"block {layer} {layer - 1}"
@@ -80,9 +82,12 @@ class Mixture(SearchMethod):
             biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
             choices={layer: self.choice(params[f"choice {layer}"], layer, tau, noise) for layer in range(1, depth)},
             candidates=self.candidates,
-            concentrations={layer: whole(params[f"choice {layer}"]) for layer in range(1, depth)}
-            if self.sampling == "dirichlet"
-            else {},
+            concentrations=flat(params, self.traits.architecture, self.sampling),
+            **parts(
+                self.stem,
+                params,
+                lambda name, leaf: points(leaf, f"mixture/{name}", tau, noise, self.parametrisation, self.sampling),
+            ),
         )
 
     def choice(self, leaf: Tensor, layer: int, tau: Tensor, noise: Tensor | None) -> Tensor:
@@ -113,6 +118,7 @@ def mixture(
     parametrisation: Parametrisation = "softmax",
     sampling: Sampling = "none",
     bias: bool = True,
+    stem: Stem | None = None,
 ) -> SearchMethod:
     """Weight sharing over activations: a layer or a neuron mixes all candidates, and training decides which one stays.
 
@@ -130,14 +136,17 @@ def mixture(
 
     Without noise (scores, discretizers) a sampled method is the mixture it draws from.
 
+    ``stem``: convolutions in front (`nasplug.stems.Stem`). Where its layers choose among ``sizes``, their shares are points of
+    the simplex like all others: architecture, by the same parametrisation, sampling and temperature.
+
     Fails: candidates that look alike on the data (relu, leaky_relu, elu on positive inputs) keep equal shares for long. The
     largest share is often not the best candidate: `closest` and its certificate say when. Nothing is known of the loss
     after training a hard network from scratch.
 
     Raises:
-        ConfigError: for hidden layers that are missing or empty; for dirichlet beside simplex; for candidates that are fewer
-            than 2, twice there or unknown. One without finite values and slopes on [-100, 100] is refused when the study is
-            planned.
+        ConfigError: for hidden layers that are missing or empty; for dirichlet beside simplex; for a stem that does not fit
+            its image; for candidates that are fewer than 2, twice there or unknown. One without finite values and slopes on
+            [-100, 100] is refused when the study is planned.
 
     Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for one
     choice per neuron under a temperature; Jang et al. 2017 for sampling, DrNAS (Chen et al. 2021) for Dirichlet draws. We
@@ -150,4 +159,6 @@ def mixture(
         )
     _check_candidates(candidates)
     check_sampling("mixture", parametrisation, sampling)
-    return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias)
+    if stem is not None:
+        stem.check_shapes()
+    return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias, stem)

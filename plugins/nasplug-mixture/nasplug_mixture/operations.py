@@ -16,9 +16,9 @@ from nasplug.contracts import Params, SearchMethod, Traits
 from nasplug.errors import ConfigError
 from nasplug.networks import Edge, Networks, check_hidden
 from nasplug.replicas import uniform
+from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
-from nasplug_mixture.dirichlet import whole
-from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, points, start_of
+from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, flat, points, start_of, starts
 from nasplug_mixture.skeleton import Skeleton, rank, skeleton
 
 __all__ = ["USUAL_OPERATIONS", "Operations", "operations"]
@@ -43,12 +43,16 @@ class Operations(SearchMethod):
     sampling: Sampling
     bias: bool
     narrower: tuple[int, ...] = ()
+    stem: Stem | None = None
 
     @property
     def traits(self) -> Traits:
-        """Its architecture: ``operation <to> <from>`` of edges and ``width <layer>`` of layers with something to choose."""
+        """Its architecture: ``operation <to> <from>`` of edges and ``width <layer>`` of layers with something to choose, and
+        the shares of sizes in a stem.
+        """
         leaves = frozenset(f"operation {to} {source}" for to, source in self._edges() if len(self._offered(to, source)) > 1)
         leaves |= {f"width {layer}" for layer in range(1, len(self.hidden) + 1) if len(self._widths(layer)) > 1}
+        leaves |= frozenset(self.stem.choosing if self.stem else ())
         return Traits(
             architecture=leaves,
             simplex=leaves if self.parametrisation == "simplex" else frozenset(),
@@ -87,20 +91,14 @@ class Operations(SearchMethod):
         offered = {edge: self._offered(*edge, inputs, outputs) for edge in self._edges()}
         return skeleton((inputs, *self.hidden, outputs), offered)
 
-    def _concentrations(self, params: Params) -> dict[int, Tensor]:
-        """Of edges, then of widths, in their order; empty where nothing is drawn by them."""
-        if self.sampling != "dirichlet":
-            return {}
-        names = [name for name in params if name.startswith(("operation ", "width "))]
-        return {number: whole(params[name]) for number, name in enumerate(names)}
-
     def accept(self, task: Task) -> None:
         """Refuse operations that no edge has, networks that they leave in two, and a task in which no edge has a choice.
 
         Raises:
             ConfigError: naming them.
         """
-        offered = {edge: self._offered(*edge, task.inputs, task.outputs) for edge in self._edges()}
+        inputs = entrance(self.stem, task)
+        offered = {edge: self._offered(*edge, inputs, task.outputs) for edge in self._edges()}
         for name in self.operations:
             if not any(name in some for some in offered.values()):
                 why = (
@@ -111,7 +109,7 @@ class Operations(SearchMethod):
                     else "fits no edge, as it has to be below the widths of both ends: take a smaller rank, or wider layers"
                 )
                 raise ConfigError(f"operations: {name} {why}; or remove it from operations")
-        wide = (task.inputs, *self.hidden, task.outputs)
+        wide = (inputs, *self.hidden, task.outputs)
         for end, width, what in ((0, wide[0], "input"), (len(wide) - 1, wide[-1], "output")):
             if not any({*some} - {"none"} for edge, some in offered.items() if end in edge):
                 raise ConfigError(
@@ -126,7 +124,7 @@ class Operations(SearchMethod):
                 )
         if all(len(some) < 2 for some in offered.values()):
             raise ConfigError(
-                f"operations: with {task.inputs} inputs and {task.outputs} outputs no edge has two of "
+                f"operations: with {inputs} inputs and {task.outputs} outputs no edge has two of "
                 f"{', '.join(self.operations)} to choose from; add none (with between: all), or a smaller rank"
             )
 
@@ -137,26 +135,27 @@ class Operations(SearchMethod):
         R)``, ``gated <to> <from> (K, 2 H_to, H_from)`` and ``gated bias <to> <from> (K, 2 H_to)`` (the sums', then the gates'),
         ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
         ``operation <to> <from> (K, A)``, ``width <layer> (K, C)``: all operations, and all widths, start alike.
+        A stem's leaves are those of `nasplug.stems.drawn`.
         """
-        sides = (task.inputs, *self.hidden, task.outputs)
-        params: Params = {}
+        sides = (entrance(self.stem, task), *self.hidden, task.outputs)
+        params: Params = drawn(self.stem, seeds) | starts(self.stem, self.parametrisation, seeds)
         gate_biases: list[Edge] = []
 
-        def drawn(name: str, rows: int, columns: int) -> None:
+        def draw(name: str, rows: int, columns: int) -> None:
             bound = 1.0 / math.sqrt(columns)
             params[name] = uniform(seeds, f"operations/{name}", (rows, columns), -bound, bound)
 
         for to, source in self._edges():
-            offered = self._offered(to, source, task.inputs, task.outputs)
+            offered = self._offered(to, source, sides[0], sides[-1])
             for name in offered:
                 if name == "linear":
-                    drawn(f"linear {to} {source}", sides[to], sides[source])
+                    draw(f"linear {to} {source}", sides[to], sides[source])
                 elif name == "gated":
-                    drawn(f"gated {to} {source}", 2 * sides[to], sides[source])
+                    draw(f"gated {to} {source}", 2 * sides[to], sides[source])
                     gate_biases += [(to, source)] if self.bias else []
                 elif name.startswith("rank_"):
-                    drawn(f"{name} down {to} {source}", rank(name), sides[source])
-                    drawn(f"{name} up {to} {source}", sides[to], rank(name))
+                    draw(f"{name} down {to} {source}", rank(name), sides[source])
+                    draw(f"{name} up {to} {source}", sides[to], rank(name))
             if f"operation {to} {source}" in self.traits.architecture:
                 start = start_of(self.parametrisation, len(offered))
                 params[f"operation {to} {source}"] = torch.full(
@@ -235,9 +234,14 @@ class Operations(SearchMethod):
             candidates=candidates,
             alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
             passes=found.passes,
-            concentrations=self._concentrations(params),
+            concentrations=flat(params, self.traits.architecture, self.sampling),
             constants=tuple(
                 edge for (to, _), (first, way) in found.gated.items() for edge in ((way, first), (found.place[to], way))
+            ),
+            **parts(
+                self.stem,
+                params,
+                lambda name, leaf: points(leaf, f"operations/{name}", tau, noise, self.parametrisation, self.sampling),
             ),
         )
 
@@ -284,6 +288,7 @@ def operations(
     sampling: Sampling = "none",
     bias: bool = True,
     widths: Sequence[int] = (),
+    stem: Stem | None = None,
 ) -> SearchMethod:
     """A choice among operations on each edge between layers, each operation with weights of its own.
 
@@ -307,6 +312,8 @@ def operations(
     share their weights, and neuron j has the sum of the shares of all widths above j as its gate, which ``compactness`` can
     push (it reads the shares of ranks and residuals, too). Gates are rounded: the median of the shares is the width that stays.
 
+    ``stem``: convolutions in front (`nasplug.stems.Stem`), as for `mixture`; layer 0 is then what they put out.
+
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
     as values passed on, which are edges and no parameters. A gated operation is two layers: 2 H sums, half of them through a
     sigmoid, and 2 H squares, ``u s = ((u/2 + 2s)^2 - (u/2 - 2s)^2) / 4``, exactly but for rounding; its 6 H constants count as
@@ -321,8 +328,8 @@ def operations(
 
     Raises:
         ConfigError: for hidden layers that are missing or empty; for operations that are fewer than 2, twice there, unknown, or
-            none without ``between: all``; for widths that do not ascend from 1 on, or that no layer is wider than. What fits no
-            edge of the task is refused when the study is planned.
+            none without ``between: all``; for widths that do not ascend from 1 on, or that no layer is wider than; for a
+            stem that does not fit its image. What fits no edge of the task is refused when the study is planned.
 
     Source: DARTS (Liu et al. 2019) for mixed operations on the edges of a graph, GAEA (Li et al. 2021), GDAS (Dong and Yang
     2019), FBNetV2 (Wan et al. 2020) for widths by masks. We differ: the nodes are layers, the graph is whole, one network is
@@ -353,4 +360,7 @@ def operations(
             "width of at least one hidden layer, such as widths: [4, 8] with hidden: [16, 16]"
         )
     check_sampling("operations", parametrisation, sampling)
-    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias, tuple(widths))
+    if stem is not None:
+        stem.check_shapes()
+    narrower = tuple(widths)
+    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias, narrower, stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from nasplug.errors import ConfigError
 from nasplug.replicas import column, uniform
-from nasplug_mixture.dirichlet import concentrations, drawn
+from nasplug.stems import Stem
+from nasplug_mixture.dirichlet import concentrations, drawn, whole
 
-__all__ = ["Parametrisation", "Sampling", "check_sampling", "points", "start_of"]
+__all__ = ["Parametrisation", "Sampling", "check_sampling", "flat", "points", "start_of", "starts"]
 
 SMALLEST = 1e-4
 """Lower temperatures count as this one, where a mixture is one-hot to float32 unless two logits are within 2e-3."""
@@ -38,6 +40,19 @@ def check_sampling(whom: str, parametrisation: Parametrisation, sampling: Sampli
 def start_of(parametrisation: Parametrisation, count: int) -> float:
     """What each number of a leaf starts at, so that all ``count`` candidates have equal shares."""
     return 1.0 / count if parametrisation == "simplex" else 0.0
+
+
+def starts(stem: Stem | None, parametrisation: Parametrisation, seeds: Tensor) -> dict[str, Tensor]:
+    """The leaves ``(K, S)`` of the sizes that a stem's layers choose from: equal shares; float64."""
+    sizes = stem.choosing if stem else {}
+    like = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.device)
+    return {name: like.new_full((len(seeds), count), start_of(parametrisation, count)) for name, count in sizes.items()}
+
+
+def flat(params: Mapping[str, Tensor], architecture: frozenset[str], sampling: Sampling) -> dict[int, Tensor]:
+    """The concentrations of all leaves of the architecture, in their order; empty where nothing is drawn by them."""
+    names = [name for name in params if name in architecture] if sampling == "dirichlet" else []
+    return {number: whole(params[name]) for number, name in enumerate(names)}
 
 
 def points(

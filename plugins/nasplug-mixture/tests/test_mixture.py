@@ -39,6 +39,16 @@ class TestLayersOnTheSimplexStraightThrough(SearchMethodLaws):
     }
 
 
+class TestBehindAStem(SearchMethodLaws):
+    name = "mixture"
+    options: ClassVar = {
+        "hidden": [3],
+        "candidates": ["relu", "tanh"],
+        "sampling": "gumbel",
+        "stem": {"image": [1, 1, 3], "layers": [{"channels": 2, "sizes": [[1, 1], [1, 3]]}]},
+    }
+
+
 def soft(tau: float, noise: Tensor | None = None, logits: Tensor | None = None, **options: Any) -> Networks:
     method = mixture(hidden=[4], **options)
     params = method.init(example_task(), SEEDS)

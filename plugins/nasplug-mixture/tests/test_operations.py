@@ -41,6 +41,15 @@ class TestOperations(SearchMethodLaws):
     options: ClassVar = {"hidden": [5, 5]}
 
 
+class TestBehindAStem(SearchMethodLaws):
+    name = "operations"
+    options: ClassVar = {
+        "hidden": [4, 4],
+        "sampling": "dirichlet",
+        "stem": {"image": [1, 1, 3], "layers": [{"channels": 2, "sizes": [[1, 1], [1, 3]]}]},
+    }
+
+
 class TestOnTheSimplexStraightThrough(SearchMethodLaws):
     name = "operations"
     options: ClassVar = {
