@@ -1,7 +1,7 @@
 """How well do searches over activations find the best of all architectures? Every one is trained, so that it is known.
 
-    python benchmarks/ranking.py [--space operations [--operations NAME ...]] [--quick] [--runner serial|ray] [--store FOLDER]
-        [--sets NAME ...]
+    python benchmarks/ranking.py [--space operations [--operations NAME ...] | --space kernels] [--quick] [--runner serial|ray]
+        [--store FOLDER] [--sets NAME ...]
 
 For each of six data sets that come with nasplug (among them images, digits, and the signals of MNIST-1D) the code of `nasplug
 enumerate` trains all 216 architectures (three layers of 8, six activations) with five seeds: 6,480 networks. Then the searches
@@ -9,6 +9,9 @@ run on the same space, five seeds each, with as many steps: `SEARCHES` x `DISCRE
 
 `--space operations`: two hidden layers of 8, tanh, each edge one of linear, rank 2, residual and none; one of each set of
 combinations that come to the same, all of which are trained. `ranked` is left out, as it ranks activations.
+
+`--space kernels`: digits as images and MNIST-1D; two convolutions, 1x1 to 5x5 on digits and 1x1 to 1x9 on the signals, before a
+hidden layer of 16, relu, tanh or gelu. Beside the searches stands the largest size in both, which can do what all others do.
 
 Regret, rank and tau are those of `docs/enumerate.md`. Regrets are divided by the error of the constant answer (or of the most
 frequent label), so that they have one unit, and averaged over data sets. 90 % bounds: a bootstrap over runs and seeds in each
@@ -34,7 +37,7 @@ import numpy as np
 import torch
 
 from nasplug import Study
-from nasplug.spaces import Scored, Table, baselines, enumerated, found_by, scored, space_of
+from nasplug.spaces import Found, Scored, Table, baselines, enumerated, found_by, scored, space_of
 
 SETS: Mapping[str, dict[str, Any]] = {
     "digits": {"use": "digits", "validation": "holdout"},
@@ -44,6 +47,17 @@ SETS: Mapping[str, dict[str, Any]] = {
     "Beale": {"use": "cornn", "function": "Beale"},
     "Bird": {"use": "cornn", "function": "Bird"},
 }
+STEMS: Mapping[str, dict[str, Any]] = {
+    "digits_images": {
+        "image": [1, 8, 8],
+        "layers": [{"channels": channels, "sizes": [1, 3, 5], "pool": 2} for channels in (4, 8)],
+    },
+    "mnist1d": {
+        "image": [1, 1, 40],
+        "layers": [{"channels": channels, "sizes": [[1, n] for n in (1, 3, 5, 9)], "pool": [1, 2]} for channels in (8, 8)],
+    },
+}
+LARGEST = {"digits_images": "5x5/5x5", "mnist1d": "1x9/1x9"}
 CANDIDATES = ("relu", "tanh", "sigmoid", "elu", "silu", "gelu")
 ADAM = {"use": "adam", "beta1": 0.5}
 COOLING = {"use": "linear", "start": 10.0, "end": 0.1}  # of GDAS's paper
@@ -60,21 +74,25 @@ SEARCHES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # name -
     "DrNAS": ({"sampling": "dirichlet"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5}, 2),
     "GAEA single level": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1}, 1),
 }
+KERNELS = "kernels"
 DISCRETIZERS = ("argmax", "closest", "least", "ranked")
 OPERATIONS = ("linear", "rank_2", "residual", "none")
 FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS")  # discretized by argmax alone
 
 
 def config(name: str, space: Sequence[str], quick: bool, store: str) -> dict[str, Any]:
-    """What all networks of a data set share; ``space``: operations, or empty for activations."""
+    """What all networks of a data set share; ``space``: operations, `KERNELS`, or empty for activations."""
     activations = {"use": "mixture", "hidden": [6] if quick else [8, 8, 8], "per": "layer", "candidates": list(CANDIDATES)}
     wires = {"use": "operations", "hidden": [6] if quick else [8, 8], "operations": list(space), "activation": "tanh"}
     wires |= {"operations": ["linear", "none"]} if quick else {}
+    sized = {"use": "mixture", "hidden": [16], "per": "layer", "candidates": ["relu", "tanh", "gelu"]}
+    kernels = list(space) == [KERNELS]
+    method = sized | {"stem": STEMS[name]} if kernels else wires if space else activations
     return {
         "study": name,
         "store": str(Path(store) / name),
-        "task": SETS[name],
-        "method": wires if space else activations,
+        "task": {"use": name} if kernels else SETS[name],
+        "method": method,
         "train": {"steps": 40 if quick else 600, "batch": 32, "lr": 0.01, "reports": 2},
         "seeds": 3 if quick else 5,
         "linear": False,
@@ -88,7 +106,7 @@ def searches(space: Sequence[str], quick: bool) -> list[tuple[str, str, str]]:
     """Search, discretizer, and what both are called together."""
     found = []
     for search in SEARCHES:
-        for discretizer in ("argmax",) if search in FEWER else DISCRETIZERS:
+        for discretizer in ("argmax",) if search in FEWER or list(space) == [KERNELS] else DISCRETIZERS:
             if discretizer == "ranked" and space:
                 continue
             found.append((search, discretizer, search if discretizer == "argmax" else f"{search}, {discretizer}"))
@@ -116,7 +134,11 @@ def measure(name: str, space: Sequence[str], quick: bool, store: str, runner: An
         one.fast = True
         made.append(scored(table, found_by(one.run(runner, report=False), table)))
     titles = [title for *_, title in searches(space, quick)]
-    return table, [*(Scored(title, *_rest(one)) for title, one in zip(titles, made, strict=True)), *baselines(table)]
+    found = [*(Scored(title, *_rest(one)) for title, one in zip(titles, made, strict=True)), *baselines(table)]
+    if list(space) == [KERNELS]:
+        places = [at for at, (_, text) in enumerate(table.keys) if text.partition(":")[0] == LARGEST[name]]
+        found.append(scored(table, Found("the largest kernels", places, {}, len(places))))
+    return table, found
 
 
 def _rest(one: Scored) -> tuple[Any, ...]:
@@ -138,15 +160,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--quick", action="store_true", help="two data sets, one layer, few steps: to see that it runs")
     parser.add_argument("--runner", choices=["serial", "ray"], default="ray")
     parser.add_argument("--store", help="where the studies go (default: a new folder)")
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=None)
-    parser.add_argument("--space", choices=["activations", "operations"], default="activations")
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, "digits_images"], default=None)
+    parser.add_argument("--space", choices=["activations", "operations", KERNELS], default="activations")
     parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), help="of that space: linear, gated, none, ...")
     given = parser.parse_args(arguments)
-    space: list[str] = given.operations if given.space == "operations" else []
+    space: list[str] = given.operations if given.space == "operations" else [KERNELS] if given.space == KERNELS else []
+    every = list(STEMS) if given.space == KERNELS else list(SETS)
+    if odd := [name for name in given.sets or () if name not in every]:
+        parser.error(f"--sets {' '.join(odd)} with --space {given.space}; needed: some of {', '.join(every)}")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     began, store = time.perf_counter(), given.store or tempfile.mkdtemp(prefix="ranking")
-    names = given.sets or (["breast_cancer", "Beale"] if given.quick else list(SETS))
+    names = given.sets or (["breast_cancer", "Beale"] if given.quick and given.space != KERNELS else every)
     runner = "serial" if given.quick else given.runner
     regrets: dict[str, list[tuple[float, float, float]]] = {}
     taus: dict[str, list[tuple[float, float, float]]] = {}
