@@ -12,13 +12,13 @@ from torch import Tensor
 
 from nasplug.contracts import Params, Regularizer, Schedule, SearchMethod
 from nasplug.errors import ConfigError
-from nasplug.networks import Edge, Networks, forward, where
+from nasplug.networks import Edge, Networks, where
 from nasplug.optimizers import Adam
 from nasplug.replicas import seeds_of, uniform
 from nasplug.schedules import Track, cosine, tabulate
 from nasplug.stems import drawn, leaves, parts
 from nasplug.tasks import Task
-from nasplug.train import Search, evaluate, train
+from nasplug.train import Search, losses, train
 
 __all__ = ["Fresh", "Frozen", "better", "finetune", "fits", "refit", "retrain"]
 
@@ -196,8 +196,8 @@ def fits(
 
 def better(task: Task, new: Networks, old: Networks) -> Networks:
     """Row by row ``new`` where its validation loss is not larger, else ``old``; never a broken one for a sound one."""
-    losses = [evaluate(task, task.valid, nets, forward, final=False)["loss"] for nets in (new, old)]  # each (K,)
-    return where((losses[0] <= losses[1]) | (torch.isfinite(losses[0]) & ~torch.isfinite(losses[1])), new, old)
+    now, before = (losses(task, task.valid, nets) for nets in (new, old))  # each (K,)
+    return where((now <= before) | (torch.isfinite(now) & ~torch.isfinite(before)), new, old)
 
 
 def _trained(search: Search, method: Frozen, steps: int, lr: Tensor) -> Networks:

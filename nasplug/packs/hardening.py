@@ -22,7 +22,7 @@ from nasplug.networks import Networks, forward, sizes
 from nasplug.packs.relaxed import relaxed_of, shares_of
 from nasplug.packs.stored import CERTIFICATE, FITTED, HISTORIES, SPLITS, Standing
 from nasplug.plan import Components, Pack
-from nasplug.train import Search, evaluate
+from nasplug.train import CONSTANT, Search, evaluate
 
 __all__ = ["harden", "of_rows", "places_of"]
 
@@ -44,26 +44,24 @@ def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tupl
     soft = search.relax(now.state.kept, search.tau.at(last))
     columns: dict[str, Any] = {}
 
-    def score(nets: Networks, call: Any, stage: str, splits: tuple[str, ...]) -> None:
-        for split in splits:
-            served = not stage and split == "valid"
-            found = evaluate(task, getattr(task, split), nets, call, constant=served)
-            if served:
-                columns["constant"] = found.pop("constant").cpu().numpy()
-            for name, values in found.items():
-                columns[f"{stage}{named[split]}_{name}"] = values.detach().cpu().double().numpy()
+    def put(stage: str, split: str, scores: Mapping[str, Tensor]) -> None:
+        if CONSTANT in scores and not stage:
+            columns[CONSTANT] = scores[CONSTANT].cpu().numpy()
+        for name in (name for name in scores if name != CONSTANT):
+            columns[f"{stage}{named[split]}_{name}"] = scores[name].detach().cpu().double().numpy()
 
-    score(soft, search.forward, "relaxed_", ("valid",))
+    put("relaxed_", "valid", evaluate(task, task.valid, soft, search.forward))
     direct = search.direct(soft)
     hard, certificates = discretize(task, direct, places_of(parts, now))
-    cut = hard
-    score(hard, forward, "cut_", ("valid",))
+    cut, at_cut = hard, evaluate(task, task.valid, hard, forward, constant=True)
+    put("cut_", "valid", at_cut)
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.scale)
         if parts.retrain:
             anew = retrain(search, hard, parts.retrain, search.lr.scale)
-            score(hard, forward, "inherited_", SPLITS)
-            score(anew, forward, "retrained_", SPLITS)
+            for stage, nets in (("inherited_", hard), ("retrained_", anew)):
+                for split in SPLITS:
+                    put(stage, split, evaluate(task, getattr(task, split), nets, forward))
             hard = better(task, anew, hard)
     for rule, proof in (("monotone", monotone.holds), ("terms", additive.holds)):
         if getattr(hard, rule) and not bool((proven := proof(hard)).all()):
@@ -72,7 +70,9 @@ def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tupl
                 f"{int((~proven).sum())} of {hard.replicas} hard networks do not keep to {rule}; discretizers: {whose}. Tell "
                 "the author of the one without which this does not come, or of nasplug"
             )
-    score(hard, forward, "", SPLITS)
+    for split in SPLITS:
+        known = hard is cut and split == "valid"
+        put("", split, at_cut if known else evaluate(task, getattr(task, split), hard, forward, constant=split == "valid"))
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
     by = "loss" if pack.fitted else parts.study.choose.by

@@ -15,7 +15,7 @@ import torch
 
 from nasplug.networks import Networks, shares, take
 from nasplug.packs.stored import RELAXED, SHARES
-from nasplug.plan import Pack, data_key
+from nasplug.plan import Pack
 from nasplug.train import Search
 
 __all__ = ["MOST_SHARES", "MOST_WEIGHTS", "relaxed_of", "shares_of"]
@@ -67,18 +67,14 @@ def _standing(pack: Pack, rows: np.ndarray, columns: Mapping[str, Any], score: n
     smallest loss of each configuration, which is the one that is picked (`nasplug.folds.picked`).
     """
     size, loss = (score, score) if pack.fitted else (np.asarray(columns["edges"]), np.asarray(columns["valid_loss"]))
-    groups: dict[Any, list[int]] = {}
-    for at, row in enumerate(rows):
-        if np.isfinite(score[at]):
-            group = pack.configurations[row] if pack.fitted else data_key(pack.task(row))
-            groups.setdefault(group, []).append(at)
+    _, group = np.unique(np.asarray(pack.configurations if pack.fitted else pack.tasks)[rows], return_inverse=True)
+    order = np.lexsort((loss, score, size))
+    order = order[np.isfinite(score[order])]
     found: list[int] = []
-    for group in groups.values():
-        best = np.inf
-        for at in sorted(group, key=lambda at: (size[at], score[at], loss[at])):
-            if score[at] < best:
-                best = score[at]
-                found.append(at)
+    for own in range(group.max(initial=-1) + 1):
+        mine = order[group[order] == own]
+        best = np.minimum.accumulate(np.concatenate([[np.inf], score[mine]]))[:-1]
+        found += mine[score[mine] < best].tolist()
     return found
 
 

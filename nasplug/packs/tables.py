@@ -61,10 +61,12 @@ def table_of(
         "owners": pa.array([owners] * rows).dictionary_encode(),
     }
     there = np.stack(history["step"], axis=1) > 0  # (K, reports): curves end where rows were stopped
+    ends = np.concatenate([[0], there.sum(1).cumsum()]).astype(np.int32)
     for name, values in history.items():
         whole = name in ("step", PARENT)
         kind = pa.list_(pa.int64() if whole else pa.float32())
         name = name.replace("valid", FITTED["valid"]) if pack.fitted else name
-        each = np.stack(values, axis=1).astype(np.int64) if whole else np.stack(values, axis=1)
-        table[f"history_{name}"] = pa.array([row[kept] for row, kept in zip(each, there, strict=True)], type=kind)
+        with np.errstate(over="ignore"):  # a loss of 1e300 is infinite there
+            each = np.stack(values, axis=1).astype(np.int64 if whole else np.float32)
+        table[f"history_{name}"] = pa.ListArray.from_arrays(ends, each[there], type=kind)
     return pa.table(table)

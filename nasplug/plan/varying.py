@@ -133,6 +133,12 @@ class Pack:
         whole = {path: value for path, value in self.values.items() if path.startswith((TASK, LOSS))}
         return whole | {path: column[row] for path, column in self.columns.items() if path.startswith(TASK)}
 
+    @property
+    def tasks(self) -> list[str]:
+        """The `data_key` of each row's task."""
+        varies = any(path.startswith(TASK) for path in self.columns)
+        return [data_key(self.task(row)) for row in range(self.rows)] if varies else [data_key(self.task(0))] * self.rows
+
     def only(self, row: int, times: int = 1) -> Pack:
         """A pack of the same name all of whose rows, so many, are this one."""
         return self.some([row] * times)

@@ -18,7 +18,7 @@ from torch import Tensor
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.tasks.losses import LABELS, REGRESSION, Kind, mean
 
-__all__ = ["Metric", "labels_of", "register_metrics", "variance"]
+__all__ = ["Metric", "bounded", "labels_of", "mislabelled", "register_metrics", "variance"]
 
 BOTH = REGRESSION | LABELS
 LEAST = 1e-15  # a probability of 0 is taken for this: else one sure mistake is an infinite log-loss
@@ -71,6 +71,19 @@ def labels_of(predicted: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return predicted.argmax(1), y.argmax(-2) if y.is_floating_point() else y
 
 
+def bounded(outputs: Tensor) -> Tensor:
+    """Which rows of ``(K, O, B)`` are finite throughout, bool ``(K,)``."""
+    return outputs.abs().amax((1, 2)) < torch.inf  # NaN where one is; ten times faster on a CPU than isfinite and all
+
+
+def mislabelled(predicted: Tensor, y: Tensor) -> Tensor:
+    """Where the predicted label is not the true one, bool ``(K, B)``."""
+    if predicted.shape[1] == 1:
+        return (predicted[:, 0] > 0.5) != (y.select(-2, 0) > 0.5)
+    found, wanted = labels_of(predicted, y)
+    return found != wanted
+
+
 def _chances(predicted: Tensor) -> Tensor:
     """A probability for every label, ``(K, C, B)``."""
     return torch.cat([1.0 - predicted, predicted], 1) if predicted.shape[1] == 1 else predicted
@@ -83,7 +96,7 @@ def _each(weights: Tensor | None, like: Tensor) -> Tensor:
 
 def _sound(predicted: Tensor, values: Tensor) -> Tensor:
     """NaN in the rows whose outputs are not finite."""
-    return torch.where(torch.isfinite(predicted).all(2).all(1), values, torch.nan)
+    return torch.where(bounded(predicted), values, torch.nan)
 
 
 def _confusion(predicted: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
@@ -154,8 +167,7 @@ class Accuracy(Metric):
 
     def __call__(self, predicted: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """The share of right labels."""
-        found, wanted = labels_of(predicted, y)
-        return _sound(predicted, mean((found == wanted).to(predicted), weights))
+        return _sound(predicted, mean((~mislabelled(predicted, y)).to(predicted), weights))
 
 
 class BalancedAccuracy(Metric):

@@ -17,7 +17,7 @@ from torch import Tensor
 from nasplug.errors import ConfigError
 from nasplug.tasks.facts import Described, Facts
 from nasplug.tasks.losses import Link, Loss, mean, one_hot
-from nasplug.tasks.metrics import R2, Accuracy, Metric, labels_of, variance
+from nasplug.tasks.metrics import R2, Accuracy, Metric, bounded, mislabelled, variance
 from nasplug.tasks.origin import PARTS
 from nasplug.tasks.splits import Resamples, Split, check_weights
 
@@ -210,10 +210,9 @@ class Task(Described):
         """The error shown to users, ``(K,)``, less is better: `Loss.error` for regression, else the share of wrong labels."""
         if self.kind == "regression":
             return mean(self.loss.error(outputs, y), weights)
-        finite = torch.isfinite(outputs).all(1)  # (K, B)
-        finite = (finite if weights is None else finite | (weights == 0)).all(1)
-        found, wanted = labels_of(self.loss.point(outputs), y)
-        return torch.where(finite, mean((found != wanted).to(outputs.dtype), weights), torch.nan)
+        finite = bounded(outputs if weights is None else outputs.where(weights.unsqueeze(-2) != 0, 0.0))
+        wrong = mislabelled(self.loss.point(outputs), y)
+        return torch.where(finite, mean(wrong.to(outputs.dtype), weights), torch.nan)
 
     def metrics(self, outputs: Tensor, y: Tensor, weights: Tensor | None = None, *, final: bool = True) -> dict[str, Tensor]:
         """``loss`` and ``error``; if ``final`` also ``r2`` (regression) or ``accuracy`` (labels), ``scores``, and the error of

@@ -6,11 +6,12 @@ It knows no scheduler, no tracker and no plugin: runners consume it, tests call 
 from __future__ import annotations
 
 from nasplug.train.loop import train
-from nasplug.train.scoring import ValidationLoss, evaluate
+from nasplug.train.scoring import CONSTANT, ValidationLoss, evaluate, losses
 from nasplug.train.search import OBJECTIVE, Architect, Batches, Engine, Fixed, Keep, Report, Search, State, halves, put, start
 from nasplug.train.steps import alternate, compile_step, step
 
 __all__ = [
+    "CONSTANT",
     "OBJECTIVE",
     "Architect",
     "Batches",
@@ -25,6 +26,7 @@ __all__ = [
     "compile_step",
     "evaluate",
     "halves",
+    "losses",
     "put",
     "start",
     "step",

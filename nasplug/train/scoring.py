@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,10 @@ from nasplug.contracts import Score
 from nasplug.networks import Networks, forward
 from nasplug.tasks import Split, Task
 
-__all__ = ["Portion", "ValidationLoss", "evaluate", "kept", "portioned"]
+__all__ = ["CONSTANT", "Portion", "ValidationLoss", "evaluate", "kept", "losses", "portioned"]
+
+CONSTANT = "constant"
+"""Beside the scores of `evaluate`: which rows say the same for every sample."""
 
 Portion = tuple[int, int, Split]
 
@@ -43,12 +46,33 @@ def evaluate(
         nets: K rows.
         forward: what networks put out, ``(K, O, B)``.
         final: see `Task.metrics`.
-        constant: also ``constant``, bool: rows that say the same for every sample, one label or one number, and so repeat the
+        constant: also `CONSTANT`, bool: rows that say the same for every sample, one label or one number, and so repeat the
             majority or the mean.
         portions: what `portioned` made of the split, where it is asked again and again.
     """
-    columns = max(1, MOST_FLOATS // nets.activations)
     found: dict[str, list[Tensor]] = {}
+    for own, outputs, data in _pieces(task, split, nets, forward, portions):
+        values = own.metrics(outputs, *data.batch[1:], final=final)
+        for name, value in (values | ({CONSTANT: _constant(task, outputs)} if constant else {})).items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+@torch.no_grad()
+def losses(task: Task, split: Split, nets: Networks) -> Tensor:
+    """The loss of all rows on a split, ``(K,)``, as `evaluate` has it beside other scores."""
+    return torch.cat([own.losses(outputs, *data.batch[1:]) for own, outputs, data in _pieces(task, split, nets, forward, None)])
+
+
+def _pieces(
+    task: Task,
+    split: Split,
+    nets: Networks,
+    forward: Callable[[Networks, Tensor], Tensor],
+    portions: Sequence[Portion] | None,
+) -> Iterator[tuple[Task, Tensor, Split]]:
+    """A few rows at a time: what scores them, their outputs ``(k, O, B)``, and the samples that these are of."""
+    columns = max(1, MOST_FLOATS // nets.activations)
     for start, stop, here in portioned(split, nets.replicas) if portions is None else portions:
         rows = max(1, CHUNK_FLOATS // (nets.activations * max(here.samples, 1)))
         for first in range(start, stop, rows):
@@ -57,10 +81,7 @@ def evaluate(
             part = nets.map(lambda t, first=first, end=end: t[first:end])  # type: ignore[misc]
             pieces = torch.split(data.x, columns, -1)
             outputs = torch.cat([forward(part, x) for x in pieces], -1) if len(pieces) > 1 else forward(part, data.x)
-            values = task.rows(first, end).metrics(outputs, *data.batch[1:], final=final)
-            for name, value in (values | ({"constant": _constant(task, outputs)} if constant else {})).items():
-                found.setdefault(name, []).append(value)
-    return {name: torch.cat(values) for name, values in found.items()}
+            yield task.rows(first, end), outputs, data
 
 
 def portioned(split: Split, replicas: int) -> list[Portion]:
@@ -88,7 +109,7 @@ def _constant(task: Task, outputs: Tensor) -> Tensor:
     """Rows whose outputs ``(K, O, B)`` say the same for every sample, bool ``(K,)``."""
     said = task.loss.point(outputs)
     if task.kind != "regression":
-        said = (said > 0.5).float() if said.shape[1] == 1 else said.argmax(1, keepdim=True).float()
+        said = said > 0.5 if said.shape[1] == 1 else said.argmax(1, keepdim=True)
     return (said == said[..., :1]).flatten(1).all(1)
 
 
@@ -104,4 +125,4 @@ class ValidationLoss:
 
     def __call__(self, nets: Networks) -> Tensor:
         """``(K,)``."""
-        return evaluate(self.task, self.task.valid, nets, forward, final=False)["loss"]
+        return losses(self.task, self.task.valid, nets)
