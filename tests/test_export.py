@@ -467,6 +467,14 @@ def test_names_that_meet_in_a_language_are_told_apart(tmp_path: Path) -> None:
     assert "duplicate column" in told(network_of(task), tmp_path, task, "sql")["sql"].refused  # a and A are one to SQLite
 
 
+def test_a_target_of_numbers_may_be_called_label(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows, target = pd.DataFrame({"x": random.normal(size=ROWS)}), pd.DataFrame({"label": random.normal(size=ROWS)})
+    task = from_frames(rows, target, name="n", where="n", source="")
+    for name, form in told(network_of(task), tmp_path, task, "python,sql,onnx,formula,pt2").items():
+        assert not form.refused, (name, form)
+
+
 def test_what_a_form_cannot_say_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'sql'"):
         asked("sqll")
