@@ -7,6 +7,7 @@ library, numpy and pandas alone. What is *learned* from rows is in `nasplug.data
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,7 @@ __all__ = [
     "listed",
     "meanings",
     "names_of_outputs",
+    "normal",
     "numbers_of",
     "places_of",
     "uncoded",
@@ -48,6 +50,7 @@ MINUS = "\u2212"
 D = "[0-9]"
 NUMBER = rf"(?:{D}+\.?{D}*|\.{D}+)(?:[eE][+-]?{D}+)?"
 PLAIN = rf"^[+-]?(?:{NUMBER}|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)$"
+CLOCK = ("now", "today")  # which pandas reads as a date
 DAY = re.compile(rf"^{D}{{4}}-{D}{{2}}-{D}{{2}}$")
 
 
@@ -86,6 +89,11 @@ class Rule:
         return 1 + max(len(self.knots) - 1, 0) + self.gap
 
 
+def normal(text: str) -> str:
+    """A text with one code for a letter and its accent, as keyboards write it (NFC of Unicode); some systems write two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """``'a', 'b' and 3 more``."""
     shown = ", ".join(repr(n) for n in names[:most])
@@ -102,6 +110,8 @@ def features(rules: Sequence[Rule], frame: pd.DataFrame, where: str, read: Colle
         RowsError: for a column that is missing, or a value that cannot be read as the column's kind: the first of them.
     """
     wanted = [rule for place, rule in enumerate(rules) if read is None or place in read]
+    if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
+        raise RowsError(f"{where}: rows as {type(frame).__name__}; needed: a data frame of pandas: write pd.DataFrame([row])")
     places = _places(frame, wanted, [rule.name for rule in rules], where)
     frame = frame.iloc[:, places].set_axis([rule.name for rule in wanted], axis=1)
     for rule in wanted:
@@ -136,15 +146,15 @@ def features(rules: Sequence[Rule], frame: pd.DataFrame, where: str, read: Colle
 
 
 def _places(frame: pd.DataFrame, wanted: Sequence[Rule], sources: Collection[str], where: str) -> list[int]:
-    """Where in a frame the columns are. Names are compared as text, spaces around them do not matter: a file's header is read
-    without them, and the same file by others with them.
+    """Where in a frame the columns are. Names are compared as text; spaces around them and how accents are coded do not matter:
+    a file's header is read without them, and the same file by others with them.
     """
     exact: dict[str, list[int]] = {}
     loose: dict[str, list[int]] = {}
     for place, name in enumerate(map(str, frame.columns)):
         exact.setdefault(name, []).append(place)
-        loose.setdefault(name.strip(), []).append(place)
-    found = {rule.name: exact.get(rule.name) or loose.get(rule.name.strip(), []) for rule in wanted}
+        loose.setdefault(normal(name.strip()), []).append(place)
+    found = {rule.name: exact.get(rule.name) or loose.get(normal(rule.name.strip()), []) for rule in wanted}
     if gone := [name for name, places in found.items() if not places]:
         needed = listed([rule.name for rule in wanted], 20)
         there = [name for name in loose if name not in sources]
@@ -250,6 +260,8 @@ def _seconds(column: pd.Series[Any]) -> Array:
 
     if column.dtype.kind in "buif" or (column.dtype == object and any(isinstance(v, int | float) for v in column.dropna())):
         raise TypeError("numbers for dates")  # seconds, milliseconds, days?
+    if column.dtype.kind != "M" and any(isinstance(v, str) and v.strip() in CLOCK for v in column.dropna().unique()):
+        raise ValueError("the time of this machine")
     at = pd.to_datetime(column, utc=True, format=None if column.dtype.kind == "M" else "ISO8601")
     ticks = at.to_numpy(dtype=f"datetime64[{at.dt.unit}]")  # its own unit: nanoseconds end in 2262
     per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[at.dt.unit]
@@ -286,7 +298,7 @@ def _number_of(value: object) -> float | None:
 
 
 def word_of(value: object) -> str:
-    """A value of a category as text: without spaces around it; a gap elsewhere in a file makes 1.0 of a label 1.
+    """A value of a category as text: without spaces around it, accents `normal`; a gap elsewhere in a file makes 1.0 of 1.
 
     Two values are one label where these are equal.
     """
@@ -294,7 +306,7 @@ def word_of(value: object) -> str:
         value = int(value)
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
-    text = str(value).strip()
+    text = normal(str(value).strip())
     return text.removesuffix(" 00:00:00") if isinstance(value, datetime) else text
 
 
@@ -351,7 +363,7 @@ def _meaning(word: str) -> object:
         return truth
     if MIDNIGHT.fullmatch(word):
         return word[:10]
-    return float(word) if re.match(PLAIN, word) else word
+    return float(word) if re.match(PLAIN, word) else normal(word)
 
 
 def names_of_outputs(targets: Sequence[str], link: str, width: int) -> list[str]:

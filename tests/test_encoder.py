@@ -301,3 +301,23 @@ def test_spaces_around_names_that_the_file_had_are_no_other_names() -> None:
     frame = pd.DataFrame({"age ": [1.0], " size": [2.0], "size_": [3.0]})
     assert encoder.features(frame).tolist() == [[2.0, 1.0]]
     assert encoder.features(frame.assign(size=[4.0])).tolist() == [[4.0, 1.0]]  # the very name first
+
+
+@pytest.mark.parametrize("rows", [{"a": [1.0]}, [{"a": 1.0}], pd.Series({"a": 1.0}), np.zeros((1, 1)), "new.csv", None])
+def test_what_is_no_data_frame_is_refused_in_words(rows: Any) -> None:
+    with pytest.raises(ConfigError, match=r"needed: a data frame of pandas.*write pd\.DataFrame"):
+        Encoder.of_numbers(["a"]).features(rows)
+
+
+@pytest.mark.parametrize("word", ["now", "today", " now"])
+def test_no_date_is_the_time_of_this_machine(word: str) -> None:
+    encoder = Encoder(columns=(Column(name="when", kind="date"),))
+    with pytest.raises(ConfigError, match="is not a date"):
+        encoder.features(pd.DataFrame({"when": ["2024-01-01", word]}))
+
+
+def test_accents_are_coded_in_any_way() -> None:
+    one, two = "caf\u00e9", "cafe\u0301"
+    encoder = Encoder(columns=(Column(name=one, kind="category", words=(one, "bar")),))
+    for name in (one, two):
+        assert encoder.features(pd.DataFrame({name: [one, two, "bar"]})).tolist() == [[1, 0], [1, 0], [0, 1]]

@@ -236,6 +236,13 @@ def test_a_column_that_a_fold_cannot_learn_from_is_left_out_with_a_warning() -> 
         from_arrays(frame.head(40)[["a", "late"]], label[:40], kind="binary", missing="indicator")
 
 
+@pytest.mark.parametrize("rows", [8, 40])
+def test_numbers_of_rows_are_refused_as_in_tables(rows: int) -> None:
+    X = pd.DataFrame({"id": np.arange(rows), "size": np.random.default_rng(0).normal(size=rows)})
+    with pytest.raises(ValueError, match=r"named like an identifier.*leave it out of X"):
+        SmallNetworkRegressor().fit(X, X["size"])
+
+
 def test_numbers_that_do_not_vary_are_refused() -> None:
     with pytest.raises(ValueError, match="y does not vary in the rows that count"):
         SmallNetworkRegressor().fit([[1.0], [2.0], [3.0]], [1.0, 1.0, 2.0], sample_weight=[1.0, 1.0, 0.0])

@@ -30,7 +30,7 @@ from nasplug.data.numerals import (
     unit_of,
 )
 from nasplug.data.problems import Problem, Reading, brief, flow
-from nasplug.rows import MINUS, PLAIN, D
+from nasplug.rows import MINUS, PLAIN, D, normal
 
 __all__ = ["FEW_WORDS", "Column", "look_at", "settle", "values_of"]
 
@@ -68,6 +68,7 @@ class Column:
         kind: ``numbers``, ``truth``, ``words`` or ``empty``; empty while there is a problem.
         notes: what was assumed.
         problems: what cannot be told.
+        marks: texts that stand for a gap, as ``N/A``, beside empty cells and the user's codes.
         commas: whether some value shows that commas are decimal marks here.
     """
 
@@ -81,6 +82,7 @@ class Column:
     kind: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    marks: tuple[str, ...] = ()
     commas: bool = False
 
     def wrong(self, which: Mask, what: str, remedy: str) -> None:
@@ -135,12 +137,13 @@ def look_at(name: str, text: pa.LargeStringArray, reading: Reading) -> Column:
         column.notes["none"] = f"{column.shown(none)} is a word, not a gap"
     if told:
         column.notes["gaps"] = ", ".join(told)
+        column.marks = tuple(column.words.filter(pa.array(column.gap & ~empty & ~coded)).to_pylist())
     if column.gap.all():
         column.kind = "empty"
         return column
     _decide(column, ~column.gap, written, reading)
     if column.kind == "words" and (same := pc.count_distinct(text).as_py() - len(column.words)) > 0:
-        column.notes["spaces"] = f"{same} of its values are others with spaces around them"
+        column.notes["spaces"] = f"{same} of its values are others with spaces around them, or with accents coded otherwise"
     if column.kind == "words" and len(column.words) <= FEW_WORDS:
         _same_letters(column)
     return column
@@ -191,6 +194,9 @@ def _plain(name: str, text: pa.LargeStringArray) -> Column | None:
 
 def _distinct(name: str, text: pa.LargeStringArray) -> Column:
     encoded = pc.utf8_trim_whitespace(text).dictionary_encode()
+    if not pc.all(pc.string_is_ascii(encoded.dictionary)).as_py():
+        one = pa.array([normal(word) for word in encoded.dictionary.to_pylist()], pa.large_string())
+        encoded = pa.DictionaryArray.from_arrays(encoded.indices, one).dictionary_decode().dictionary_encode()
     words, index = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     # the first row of each: later assignments win, so backwards
     first = np.zeros(len(words), dtype=np.int64)

@@ -238,7 +238,7 @@ def fit(
             flat.append(name)
         else:
             found.append(column)
-    problems += _identifiers(frame, places, kinds)
+    problems += _identifiers(frame.iloc[rows], places, kinds)  # rows to validate and to test with may be copies of these
     refuse(where, problems)
     if flat:
         notes["constant"] = f"left out, constant on the training split: {listed(flat, len(flat))}"

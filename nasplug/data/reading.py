@@ -22,7 +22,7 @@ from nasplug.data.parquet import read_parquet
 from nasplug.data.problems import Problem, Reading, brief, refuse
 from nasplug.errors import ConfigError, did_you_mean
 from nasplug.files import guarded, unguarded
-from nasplug.rows import uncoded
+from nasplug.rows import normal, uncoded
 from nasplug.tasks import READING
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Table(NamedTuple):
         problems: what cannot be read without guessing.
         names: of all columns of the file.
         digest: of names and cells of all columns as they stand in the file (`nasplug.data.origins`).
+        marks: column -> texts that stand for a gap there, as ``N/A``, beside empty cells and the user's codes.
     """
 
     frame: pd.DataFrame
@@ -58,6 +59,7 @@ class Table(NamedTuple):
     problems: list[Problem]
     names: list[str]
     digest: str = ""
+    marks: Mapping[str, tuple[str, ...]] = {}
 
 
 def read(where: str, path: str | Path, used: Used | None = None, reading: Reading = OPEN) -> Table:
@@ -119,8 +121,8 @@ def examine(where: str, path: str | Path, used: Used | None = None, reading: Rea
     except ConfigError as error:
         refuse(where, [*sheet.problems, Problem(str(error).removeprefix(f"{where}: "), "")] if sheet.problems else [])
         raise ConfigError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
-    frame = _typed(sheet, wanted, reading, given)
-    return Table(frame, _noted(sheet.notes), sheet.problems, sheet.names, raw)
+    frame, marks = _typed(sheet, wanted, reading, given)
+    return Table(frame, _noted(sheet.notes), sheet.problems, sheet.names, raw, marks)
 
 
 def _noted(notes: dict[str, str]) -> dict[str, str]:
@@ -128,12 +130,15 @@ def _noted(notes: dict[str, str]) -> dict[str, str]:
 
 
 def _known(sheet: Sheet, known: Mapping[str, Collection[str]]) -> None:
-    """Names and words that were written for a spreadsheet become those that they are known by."""
+    """Names and words that were written for a spreadsheet, or names with accents coded otherwise, become those known."""
 
     def plain(text: str, others: Collection[str]) -> str:
         return bare if (bare := unguarded(text)) in others and text not in others else text
 
+    accents = {normal(name): name for name in known}
     for i, name in enumerate(sheet.names):
+        if name not in known and (found := accents.get(normal(name), name)) not in sheet.names:
+            name = sheet.names[i] = found
         found = plain(name, known)
         if found != name and found not in sheet.names:
             sheet.names[i] = found
@@ -224,8 +229,10 @@ def _options(reading: Reading, names: Sequence[str]) -> None:
             raise ConfigError(f"units: {unit!r}; needed: what stands before or behind a number, without digits and signs")
 
 
-def _typed(sheet: Sheet, wanted: Sequence[str], reading: Reading, given: bool) -> pd.DataFrame:
-    """The wanted columns, with their problems and notes told to the sheet."""
+def _typed(
+    sheet: Sheet, wanted: Sequence[str], reading: Reading, given: bool
+) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """The wanted columns, with their problems and notes told to the sheet; and the marks of gaps in them."""
     import pandas as pd
 
     places = {name: i for i, name in enumerate(sheet.names)}
@@ -258,9 +265,10 @@ def _typed(sheet: Sheet, wanted: Sequence[str], reading: Reading, given: bool) -
             found[column.name] = values_of(column)
     _tell(sheet, texts, reading)
     sheet.problems = [p for p in sheet.problems if not p.column or p.column in wanted]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         found, index=pd.RangeIndex(len(sheet.lines)), columns=pd.Index([n for n in wanted if n in found], dtype=object)
     )
+    return frame, {column.name: column.marks for column in texts if column.marks}
 
 
 def _given(sheet: Sheet, name: str, values: pd.Series[Any], reading: Reading) -> pd.Series[Any]:

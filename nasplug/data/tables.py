@@ -140,7 +140,7 @@ def from_file(options: Mapping[str, Any], found: Table | None = None) -> Task:
         weights=None if weights is None else frame[weights],
         notes=notes,
         raw=(str(asked["path"]), found.digest),
-        codes={name: codes for name in inputs if (codes := reading.codes(name))},
+        codes={name: codes for name in inputs if (codes := [*reading.codes(name), *found.marks.get(name, ())])},
         **{key: asked[key] for key in PASSED},
     )
     return balanced(task) if asked["balance"] == "classes" else task

@@ -237,7 +237,10 @@ def _layers(network: CompactNetwork) -> tuple[tuple[Neuron, ...], ...]:
 
 
 def spellings(words: Sequence[str]) -> dict[str, int]:
-    """Texts that other programs write for words, each with its word's place: 1.0 for 1, true for True, a midnight for a day."""
+    """Texts that other programs write for words, each with its word's place: 1.0 for 1, true for True, a midnight for a day.
+
+    Also letters with accents as files of some systems have them (NFD of Unicode).
+    """
     found = {word: place for place, word in enumerate(words)}
     for meaning, place in meanings(words).items():
         word = words[place]
@@ -249,6 +252,8 @@ def spellings(words: Sequence[str]) -> dict[str, int]:
             forms = [meaning, *(f"{meaning}{middle}00:00:00{end}" for middle in " T" for end in ("", "Z", "+00:00", "+00"))]
         for form in forms:
             found.setdefault(form, place)
+    for word, place in list(found.items()) if not "".join(words).isascii() else ():
+        found.setdefault(unicodedata.normalize("NFD", word), place)
     return found
 
 

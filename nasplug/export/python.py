@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import textwrap
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +226,9 @@ def _read(column: Column) -> str:
 def _meant(words: Sequence[str]) -> str:
     """What words mean, as Python reads it: 1e999 and inf are numbers too, which have no numeral."""
     without = {"inf": "math.inf", "-inf": "-math.inf"}
-    pairs = [(repr(meaning), place) for meaning, place in meanings(words).items()]
+    known = meanings(words)
+    twice = {unicodedata.normalize("NFD", word): place for word, place in known.items() if isinstance(word, str)}
+    pairs = [(repr(meaning), place) for meaning, place in (twice | known).items()]
     return f"{{{', '.join(f'{without.get(told, told)}: {place}' for told, place in pairs)}}}"
 
 

@@ -702,3 +702,23 @@ def test_law_of_any_cells(tmp_path_factory: pytest.TempPathFactory, text: str) -
     if not found.problems:
         assert 1 <= len(found.frame) <= len(text.splitlines())
         assert list(found.frame) == found.names
+
+
+def test_what_stood_for_a_gap_in_training_does_in_every_other_row(tmp_path: Path) -> None:
+    towns, size = ["Oslo", "N/A", "Rome"] * 4, ["NA" if i == 3 else s for i, s in enumerate(SIZES)]
+    path = write(tmp_path, rows(towns, size, PRICES, header="town,size,price"))
+    task = table(path=path, target="price", missing="indicator", validation="holdout")
+    assert task.encoder is not None
+    encoder = Encoder.from_plain(task.encoder)
+    assert [column.codes for column in encoder.columns] == [("N/A",), ("NA",)]
+    written = pd.DataFrame({"town": ["N/A", "Oslo"], "size": ["70", "NA"]})
+    meant = pd.DataFrame({"town": [None, "Oslo"], "size": [70.0, np.nan]})
+    assert (encoder.features(written) == encoder.features(meant)).all()
+
+
+def test_accents_that_a_file_codes_in_two_ways(tmp_path: Path) -> None:
+    one, two = "caf\u00e9", "cafe\u0301"
+    path = write(tmp_path, rows([one, two, "bar"] * 4, PRICES, header=f"{two},price"))
+    assert frame_of(path)[two].tolist() == [one, one, "bar"] * 4
+    assert "accents" in notes_of(path)["spaces"]
+    assert list(read("t", path, reading=Reading(known={one: ()})).frame) == [one, "price"]
