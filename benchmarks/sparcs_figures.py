@@ -5,7 +5,8 @@
 Runs `configs/papers/sparcs_transition.yaml`, its data in direct space, and one network of `sparcs_teacher.yaml`, into STORE
 (default runs; a study that is there is read, not run again) and writes plugins/nasplug-sparcs/docs/:
 
-- `transition`: transition.png (|Gamma| against alpha), paths.png (|Gamma| of each neuron).
+- `transition`: transition.png (|Gamma| against alpha), paths.png (|Gamma| of each neuron), eigenvalues.png (their mean size),
+  neurons.png (how many carry a path) and fits.png (targets, and how far networks are from them).
 - `direct`: direct.png (|Gamma| against alpha of all skips as plain weights, with a group lasso over what enters each neuron).
 - `found`: found.png (an architecture that `obs` left at alpha 1).
 - `teacher`: spectrum.png (eigenvalues), curve.png (loss against neurons by `obs`) and orders.png (in three orders of pruning).
@@ -16,29 +17,32 @@ Runs `configs/papers/sparcs_transition.yaml`, its data in direct space, and one 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from sparcs_controls import norms
 from torch import Tensor
 
 from nasplug.cuts import ranks
 from nasplug.drawing import draw_network
 from nasplug.machine import arithmetic
-from nasplug.networks import Networks, take
+from nasplug.networks import Networks, forward, take
 from nasplug.packs import load_networks
 from nasplug.plan import build_task
 from nasplug.study import Study
 from nasplug.train import ValidationLoss
-from nasplug_sparcs import curve, gamma, orders, paths, spectrum, transition
+from nasplug_sparcs import curve, fits, gamma, gamma_by_neuron, orders, paths, spectrum, transition
 
 ROOT = Path(__file__).parents[1]
 PAPERS = ROOT / "configs" / "papers"
 DOCS = ROOT / "plugins" / "nasplug-sparcs" / "docs"
 SHOWN = (0.2, 0.4, 0.5, 0.7, 1.0)
+CARRIES = 0.01  # the level above which the authors' code draws a path
 FEW = ["task.alpha={uniform: [0.0, 1.0], points: 3}", "seeds=2", "train.steps=300", "method.hidden=[40]"]
 DIRECT = [
     "study=sparcs_transition_direct",
@@ -86,6 +90,34 @@ def draw_transition(store: str, out: Path, quick: bool) -> None:
             pack, row = place.split("/")
             named[f"alpha {alpha:g}"] = take(packs[pack], torch.tensor([int(row)]))
     paths(named, 1).savefig(out / "paths.png", dpi=110)
+    places = [(pack, int(row)) for pack, row in frame["replica"].str.split("/")]
+    columns = frame["task.alpha"].tolist(), frame["task.beta"].tolist()
+    means = {name: nets.eigenvalues[1].abs().mean(1).tolist() for name, nets in packs.items()}
+    frame["eigenvalues"] = [means[pack][row] for pack, row in places]
+    shares = frame["eigenvalues"] / frame.groupby("task.beta")["eigenvalues"].transform("max")
+    transition(*columns, shares.tolist(), "mean |eigenvalue|, of the largest").savefig(out / "eigenvalues.png", dpi=110)
+    carry = {name: (gamma_by_neuron(nets, 1) >= CARRIES).sum(1).tolist() for name, nets in packs.items()}
+    frame["carrying"] = [carry[pack][row] for pack, row in places]
+    told = f"neurons with |Gamma| >= {CARRIES:g}, of {next(iter(packs.values())).widths[1]}"
+    transition(*columns, frame["carrying"].tolist(), told).savefig(out / "neurons.png", dpi=110)
+    print(frame.groupby(["task.beta", "task.alpha"])[["eigenvalues", "carrying"]].mean().round(3).unstack(0).to_string())
+    draw_fits(frame, packs).savefig(out / "fits.png", dpi=90)
+
+
+def draw_fits(frame: pd.DataFrame, packs: dict[str, Networks]) -> Figure:
+    """Targets and errors of the networks of one seed over [-1, 1]^2."""
+    side = torch.linspace(-1.0, 1.0, 41)
+    x = torch.stack([side.repeat(41), side.repeat_interleave(41)])
+    rows: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+    for beta, alpha, place in frame[frame["seed"] == frame["seed"].min()][
+        ["task.beta", "task.alpha", "replica"]
+    ].values.tolist():
+        pack, row = place.split("/")
+        t = math.tanh(beta * (alpha - 0.5))
+        target = 0.5 * (1.0 - t) * x.mean(0) + 0.5 * (1.0 + t) * x.square().mean(0)
+        output = forward(take(packs[pack], torch.tensor([int(row)])), x)[0, 0]
+        rows.setdefault(f"beta {beta:g}", {})[f"alpha {alpha:g}"] = (target.reshape(41, 41), output.reshape(41, 41))
+    return fits({name: {title: row[title] for title in sorted(row)} for name, row in sorted(rows.items(), reverse=True)})
 
 
 def draw_direct(store: str, out: Path, quick: bool) -> None:

@@ -5,8 +5,9 @@
 Three stems with `norm: batch`: two convolutions on scikit-learn's digits and on MNIST-1D, where the paper has CIFAR-10 (Figure
 16), and three convolutions on MNIST-1D, where it has a second backbone (EfficientNetV2 on CIFAR-100, Figure 17). Behind each a
 linear head, a plain hidden layer and a spectral head, trained with the stem for equal steps; then the spectral heads are pruned
-by `obs` (a validation loss 5 % higher, refits of 200 steps). Each head takes the learning rate, of three, of the smallest mean
-validation error. Test samples choose nothing.
+by `obs` (a validation loss 5 % higher, refits of 200 steps), and as the authors' code prunes them: in each report the hidden
+eigenvalues are put to 0, without training, which leaves a linear head, the skip through the eigenvectors. Each head takes the
+learning rate, of three, of the smallest mean validation error. Test samples choose nothing.
 
 Writes heads.png and heads_deep.png (validation accuracy) and prints test accuracies with bounds that hold 90 % (Student's t
 over seeds: other first weights, the same data) and differences from the linear head of the same seed. ``--store`` keeps the
@@ -30,15 +31,16 @@ from bounds import mean
 
 from nasplug import results
 from nasplug.machine import arithmetic
-from nasplug.networks import forward, join, sizes, take
+from nasplug.networks import alive, forward, harden, join, sizes, take
 from nasplug.packs import load_networks
-from nasplug.plan import build_task
+from nasplug.plan import Pack, assemble, build_task, components, settle
 from nasplug.study import Study
-from nasplug.train import ValidationLoss, evaluate
+from nasplug.train import ValidationLoss, evaluate, train
 from nasplug_sparcs import heads, obs
 
 DOCS = Path(__file__).parents[1] / "plugins" / "nasplug-sparcs" / "docs"
 PRUNED = "spectral, obs"
+OFF = "spectral, eigenvalues at 0"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,31 @@ def pruned(study: Study, rows: pd.DataFrame, quick: bool) -> dict[str, np.ndarra
     return found
 
 
+def switched_off(study: Study, rows: pd.DataFrame) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The chosen spectral heads with hidden eigenvalues of 0, at each report: epochs, and errors and sizes at the end.
+
+    They are trained again, as reports do not keep what eigenvectors were; ``valid_errors`` are ``(K, reports)``.
+    """
+    rate = {"train.lr": rows["train.lr"].iloc[0]} if "train.lr" in rows else {}
+    config = settle(study.config, rate)
+    pack = Pack("p0000", {}, {}, [int(seed) for seed in rows["seed"]], [0] * len(rows))
+    parts = components(config, pack, study.plugins)
+    search = assemble(parts, pack, study.plugins)
+    task, errors, epochs = search.task, [], []
+    per_epoch = task.train.samples / study.config.train.batch
+    nets: Any = None
+    for report in train(search, every=study.config.train.steps // study.config.train.reports):
+        off = {name: p * 0.0 if name == "eigenvalues" else p for name, p in report.state.params.items()}
+        with torch.no_grad():
+            nets = search.relax(off, search.tau.at(0))
+            errors.append(evaluate(task, task.valid, nets, search.forward)["error"])
+        epochs.append(report.step / per_epoch)
+    found = {name: values.numpy() for name, values in sizes(alive(harden(search.direct(nets)))).items()}
+    found["valid_errors"] = torch.stack(errors, 1).numpy()
+    found["test_error"] = evaluate(task, task.test, nets, search.forward)["error"].numpy()
+    return epochs, found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, help="where the studies are kept, and gone on with")
@@ -155,7 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 error = np.stack([np.asarray(values, float) for values in rows["history_valid_error"]])
                 panel[head] = ((steps / per_epoch).tolist(), torch.from_numpy(100 * (1 - error)))
                 told = {name: rows[name].to_numpy(float) for name in ("test_error", "neurons", "parameters")}
-                both = {head: told} | ({PRUNED: pruned(study, rows, given.quick)} if head == "spectral" else {})
+                both = {head: told}
+                if head == "spectral":
+                    epochs, off = switched_off(study, rows)
+                    panel[OFF] = (epochs, torch.from_numpy(100 * (1 - off["valid_errors"])))
+                    both |= {PRUNED: pruned(study, rows, given.quick), OFF: off}
                 for name, those in both.items():
                     accuracy = 100 * (1 - those["test_error"])
                     base = accuracy if base is None else base

@@ -6,7 +6,7 @@ from nasplug.hookspecs import Register, hookimpl
 from nasplug_sparcs.method import Spectral, chosen_form, materialised, recursive, sparcs
 from nasplug_sparcs.obs import Obs, obs
 from nasplug_sparcs.paths import gamma, gamma_by_neuron
-from nasplug_sparcs.pictures import curve, heads, orders, paths, spectrum, transition
+from nasplug_sparcs.pictures import curve, fits, heads, orders, paths, spectrum, transition
 from nasplug_sparcs.tasks import sparcs_teacher, sparcs_transition
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Spectral",
     "chosen_form",
     "curve",
+    "fits",
     "gamma",
     "gamma_by_neuron",
     "heads",

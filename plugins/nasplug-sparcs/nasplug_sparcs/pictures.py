@@ -18,7 +18,7 @@ from nasplug_sparcs.paths import gamma_by_neuron
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curve", "heads", "orders", "paths", "spectrum", "transition"]
+__all__ = ["curve", "fits", "heads", "orders", "paths", "spectrum", "transition"]
 
 BINS = 40
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
@@ -68,23 +68,23 @@ def curve(nets: Networks, layer: int, score: Score, row: int = 0) -> tuple[Figur
     return figure, counts, losses
 
 
-def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence[float]) -> Figure:
-    """``|Gamma|`` against alpha, one line per beta: mean over the networks of a pair, and their standard deviation as a band.
+def transition(alphas: Sequence[float], betas: Sequence[float], values: Sequence[float], label: str = "|Gamma|") -> Figure:
+    """A value against alpha, one line per beta: mean over the networks of a pair, and their standard deviation as a band.
 
-    Three columns of equal length, one value per network. Source: Spectral Architecture Search, Fig. 13.
+    Three columns of equal length, one value per network. Source: Spectral Architecture Search, Fig. 13, of ``|Gamma|``.
 
     Raises:
         ConfigError: for columns of different lengths, or none.
     """
     from matplotlib.figure import Figure
 
-    if not len(alphas) == len(betas) == len(gammas) > 0:
+    if not len(alphas) == len(betas) == len(values) > 0:
         raise ConfigError(
-            f"transition: {len(alphas)} alphas, {len(betas)} betas and {len(gammas)} gammas; needed: as many of each, one per "
+            f"transition: {len(alphas)} alphas, {len(betas)} betas and {len(values)} values; needed: as many of each, one per "
             "network"
         )
     found: dict[float, dict[float, list[float]]] = {}
-    for alpha, beta, value in zip(alphas, betas, gammas, strict=True):
+    for alpha, beta, value in zip(alphas, betas, values, strict=True):
         found.setdefault(float(beta), {}).setdefault(float(alpha), []).append(float(value))
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.subplots()
@@ -97,8 +97,46 @@ def transition(alphas: Sequence[float], betas: Sequence[float], gammas: Sequence
         axes.fill_between(x, (mean - band).tolist(), (mean + band).tolist(), color=colour, alpha=0.25, lw=0)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("alpha: from a linear target to a quadratic one")
-    axes.set_ylabel("|Gamma|")
+    axes.set_ylabel(label)
     axes.legend(frameon=False)
+    return figure
+
+
+def fits(rows: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]) -> Figure:
+    """Targets of two inputs, and below each how far a network is from it, as maps: two rows per name, one column per title.
+
+    ``rows``: name -> title -> target and output, each ``(n, n)`` over a square; the first index is the second input. All
+    targets share one scale, and all errors another one.
+
+    Raises:
+        ConfigError: for no map, or names with different titles.
+    """
+    from matplotlib.figure import Figure
+
+    titles = [list(row) for row in rows.values()]
+    if not titles or not titles[0] or any(one != titles[0] for one in titles):
+        raise ConfigError(
+            f"fits: {dict(zip(rows, titles, strict=True))}; needed: one map at least, the same titles of each name"
+        )
+    every = [pair for row in rows.values() for pair in row.values()]
+    low = min(float(target.min()) for target, _ in every)
+    high = max(float(target.max()) for target, _ in every)
+    worst = max(float((output - target).abs().max()) for target, output in every)
+    figure = Figure(figsize=(1.25 * len(titles[0]) + 1.0, 2.6 * len(rows)), layout="constrained")
+    panels = figure.subplots(2 * len(rows), len(titles[0]), squeeze=False)
+    for at, (name, row) in enumerate(rows.items()):
+        for column, (title, (target, output)) in enumerate(row.items()):
+            above, below = panels[2 * at, column], panels[2 * at + 1, column]
+            first = above.imshow(target.tolist(), origin="lower", cmap="viridis", vmin=low, vmax=high)
+            second = below.imshow((output - target).abs().tolist(), origin="lower", cmap="magma", vmin=0.0, vmax=worst)
+            above.set_title(title, fontsize=8)
+            for axes in (above, below):
+                axes.set_xticks([])
+                axes.set_yticks([])
+        panels[2 * at, 0].set_ylabel(f"{name}: target", fontsize=8)
+        panels[2 * at + 1, 0].set_ylabel("|error|", fontsize=8)
+        figure.colorbar(first, ax=panels[2 * at].tolist(), aspect=10)
+        figure.colorbar(second, ax=panels[2 * at + 1].tolist(), aspect=10)
     return figure
 
 
