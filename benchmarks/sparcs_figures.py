@@ -98,7 +98,7 @@ def draw_transition(store: str, out: Path, quick: bool) -> None:
     transition(*columns, shares.tolist(), "mean |eigenvalue|, of the largest").savefig(out / "eigenvalues.png", dpi=110)
     carry = {name: (gamma_by_neuron(nets, 1) >= CARRIES).sum(1).tolist() for name, nets in packs.items()}
     frame["carrying"] = [carry[pack][row] for pack, row in places]
-    told = f"neurons with |Gamma| >= {CARRIES:g}, of {next(iter(packs.values())).widths[1]}"
+    told = "neurons that carry a path"
     transition(*columns, frame["carrying"].tolist(), told).savefig(out / "neurons.png", dpi=110)
     print(frame.groupby(["task.beta", "task.alpha"])[["eigenvalues", "carrying"]].mean().round(3).unstack(0).to_string())
     draw_fits(frame, packs).savefig(out / "fits.png", dpi=90)

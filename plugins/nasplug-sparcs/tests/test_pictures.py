@@ -12,7 +12,7 @@ from nasplug.errors import ConfigError
 from nasplug.networks import forward
 from nasplug.testing import example_networks, example_task
 from nasplug.train import ValidationLoss
-from nasplug_sparcs import curve, gamma_by_neuron, heads, orders, paths, spectrum, transition
+from nasplug_sparcs import curve, fits, gamma_by_neuron, heads, orders, paths, spectrum, transition
 
 
 def test_the_spectrum_has_a_panel_a_hidden_layer() -> None:
@@ -45,8 +45,19 @@ def test_the_transition_has_a_line_a_beta() -> None:
     lines = {line.get_label(): [tuple(point) for point in line.get_xydata()] for line in axes.get_lines()}
     assert lines == {"beta 5": [(0.0, 0.0), (1.0, 2.0)], "beta 1000": [(0.0, 0.5), (1.0, 2.0)]}
     figure.savefig(io.BytesIO())
-    with pytest.raises(ConfigError, match="2 alphas, 1 betas and 2 gammas"):
+    with pytest.raises(ConfigError, match="2 alphas, 1 betas and 2 values"):
         transition([0.0, 1.0], [5.0], [0.0, 1.0])
+
+
+def test_fits_have_a_target_and_its_error_per_title() -> None:
+    zero, one = torch.zeros(3, 3), torch.ones(3, 3)
+    figure = fits({"a": {"x": (zero, one), "y": (one, one)}, "b": {"x": (zero, zero), "y": (one, -one)}})
+    maps = [axes.images[0].get_array().max() for axes in figure.axes if axes.images]
+    assert maps == [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 2.0]
+    figure.savefig(io.BytesIO())
+    for wrong in ({}, {"a": {}}, {"a": {"x": (zero, one)}, "b": {"y": (zero, one)}}):
+        with pytest.raises(ConfigError, match="one map at least"):
+            fits(wrong)
 
 
 def test_paths_has_a_line_a_network() -> None:
