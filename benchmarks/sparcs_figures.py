@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 PAPERS = ROOT / "configs" / "papers"
 DOCS = ROOT / "plugins" / "nasplug-sparcs" / "docs"
 SHOWN = (0.2, 0.4, 0.5, 0.7, 1.0)
-CARRIES = 0.01  # the level above which the authors' code draws a path
+CARRIES = 0.01  # paths of at least this size are drawn by the authors' code
 FEW = ["task.alpha={uniform: [0.0, 1.0], points: 3}", "seeds=2", "train.steps=300", "method.hidden=[40]"]
 DIRECT = [
     "study=sparcs_transition_direct",
