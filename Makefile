@@ -31,6 +31,7 @@ format: $(STAMP)
 
 # torch first and pinned: an open range would bring gigabytes of CUDA to a machine that has no GPU.
 $(STAMP): pyproject.toml requirements.lock $(wildcard plugins/*/pyproject.toml)
+	@echo "Installing torch, then nasplug and its plugins into $(VENV): some minutes, without further words."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]" $(addprefix -e ./,$(PLUGINS))

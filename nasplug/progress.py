@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich import progress as bars
 from rich.live import Live
@@ -38,7 +39,8 @@ class Tally:
         failed: pack -> its networks; an average pack's, where it failed before its first report.
         resumed: networks that earlier runs had finished.
         soft: the best validation error of soft networks so far; infinite before there is one.
-        best: of hard networks the smallest validation error, and the edges of the network that has it.
+        best: of hard networks the smallest validation error, and the edges of the network that has it. Networks on folds count
+            by their means over the folds of one configuration and seed: the luckiest fold says nothing of a network.
     """
 
     def __init__(self) -> None:
@@ -81,11 +83,16 @@ class Tally:
         if not set(names) <= set(pq.read_schema(path).names):  # refitted networks: scored on what they were trained on
             self.done[pack] = int(pq.read_metadata(path).num_rows)
             return
-        table = pq.read_table(path, columns=names).to_pydict()
-        self.done[pack] = len(table["status"])
-        for status, error, edges in zip(table["status"], table["valid_error"], table["edges"], strict=True):
-            if status == "finished" and (self.best is None or (error, edges) < self.best):
-                self.best = (error, edges)
+        folds = {"configuration", "seed", "fold"} <= set(pq.read_schema(path).names)
+        rows = pq.read_table(path, columns=[*names, *(["configuration", "seed", "fold"] if folds else [])]).to_pylist()
+        self.done[pack] = len(rows)
+        alike: dict[object, list[dict[str, Any]]] = {}
+        for at, row in enumerate(rows):
+            alike.setdefault((row["configuration"], row["seed"]) if folds and row["fold"] is not None else at, []).append(row)
+        for same in alike.values():
+            if all(row["status"] == "finished" for row in same):
+                found = (fmean(row["valid_error"] for row in same), round(fmean(row["edges"] for row in same)))
+                self.best = found if self.best is None else min(self.best, found)
 
     @property
     def share(self) -> float:
@@ -178,9 +185,8 @@ class Watcher:
             "packs": f"{len(tally.done)}/{tally.packs} done{failed}, {len(tally.running)} running",
             "networks": f"{sum(tally.done.values())}/{tally.networks}",
             "networks/s": f"{tally.earned / seconds:.1f}" if seconds > 0 else "-",
-            "best hard error": "-" if tally.best is None else f"{tally.best[0]:.4g} with {tally.best[1]} edges",
-            "best soft error": "-" if math.isinf(tally.soft) else f"{tally.soft:.4g}",
-            "ETA": "-" if math.isnan(left) else f"{left:.0f} s",
+            "best error": _best(tally),
+            "left": "-" if math.isnan(left) else f"{left:.0f} s",
         }
         if diverged:
             figures["diverged"] = str(diverged)
@@ -209,6 +215,13 @@ class Watcher:
                 self._line.show(line)
             else:
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _best(tally: Tally) -> str:
+    """The best validation error: of a finished network, and before there is one of networks in training."""
+    if tally.best is not None:
+        return f"{tally.best[0]:.4g} with {tally.best[1]} edges"
+    return "-" if math.isinf(tally.soft) else f"{tally.soft:.4g} in training"
 
 
 def watching(progress: bool | None, observers: Sequence[object] = ()) -> list[Watcher]:

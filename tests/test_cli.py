@@ -210,6 +210,21 @@ def test_schema() -> None:
     assert set(found["required"]) == {"study", "task", "method"}
 
 
+def test_plugins_of_some_words_alone() -> None:
+    offers = told("plugins", "l1", "schedule")["offers"]
+    assert set(offers) == {"regularizer", "schedule"}
+    assert [offer["name"] for offer in offers["regularizer"]] == ["l1"]
+    assert len(offers["schedule"]) > 1
+    refused = ask("plugins", "thresold", status=2).output
+    assert "'thresold' is no kind, no name and no plugin; did you mean 'threshold'?" in refused
+
+
+def test_the_help_lists_every_command_once() -> None:
+    lines = [line.split() for line in ask("--help").output.partition("From a table")[2].splitlines() if line.startswith("  ")]
+    assert sorted(line[0] for line in lines) == sorted(name for name, one in main.commands.items() if not one.hidden)
+    assert not any(line[-1].endswith("...") for line in lines)
+
+
 def test_plugins() -> None:
     found = told("plugins")
     assert {"nasplug", "nasplug-edges", "nasplug-regularizers"} <= {p["distribution"] for p in found["plugins"]}

@@ -570,7 +570,12 @@ def rows(*found: tuple[str, str, int, float]) -> pd.DataFrame:
     ("found", "as_good", "line", "said"),
     [
         ([("l0000/0000", "linear", 3, 0.1), ("p0000/0000", "plain", 9, 0.09)], True, "l0000/0000", "the chosen network is one"),
-        ([("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.09)], True, "l0000/0000", "but larger: l0000/0000"),
+        (
+            [("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.09)],
+            True,
+            "l0000/0000",
+            "but larger: the linear network l0000/0000",
+        ),
         (
             [("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.4)],
             False,
@@ -594,7 +599,7 @@ def test_a_linear_model_with_fewer_parameters_is_not_called_larger(labels: Study
     frame, facts = rows(("p0000/0000", "plain", 3, 0.1), ("l0000/0000", "linear", 9, 0.09)), labels.task.facts
     frame["parameters"] = [12, 10]  # edges that leave an image's convolutions have weights of their own
     verdict = report.against_lines(frame, results.choose(frame, lambda name: facts), lambda name: facts)
-    assert verdict.sentence.startswith("A linear model is as good: l0000/0000 has 10 parameters")
+    assert verdict.sentence.startswith("A linear model is as good: the linear network l0000/0000 has 10 parameters")
 
 
 def test_linear_json_and_the_page_say_the_same(labels: Study) -> None:

@@ -327,6 +327,13 @@ assert not {"ray", "mlflow", "matplotlib", "optuna"} & set(sys.modules), sorted(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pickle", "p.npy", "x.npy"]  # no other file
 
 
+@pytest.mark.parametrize(("name", "answer"), [("price", "price"), ("x1", "y0"), (None, "y0"), (3, "y0")])
+def test_a_series_gives_the_answer_its_name(name: Any, answer: str) -> None:
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=["x0", "x1", "x2"])
+    found = regressor(steps=20).fit(x, pd.Series(x["x0"].to_numpy(), name=name))
+    assert list(found.network_.predict(x).columns) == [answer]
+
+
 def test_files_only_where_asked(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(40, 3))
     found = regressor(folder=tmp_path / "kept", steps=20).fit(x, x[:, 0])

@@ -14,14 +14,18 @@ __all__ = ["plugins", "ui"]
 
 
 @main.command()
+@click.argument("words", nargs=-1)
 @json_option
 @ours
-def plugins(as_json: bool) -> None:
-    """List plugins, the names they offer with options, observers, and broken plugins."""
-    from nasplug.plugins import listing
-    from nasplug.summary import print_plugins
+def plugins(words: tuple[str, ...], as_json: bool) -> None:
+    """List every name that plugins offer, with its options. Observers and broken plugins stand below.
 
-    found = listing()
+    WORDS are kinds, names or plugins: `nasplug plugins method`, `nasplug plugins l1 threshold`.
+    """
+    from nasplug.plugins import listing
+    from nasplug.summary import named, print_plugins
+
+    found = listing() if not words else named(listing(), words)
     if as_json:
         print_json(found)
     else:
@@ -35,7 +39,7 @@ def plugins(as_json: bool) -> None:
 @click.option("--open", "browse", is_flag=True, help="Also open a browser on it.")
 @ours
 def ui(folder: Path, port: int, host: str, browse: bool) -> None:
-    """Serve MLflow's page of runs, models and registry until you stop it.
+    """Serve MLflow's page of runs and models until you stop it.
 
     FOLDER is a store, or the folder of a study, whose run is shown then (default: runs). Nothing that it starts outlives it.
     """

@@ -20,7 +20,7 @@ __all__ = ["compare"]
 @json_option
 @ours
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Compare studies: their fronts, the best network of each per budget of parameters, what differs in their configs.
+    """Compare the fronts of two or more studies. Also the best network of each within so many parameters, and what differs.
 
     FOLDERS are those of two or more studies with the same targets. A warning says if they were tested on different rows.
     """

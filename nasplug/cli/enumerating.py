@@ -47,7 +47,7 @@ def enumerate_(
     fast: bool,
     as_json: bool,
 ) -> None:
-    """Train every architecture that a search may choose, and score searches by what they missed.
+    """Train every architecture, and score searches by them.
 
     CONFIG is the study of a search over activations or operations, or of networks whose widths vary. OVERRIDES are path=value.
     What is trained already is not trained again: the table is <store>/<study>-all/architectures.csv.

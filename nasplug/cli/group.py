@@ -162,8 +162,27 @@ class _Network(_Place):
 place, network_place = _Place(), _Network()
 
 
+SECTIONS: Sequence[tuple[str, Sequence[str]]] = (
+    ("From a table to networks", ("look", "plan", "run", "status", "stop", "extend")),
+    ("What came out", ("front", "explain", "predict", "export", "compare", "ui")),
+    ("Registered models, and where they came from", ("register", "promote", "rollback", "history", "lineage", "reproduce")),
+    ("Around it", ("plugins", "config", "enumerate", "sync", "doctor")),
+)
+"""What `nasplug --help` lists, by what one wants to do."""
+
+
 class _Commands(click.Group):
     """The commands of nasplug. For any other name the plugins are loaded, as one of them may offer it."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in the order in which one needs them; below each heading, what they do."""
+        listed = {name for _, names in SECTIONS for name in names}
+        rest = [name for name, one in sorted(self.commands.items()) if not one.hidden and name not in listed]
+        for heading, names in [*SECTIONS, *([("More", rest)] if rest else [])]:
+            room = formatter.width - 6 - max(map(len, names))
+            rows = [(name, self.commands[name].get_short_help_str(room)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Look among nasplug's own first, so that these start without loading plugins."""

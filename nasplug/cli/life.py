@@ -31,7 +31,7 @@ RIGHT = frozenset({"trained", "packs", "networks", "best error", "edges", "left"
 @json_option
 @ours
 def status(folder: Path, address: str | None, as_json: bool) -> None:
-    """Show the state of studies: running, finished, stopped or killed; progress, best error, time left.
+    """Show how studies stand: state, progress, best error, time left.
 
     FOLDER is the folder of one study, or a store with several (default: runs). It works from any shell, and disturbs no run.
     With --address: the studies that were sent to a cluster as jobs.
@@ -84,7 +84,9 @@ def stop(folder: Path, seconds: float, address: str | None) -> None:
 @json_option
 @ours
 def doctor(store: str, as_json: bool) -> None:
-    """Look for what keeps studies from running here: packages, plugins, GPU, compilers, Ray, disk, MLflow, killed studies.
+    """Look for what keeps studies from running on this machine.
+
+    That is packages, plugins, GPU, compilers, Ray, disk, MLflow, and studies that were killed.
 
     STORE is the folder of studies (default: runs); of a bucket its copy on this machine is looked at. Nothing is started or
     changed. The exit status is 1 if something keeps studies from running.

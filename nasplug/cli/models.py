@@ -32,7 +32,9 @@ replica_option = click.option("--replica", help="Of a study: another network tha
 @store_option
 @ours
 def lineage(network: str, form: str, replica: str | None, store: str) -> None:
-    """Show where a network came from: data, encoder, study, pack, replica, scores, version.
+    """Show where a network came from.
+
+    That is data, encoder, study, pack, row, scores and version.
 
     NETWORK is the folder of a study (its chosen network), of a network or of an export, or models:/NAME@ALIAS or
     models:/NAME/3.
@@ -62,7 +64,7 @@ def lineage(network: str, form: str, replica: str | None, store: str) -> None:
 @json_option
 @ours
 def reproduce(network: str, replica: str | None, store: str, data: str | None, out: Path | None, as_json: bool) -> None:
-    """Train one network again from its lineage, and compare it with the first one.
+    """Train one network again from its lineage, and compare both.
 
     NETWORK is as in `nasplug lineage`. The exit status is 0 if the network is reproduced, 1 if not, 2 if it cannot be trained
     again. A registered version gets the result as its tag nasplug.reproduced.

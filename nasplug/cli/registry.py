@@ -39,7 +39,7 @@ def _uri(store: str) -> str:
 @json_option
 @ours
 def register(folder: Path, replica: str | None, name: str | None, as_json: bool) -> None:
-    """Register a network of a study in MLflow, as a version of a registered model. FOLDER is <store>/<study>.
+    """Register a network in MLflow, as a version of a model. FOLDER is <store>/<study>.
 
     Any network of the study's table can be registered. It gets a run and a logged model, unless it has them.
     """
@@ -65,7 +65,7 @@ def register(folder: Path, replica: str | None, name: str | None, as_json: bool)
 @json_option
 @ours
 def promote(name: str, version: str, file: Path | None, force: bool, why: str, store: str, as_json: bool) -> None:
-    """Make a version of a registered model champion, if it passes the gate. NAME is the registered model.
+    """Make a version of a model champion, if it passes the gate. NAME is the registered model.
 
     The gate compares it with the champion on the same test rows. The exit status is 1 if gate or policy refuse it, 2 for a
     wrong name, version or policy.

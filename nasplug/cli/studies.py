@@ -95,7 +95,7 @@ def extend(
     fast: bool,
     as_json: bool,
 ) -> None:
-    """Add seeds, values of what varies, or trials to a study that has run or was stopped; only what is new is trained.
+    """Add seeds, values or trials to a study that has run. Only what is new is trained.
 
     FOLDER is <store>/<study>. OVERRIDES are path=value, for example: seeds=10 penalties.0.level.points=31
     """

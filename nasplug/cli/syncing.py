@@ -28,7 +28,7 @@ WORDS = {"told": "told", "nothing": "nothing to tell", "running": "it runs; MLfl
 @json_option
 @ours
 def sync(folder: str, as_json: bool) -> None:
-    """Tell MLflow, and a bucket, what they do not have yet of studies that have run, for example because a server was down.
+    """Tell MLflow, and a bucket, what they missed. A server may have been down.
 
     FOLDER is the folder of one study, or a store with several (default: runs), or a study or store in a bucket. Nothing is told
     twice. The exit status is 1 if something could not be told.

@@ -27,7 +27,7 @@ __all__ = ["explain", "export", "look", "predict"]
 @json_option
 @ours
 def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: Path | None, as_json: bool) -> None:
-    """Show how the columns of a CSV or Parquet file are read, and a study to start from.
+    """Show how a table is read, and a study to start from. TABLE is a CSV or Parquet file.
 
     OPTIONS are those of the task 'table', for example: missing_codes=[-999] exclude=[id]
     """
@@ -60,7 +60,7 @@ def look(table: str, options: tuple[str, ...], targets: tuple[str, ...], file: P
 @json_option
 @ours
 def predict(network: str, table: str, options: tuple[str, ...], out: Path | None, store: str, why: bool, as_json: bool) -> None:
-    """Answer the rows of a CSV or Parquet file with a network: CSV, one line per row.
+    """Predict the rows of a CSV or Parquet file with a network. It prints CSV, one line per row.
 
     NETWORK is the folder of a study (its chosen network) or of a network, or models:/NAME@ALIAS. OPTIONS say how the file is
     read, where it is written otherwise than the training file, for example: separator=; decimal=,
@@ -94,7 +94,7 @@ def predict(network: str, table: str, options: tuple[str, ...], out: Path | None
 @json_option
 @ours
 def explain(folder: Path, table: str | None, replica: str | None, out: Path | None, as_json: bool) -> None:
-    """Explain a network: its formula, the effect of each column, the pairs that interact. FOLDER is <store>/<study>.
+    """Explain a network: formula, effects of columns, interactions. FOLDER is <store>/<study>.
 
     With TABLE, a CSV or Parquet file: what each column adds to each prediction (Shapley values, which sum to it).
     """

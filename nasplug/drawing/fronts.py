@@ -97,7 +97,7 @@ def draw_front(
         _scatter(figure, axes, x, y, dots[colour[0]].to_numpy(float) if colour else None, colour[1] if colour else "")
         right = axes.get_xlim()[1]
         if slack > 0:
-            label = "as good as the best, within the slack"
+            label = "counts as equal to the best"
             axes.axhspan(best, best + factor * slack, color=MUTED, alpha=0.10, lw=0, label=label, zorder=1)
         axes.plot([*line_x, right], [*line_y, line_y[-1]], drawstyle="steps-post", color=INK, lw=1.3, zorder=4, label="front")
         axes.plot(line_x, line_y, "o", ms=4.0, color=INK, zorder=4.5)
@@ -137,7 +137,7 @@ def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None
     log = low > 0 and high / low >= 5
     none = ~np.isfinite(value)  # linear networks have levels of their own
     if none.any():
-        axes.scatter(x[none], y[none], color=MUTED, marker="^", **style)
+        axes.scatter(x[none], y[none], color=MUTED, marker="^", label="a linear network", **style)
         x, y, value = x[~none], y[~none], value[~none]
     norm = LogNorm(low, high) if log else Normalize(low, high)
     points = axes.scatter(x, y, c=value, cmap=scale(), norm=norm, **style)

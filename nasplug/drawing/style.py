@@ -183,4 +183,4 @@ def error_words(frame: pd.DataFrame) -> tuple[float, str]:
     """Factor and words of an error: labels have an accuracy beside it, regression has none."""
     if "valid_accuracy" in frame.columns:
         return 100.0, "wrong labels (%)"
-    return 1.0, "mean squared error (of the standardised target)"
+    return 1.0, "mean squared error (of the scaled target)"

@@ -162,7 +162,11 @@ def written(made: Program) -> dict[str, str]:
 
 
 def _head(made: Program) -> Iterator[str]:
-    yield f'"""{_quoted(made.title)}."""'
+    yield f'"""{_quoted(made.title)}.'
+    yield ""
+    yield f"from {made.name} import predict"
+    yield "predict({...})  # one row: the value of each of COLUMNS; None where it is missing"
+    yield '"""'
     yield ""
     yield "import math"
     yield ""

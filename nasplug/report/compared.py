@@ -26,7 +26,7 @@ def _fronts(found: Comparison) -> tuple[dict[str, Array], str]:
     fronts = {side.name: side.front[["parameters", "valid_error"]].to_numpy(float) for side in found.sides}
     if labels:
         fronts = {name: points * [1.0, 100.0] for name, points in fronts.items()}
-    unit = "wrong labels (%)" if labels else "mean squared error (of the first study's standardised target)"
+    unit = "wrong labels (%)" if labels else "mean squared error (of the first study's scaled target)"
     return fronts, f"validation error: {unit}"
 
 

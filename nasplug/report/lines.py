@@ -72,8 +72,8 @@ def _sentence(facts: Facts, chosen: pd.Series[Any], line: pd.Series[Any], *, as_
     pair = f"{_told(facts, line)}; the chosen network has {_told(facts, chosen)}"
     if as_good:
         larger = ", but larger" if int(line["parameters"]) > int(chosen["parameters"]) else ""
-        return f"A linear model is as good{larger}: {line['replica']} has {pair}."
-    return f"No linear model is as good: the best choice among them, {line['replica']}, has {pair}."
+        return f"A linear model is as good{larger}: the linear network {line['replica']} has {pair}."
+    return f"No linear model is as good: the best choice among the linear networks, {line['replica']}, has {pair}."
 
 
 def _told(facts: Facts, row: pd.Series[Any]) -> str:

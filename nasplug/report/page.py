@@ -245,9 +245,10 @@ def _against(verdict: Verdict, best: pd.Series[Any], facts: Facts) -> Grid | Non
     if verdict.line is None:
         return None
     rows = []
-    for words, row in (("", best), ("linear: ", verdict.line)):
+    both = [("", best), *([] if verdict.line["replica"] == best["replica"] else [("linear: ", verdict.line)])]
+    for words, row in both:
         errors = [shown_error(facts, float(row[f"{part}_error"])) for part in ("valid", "test")]
         sizes = [f"{int(row[name]):,}" for name in ("inputs", "edges", "parameters")]
         rows.append((not words, [f"{words}{row['replica']}", *errors, *sizes]))
     headings = ["network", "validation error", "test error", "inputs", "edges", "parameters"]
-    return Grid("linear-table", "The chosen network and the best linear one", headings, rows)
+    return Grid("linear-table", "The chosen network" + (" and the best linear one" if len(both) > 1 else ""), headings, rows)

@@ -97,11 +97,11 @@ def columns_of(study: Finished, task: Facts, frame: pd.DataFrame) -> list[Column
     def whole(name: str) -> Callable[[Any], str]:
         return lambda row: f"{int(row[name]):,}"
 
-    unit = "% wrong labels ± one standard error, sqrt(e (1 - e) / N)" if labels else "mean squared error, standardised target"
+    unit = "% wrong labels ± one standard error, sqrt(e (1 - e) / N)" if labels else "mean squared error of the scaled target"
     found = [
         Column("edges", "weights on a path from an input to an output", whole("edges")),
         Column("neurons", "hidden neurons", whole("neurons"), 6),
-        Column("inputs", "features in use" + ("" if swept else f", of {task.inputs}"), whole("inputs"), 4),
+        Column("inputs", "columns in use" + ("" if swept else f", of {len(task.columns) or task.inputs}"), whole("inputs"), 4),
         Column("params", "edges plus biases that are not zero", whole("parameters"), 5),
         Column("valid error" + (" %" if labels else ""), f"{unit}, {samples('valid', 'validation')}", error("valid")),
         Column(
@@ -157,7 +157,11 @@ def trivial_words(facts: Facts, front: pd.DataFrame, chosen: str) -> list[str]:
     if "constant" in front.columns:
         same = front[front["constant"].fillna(value=False).astype(bool)]
         if len(same):
-            told.append(f"Constant networks on the front: {len(same)}, with up to {int(same['edges'].max())} edges")
+            one = len(same) == 1
+            told.append(
+                f"{len(same)} network{'' if one else 's'} of the front give{'s' if one else ''} every sample the same answer"
+                f" ({'it has' if one else 'they have up to'} {int(same['edges'].max())} edges)"
+            )
         if chosen in set(same["replica"]):
             told.append("THE CHOSEN NETWORK IS CONSTANT: it gives every sample the same answer")
     return told

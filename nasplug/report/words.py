@@ -38,7 +38,7 @@ def facts_words(
     found = [
         (
             "task of the chosen network" if swept else "task",
-            f"{task.name} ({task.kind}, loss {task.loss}): {_count(task.inputs, 'input')}, {_count(task.outputs, 'output')}",
+            f"{task.name} ({task.kind}, loss {task.loss}): {_inputs(task)}, {_count(task.outputs, 'output')}",
         ),
         ("data", task.source or "not said"),
         ("samples", _samples(task)),
@@ -59,7 +59,7 @@ def facts_words(
     ]
     if swept:
         found.insert(0, (kind_words(swept)[1], f"{len(frame[swept].drop_duplicates()):,} ({', '.join(swept)})"))
-    found += [(f"data: {name}", words) for name, words in task.notes.items()]
+    found += [(name.removeprefix("reading: "), words) for name, words in task.notes.items()]
     work = _pack_seconds(study.folder)
     if seconds is not None and began is not None:
         files = {p: study.folder / "packs" / p / TABLE for p in packs.unique()}
@@ -96,10 +96,18 @@ def _count(n: int, word: str) -> str:
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
+def _inputs(task: Task) -> str:
+    """``30 inputs``, or ``8 columns as 40 inputs``."""
+    inputs = _count(task.inputs, "input")
+    return f"{_count(len(task.columns), 'column')} as {inputs}" if 0 < len(task.columns) < task.inputs else inputs
+
+
 def network_verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -> str:
     """Size and test error of the chosen network, or its R² where the target is a number."""
+    shared = 0 < len(task.columns) < task.inputs  # what was made of one column counts as one
     size = (
-        f"The chosen network reads {int(best['inputs'])} of {_count(task.inputs, 'input')} and has "
+        f"The chosen network reads {int(best['inputs'])} of "
+        f"{_count(len(task.columns), 'column') if shared else _count(task.inputs, 'input')} and has "
         f"{_count(int(best['neurons']), 'hidden neuron')}, {_count(int(best['edges']), 'edge')} and "
         f"{_count(network.parameter_count, 'parameter')}."
     )
@@ -107,7 +115,7 @@ def network_verdict(task: Task, best: pd.Series[Any], network: CompactNetwork) -
     if task.kind == "regression":
         found = float(best["test_r2"])
         r2 = "R² is not defined (the target is constant there)" if math.isnan(found) else f"its R² is {found:.4f}"
-        return f"{size} On {n:,} test samples {r2} (mean squared error {error:.4g} of the standardised target)."
+        return f"{size} On {n:,} test samples {r2} (mean squared error {error:.4g} of the scaled target)."
     spread = task.facts.standard_error(error, "test")
     share = f"{100 * error:.2f} % ± {shown_difference(task.facts, spread)} (one standard error)"
     return f"{size} It is wrong on {round(error * n):,} of {n:,} test samples: {share}."
@@ -119,7 +127,7 @@ def rule_words(task: Task, slack: float, rule: Choose) -> str:
     score = f"validation {rule.by.replace('_', ' ')}"
     if rule.rule == "best":
         least = "largest" if more else "smallest"
-        return f"Chosen is the network of the front with the {least} {score}. Test scores choose nothing."
+        return f"Chosen is the network of the front with the {least} {score}. Test scores are not used."
     why = "one standard error of the best, Breiman's rule"
     if rule.rule == "within":
         why = "as the study asks"
@@ -135,5 +143,5 @@ def rule_words(task: Task, slack: float, rule: Choose) -> str:
     room = shown_difference(task.facts, slack) if rule.by == "error" else f"{slack:.4g}"
     return (
         f"Chosen is the smallest network of the front whose {score} is at most {room} {'below' if more else 'above'} the best "
-        f"({why}). Test scores choose nothing."
+        f"({why}). Test scores are not used."
     )

@@ -304,10 +304,12 @@ class SmallNetworkRegressor(RegressorMixin, _SmallNetwork):  # type: ignore[misc
 
     def _target(self, y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, tuple[str, ...]]:
         values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        names = [str(name) for name in getattr(y, "columns", ())]
+        named = getattr(y, "columns", [getattr(y, "name", None)])
+        taken = set(self._names())  # a column of X by the same name keeps it
+        names = [name for name in named if isinstance(name, str) and name.strip() and name not in taken]
         self._single = values.ndim == 1
         values = values.reshape(len(values), -1)
-        targets = names if len(set(names)) == values.shape[1] else [f"y{i}" for i in range(values.shape[1])]
+        targets = names if len(set(names)) == len(names) == values.shape[1] else [f"y{i}" for i in range(values.shape[1])]
         return values, None, tuple(targets)
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:

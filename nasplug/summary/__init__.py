@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasplug.summary.outlook import about, print_plan
 from nasplug.summary.told import (
+    named,
     print_contributions,
     print_explained,
     print_look,
@@ -16,6 +17,7 @@ from nasplug.summary.told import (
 
 __all__ = [
     "about",
+    "named",
     "print_contributions",
     "print_explained",
     "print_look",

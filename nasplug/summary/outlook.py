@@ -148,11 +148,14 @@ def print_plan(study: Study, packs: Sequence[Pack]) -> None:
         if words:
             out.print(words, highlight=False, soft_wrap=True)
     if beyond(study.config, 1):
-        out.print(f"Stronger levels follow while no network has at most {study.config.reach} parameters.")
+        few = f"{study.config.reach} parameters"
+        out.print(f"If no network ends with at most {few}, stronger penalty levels follow.", highlight=False, soft_wrap=True)
     if study.config.monotone:
         out.print(f"Monotone: each output {told(study.config.monotone)}.", highlight=False)
     if folds:
-        out.print("After them the configurations of the front are trained on all development samples, with all seeds.")
+        rest = "all samples that are not for the test (the development samples)"
+        words = f"Then the front's configurations are trained again, on {rest}, with all seeds."
+        out.print(words, highlight=False, soft_wrap=True)
     if study.config.counted is not None:
         count = study.config.counted.subsamples
         most = most_halves(study.config.counted)

@@ -5,9 +5,10 @@ Heavy packages are imported inside, so that what is installed is listed without 
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasplug.console import console, one_line, padded
+from nasplug.errors import ConfigError
 from nasplug.summary.outlook import about_task, notes_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from nasplug.study import Study
 
 __all__ = [
+    "named",
     "print_contributions",
     "print_explained",
     "print_look",
@@ -43,7 +46,7 @@ MOST_PAIRS = 20
 def print_plugins(listing: Mapping[str, Any]) -> None:
     """Every name by kind with its options and its owner; observers; what is broken, with its error."""
     out = console()
-    table = Table(title="Installed names")
+    table = Table(title="What may stand after `use:`")
     for heading in ("kind", "name", "what it is, and its options", "plugin"):
         table.add_column(heading, overflow="fold")
     for kind, offers in listing["offers"].items():
@@ -59,6 +62,29 @@ def print_plugins(listing: Mapping[str, Any]) -> None:
     told += [f"Left out by the environment: {_plugin(one)}." for one in listing["left_out"]]
     for line in told:
         out.print(line, highlight=False, soft_wrap=True)
+
+
+def named(listing: Mapping[str, Any], words: Collection[str]) -> dict[str, Any]:
+    """The offers and observers of a listing that are of one of the kinds, names or plugins; what is broken stays.
+
+    Raises:
+        ConfigError: for a word that is none of them.
+    """
+    known: set[str] = set(listing["offers"])
+    kept: dict[str, list[Any]] = {}
+    for kind, offers in listing["offers"].items():
+        for offer in offers:
+            called = {offer["name"], offer["plugin"], offer["distribution"]}
+            known |= called
+            if not (called | {kind}).isdisjoint(words):
+                kept.setdefault(kind, []).append(offer)
+    observers = [one for one in listing["observers"] if not {one["plugin"], one["distribution"]}.isdisjoint(words)]
+    known |= {one[key] for one in listing["observers"] for key in ("plugin", "distribution")}
+    if unknown := [word for word in words if word not in known]:
+        close = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; kinds: {', '.join(listing['offers'])}"
+        raise ConfigError(f"{unknown[0]!r} is no kind, no name and no plugin{hint}")
+    return {**listing, "offers": kept, "observers": observers}
 
 
 def _plugin(one: Mapping[str, str]) -> str:
