@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from rich.console import Console
 from torch import Tensor
 
 from nasplug import activations, drawing, report, results, schedules
+from nasplug.cli import main
 from nasplug.compact import CompactNetwork, compact
 from nasplug.config import Sweep, Use, parse
 from nasplug.contracts import Certifying, Discretizer, Params, Regularizer, Score, SearchMethod
@@ -299,6 +301,14 @@ def test_what_did_not_finish_is_told(labels: Study, tmp_path: Path) -> None:
     assert "no &lt;memory&gt;" in text
     assert "p0009/0000" in text
     assert f"<td>{int(labels.best()['edges'])}</td>" in text  # counts stay whole numbers beside missing ones
+
+
+def test_the_page_has_the_commands_that_come_next(labels: Study) -> None:
+    found = re.search(r'<pre[^>]*aria-label="Commands">(.*?)</pre>', page(labels), flags=re.DOTALL)
+    assert found is not None
+    told = [shlex.split(line) for line in found[1].splitlines()]
+    assert [words[1] for words in told] == ["predict", "explain", "export", "lineage"]
+    assert all(words[1] in main.commands and words[2] == str(labels.folder) for words in told)
 
 
 def test_the_snippets_run(labels: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from nasplug.report.finished import Finished
 from nasplug.report.lines import Verdict, lines_of, write_verdict
 from nasplug.report.mean import ensemble_words
 from nasplug.report.paper import Grid, render
-from nasplug.report.parts import certified, cut_grid, made_grid, retrained, snippets, trouble_grids
+from nasplug.report.parts import certified, cut_grid, made_grid, orders, retrained, snippets, trouble_grids
 from nasplug.report.softened import softened
 from nasplug.report.stable import steadiness
 from nasplug.report.tables import columns_of, grid_of, heading_of, thinned, trivial_words
@@ -170,6 +170,7 @@ def write_report(study: Finished, began: float | None = None) -> Path:
         made=made_grid(frame, folder, task.digest),
         yaml=yaml.safe_dump(scrub(config.plain()), sort_keys=False),
         troubles=trouble_grids(frame, axes),
+        orders=orders(folder, network),
         snippets=snippets(folder, network, chosen),
         version=version("nasplug"),
         written=time.strftime("%Y-%m-%d %H:%M"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -151,6 +152,17 @@ def trouble_grids(frame: pd.DataFrame, axes: Sequence[Axis]) -> list[Grid]:
         caption = f"{len(bad):,} {status}" + (f", the first {len(rows)} of them" if len(bad) > len(rows) else "")
         found.append(Grid(f"trouble-{status}", caption, names, rows, text=True))
     return found
+
+
+def orders(folder: Path, network: CompactNetwork) -> list[str]:
+    """What to do with the results, on the command line."""
+    there = shlex.quote(str(folder))
+    found = [f"nasplug predict {there} new.csv", f"nasplug explain {there} new.csv"] if network.stem is None else []
+    return [
+        *found,
+        f"nasplug export {there} --to {'pt2' if network.stem else 'python,c'} --out exported",
+        f"nasplug lineage {there}",
+    ]
 
 
 def snippets(folder: Path, network: CompactNetwork, chosen: str) -> list[tuple[str, str]]:

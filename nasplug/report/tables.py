@@ -118,7 +118,9 @@ def columns_of(study: Finished, task: Facts, frame: pd.DataFrame) -> list[Column
     found += [Column(heading, meaning, plain(name)) for name, heading, meaning in sizes if name in frame.columns]
     if "test_r2" in frame.columns:
         found.append(Column("test R²", "1 - mean squared error / variance of the target", plain("test_r2"), 7))
-    found += [Column(heading_of(a, axes), f"varied: {a.path}", plain(a.path), 2) for a in axes if a.path in frame.columns]
+    lines = frame[results.METHOD].eq("linear").any() if results.METHOD in frame.columns else False
+    own = "; empty for linear networks, which have levels of their own" if lines else ""
+    found += [Column(heading_of(a, axes), f"varied: {a.path}{own}", plain(a.path), 2) for a in axes if a.path in frame.columns]
     found.append(Column("seed", "of initial weights and noise", lambda row: str(int(row["seed"])), 3))
     found.append(Column("replica", "pack/row: its name in every table", plain("replica")))
     return found
