@@ -69,7 +69,7 @@ def draw_magnitudes(blocks: Sequence[Mapping[str, Any]], inputs: Sequence[str], 
 
 def _seen(block: Mapping[str, Any], before: Array, kept: Array, largest: float) -> npt.NDArray[np.bool_]:
     """Which rows are drawn: of inputs those with a weight that can be seen or was kept, of hidden layers all."""
-    seen = ((before > LEAST_SEEN * largest) | (kept > 0)).any(1)
+    seen: npt.NDArray[np.bool_] = np.any((before > LEAST_SEEN * largest) | (kept > 0), axis=1)
     return seen if block["from"] == 0 and seen.any() else np.ones_like(seen)
 
 
