@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nasplug import files
 from nasplug.compact import compact, export, load, save
 from nasplug.discretize import discretize
+from nasplug.drawing import network_picture
 from nasplug.finetune import Fresh, refit
 from nasplug.networks import Networks, alive, features, forward, harden, join, sizes, take
 from nasplug.packs import load_networks, save_networks
@@ -157,5 +158,7 @@ def test_a_study_chooses_sizes(method: str, tmp_path: Path) -> None:
     assert (done.frame["status"] == "finished").all()
     stem = done.network().stem
     assert stem is not None
-    assert stem.layers[0].kernel in (1, 3, 5)
+    size = stem.layers[0].kernel
+    assert size in (1, 3, 5)
+    assert f"1 x 8 x 8 ─▶ {stem.layers[0].channels} x 2 x 2 (kernels {size} x {size}) ─▶" in network_picture(done.network())
     assert stem.layers[0].sizes is None

@@ -107,8 +107,10 @@ def network_picture(network: CompactNetwork, most: int = 24, columns: int = COLU
     of = len(record.get("columns", record["features"]))
     layers = [f"{len(network.columns)} of {of} features"]
     if network.stem is not None:
-        shapes = [" x ".join(map(str, shape)) for shape in network.stem.shapes]
-        layers = [*shapes, f"{widths[0]} of {network.stem.features} features"]
+        image, *shapes = [" x ".join(map(str, shape)) for shape in network.stem.shapes]
+        kernels = [f"kernels {rows} x {columns}" for rows, columns in (layer.window for layer in network.stem.layers)]
+        layers = [image, *(f"{shape} ({kernel})" for shape, kernel in zip(shapes, kernels, strict=True))]
+        layers += [f"{widths[0]} of {network.stem.features} features"]
     layers += [" + ".join(f"{count} {name}" for name, count in layer) for layer in record["activations"]]
     lines = [" ─▶ ".join([*layers, outputs])]
     skips = [edge for edge in network.edges if edge[0] - edge[1] > 1]
