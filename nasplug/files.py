@@ -110,15 +110,13 @@ def beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def put(there: Path, path: Path) -> None:
-    """A file that is whole takes its place, and survives a loss of power there.
+    """A file that is whole takes its place.
 
     Raises:
         NasplugError: as `beside`.
     """
     try:
-        _to_disk(there)
         there.replace(path)
-        _to_disk(path.parent)
     except OSError as error:
         raise unwritten(path, error) from error
 
@@ -156,15 +154,15 @@ def write_text(path: Path, text: str, *, comment: str = "") -> None:
             _seal(there, first=False)
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1, durable: bool = True) -> None:
     """A sealed JSON document: finite numbers, which read back as the same. Long ones are written without ``indent``."""
     text = json.dumps({**value, KEY: BLANK}, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-    with beside(path, durable=True) as there:
+    with beside(path, durable=durable) as there:
         there.write_bytes(text.encode("utf-8"))
         _seal(there, first=False)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, durable: bool = True) -> None:
     """A sealed safetensors file. Tensors that share memory are written apart."""
     from safetensors.torch import save_file
 
@@ -176,27 +174,29 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         storage = plain.untyped_storage().data_ptr()
         found[name] = plain.clone() if storage in seen else plain
         seen.add(storage)
-    with beside(path, durable=True) as there:
+    with beside(path, durable=durable) as there:
         save_file(found, there, metadata={**metadata, KEY: BLANK})
         _seal(there, first=True)
 
 
 @contextmanager
-def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> Iterator[Any]:
+def table_writer(
+    path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *, durable: bool = True
+) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetWriter` of a sealed table; ``metadata`` is read back by `nasplug.files.read_table`."""
     import pyarrow.parquet as pq
 
-    with beside(path, durable=True) as there:
+    with beside(path, durable=durable) as there:
         with pq.ParquetWriter(there, schema.with_metadata(metadata)) as writer:
             yield writer
             writer.add_key_value_metadata({KEY: BLANK})
         _seal(there, first=False)
 
 
-def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None, *, durable: bool = True) -> None:
     """A sealed Parquet table."""
     told = table.replace_schema_metadata(metadata)
-    with table_writer(path, told.schema, metadata) as writer:
+    with table_writer(path, told.schema, metadata, durable=durable) as writer:
         writer.write_table(told)
 
 

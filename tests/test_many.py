@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nasplug import Study
+from nasplug.machine import arithmetic, held_memory
 from nasplug.networks import Networks, forward
 from nasplug.packs.relaxed import relaxed_of
 from nasplug.packs.tables import table_of
@@ -121,3 +124,46 @@ def test_the_loss_alone_is_the_loss_beside_other_scores(kind: Kind) -> None:
     assert torch.equal(ValidationLoss(task)(nets), wanted)
     own = replace(task, valid=replace(task.valid, weights=torch.ones(nets.replicas, task.valid.samples).double()))
     assert torch.equal(losses(own, own.valid, nets), evaluate(own, own.valid, nets, forward)["loss"])
+
+
+def xor(folder: Path, **more: Any) -> Study:
+    """Six networks in three packs, trained."""
+    raw: dict[str, Any] = {
+        "study": "xor",
+        "store": str(folder),
+        "task": {"use": "xor"},
+        "method": {"use": "edges", "mode": "annealed", "hidden": [4]},
+        "penalties": [{"use": "l1", "level": {"grid": [0.001, 0.01]}}],
+        "discretizers": [{"use": "threshold", "tolerance": 0.02}],
+        "train": {"steps": 20},
+        "seeds": 3,
+        "resources": {"pack": 2},
+        "linear": False,
+        "reach": None,
+        "mlflow": None,
+    }
+    return Study.from_dict(raw | more).run("serial", report=False, progress=False)
+
+
+def test_no_pack_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Path] = []
+    monkeypatch.setattr("nasplug.files._to_disk", waited.append)
+    study = xor(tmp_path)
+    packs = study.folder / "packs"
+    assert len(list(packs.glob("*/replicas.parquet"))) == 3
+    assert [path for path in waited if path.is_relative_to(packs)] == []
+    assert study.folder in waited  # the study's own table and records wait
+
+
+def test_memory_is_given_back_when_nobody_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr("nasplug.machine._hold_memory", told.append)
+    with held_memory():
+        for _ in range(2):
+            with arithmetic(1):
+                pass
+        assert False not in told
+    assert told[-1] is False
+    with pytest.raises(ZeroDivisionError), arithmetic(1):
+        told.append(bool(1 / 0))
+    assert told[-2:] == [True, False]

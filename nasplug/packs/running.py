@@ -130,7 +130,7 @@ def run_pack(
         "made_by": makers(settle(study, pack.values), plugins),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    files.write_json(folder / PACK, record, indent=None)
+    files.write_json(folder / PACK, record, indent=None, durable=False)
     table = table_of(
         pack,
         {"method.use": [study.method.use] * pack.rows, **columns},
@@ -138,7 +138,7 @@ def run_pack(
         owners(work.parts, nets, plugins),
         found,
     )
-    files.write_table(folder / TABLE, table, {"identity": identity})  # last: it says that the pack is finished
+    files.write_table(folder / TABLE, table, {"identity": identity}, durable=False)  # last: it says that the pack is finished
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 

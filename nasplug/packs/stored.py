@@ -3,7 +3,8 @@
 While it trains ``checkpoint.safetensors`` (parameters, optimizer, step, histories, which rows were stopped) and, at each rung
 where its rows are compared with those of other packs, ``rung-0.parquet`` (what they are compared by); when it is done,
 ``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
-``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`).
+``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`). None waits for
+the disk: what a loss of power cut is found by its seal, and the pack, or its steps, are made again (`examine`).
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def save_checkpoint(folder: Path, identity: str, now: Standing) -> None:
     tensors |= {f"ends/{number}/{name}": t for number, end in enumerate(now.ends) for name, t in end.items()}
     tensors["rows/rows"] = torch.from_numpy(now.rows)
     told = {"identity": identity, "step": str(now.state.step), "passed": str(now.passed), "portions": str(now.portions)}
-    files.write_tensors(folder / CHECKPOINT, tensors, told)
+    files.write_tensors(folder / CHECKPOINT, tensors, told, durable=False)
 
 
 def load_checkpoint(folder: Path, identity: str, device: str, order: Sequence[str]) -> Standing | None:
@@ -187,7 +188,7 @@ def save_scores(folder: Path, identity: str, number: int, scores: Scores) -> Non
     """Write what rows are compared by at a rung: it says that the pack is there."""
     table = pa.table({"row": scores.rows, **scores.values})
     told = {"identity": identity, "seconds": repr(scores.seconds), "by": json.dumps(list(scores.values))}
-    files.write_table(folder / rung_file(number), table, told)
+    files.write_table(folder / rung_file(number), table, told, durable=False)
 
 
 def load_scores(folder: Path, identity: str, number: int) -> Scores | None:
@@ -277,7 +278,7 @@ def save_networks(folder: Path, nets: Networks, identity: str) -> None:
     if nets.stem is not None:
         metadata["stem"] = nets.stem.model_dump_json()
     metadata |= {name: json.dumps(getattr(nets, name)) for name in (*OF_SKELETON, "constants") if getattr(nets, name)}
-    files.write_tensors(folder / NETWORKS, tensors, metadata)
+    files.write_tensors(folder / NETWORKS, tensors, metadata, durable=False)
 
 
 def load_networks(folder: Path, functions: Mapping[str, Function] = FUNCTIONS) -> Networks:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nasplug.config import StudyConfig
 from nasplug.hookspecs import Progress
-from nasplug.machine import arithmetic, pick_device
+from nasplug.machine import arithmetic, held_memory, pick_device
 from nasplug.packs import TABLE, run_pack
 from nasplug.plan import Pack
 from nasplug.plugins import Plugins
@@ -91,24 +91,29 @@ class SerialRunner:
 
     def run(self, study: StudyConfig, packs: Sequence[Pack], plugins: Plugins, watch: Watch) -> None:
         """See `Runner.run`."""
-        for pack in packs:
-            if watch.ending():
-                return
-            try:
-                folder, kept = study.folder / "packs" / pack.id, watch.kept(pack.id)
-                with (
-                    placed(study, pack.rows) as device,
-                    closing(run_pack(study, pack, plugins, folder, device=device, kept=kept)) as going,
-                ):
-                    for progress in going:
-                        watch.reported(pack.id, progress)
-                        if watch.ending():
-                            return
-            except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
-                watch.failed(pack.id, "".join(traceback.format_exception_only(error)).strip())
-                continue
-            if (folder / TABLE).exists():
-                watch.finished(pack.id)
+        with held_memory():
+            for pack in packs:
+                if watch.ending():
+                    return
+                self._run(study, pack, plugins, watch)
+
+    def _run(self, study: StudyConfig, pack: Pack, plugins: Plugins, watch: Watch) -> None:
+        """One pack, until it has its results, waits at a rung, failed, or shall end."""
+        try:
+            folder, kept = study.folder / "packs" / pack.id, watch.kept(pack.id)
+            with (
+                placed(study, pack.rows) as device,
+                closing(run_pack(study, pack, plugins, folder, device=device, kept=kept)) as going,
+            ):
+                for progress in going:
+                    watch.reported(pack.id, progress)
+                    if watch.ending():
+                        return
+        except Exception as error:  # noqa: BLE001 - strangers' code runs here; its failure is reported, and packs go on
+            watch.failed(pack.id, "".join(traceback.format_exception_only(error)).strip())
+            return
+        if (folder / TABLE).exists():
+            watch.finished(pack.id)
 
     def close(self) -> None:
         """Nothing was started."""
