@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasplug.data import from_arrays
+from nasplug.data.columns import from_frames
 from nasplug.data.datasets import arrays, diabetes, iris, table
 from nasplug.data.resampling import Division, divide
 from nasplug.data.validation import Validation, validation_of
@@ -253,6 +254,14 @@ def test_the_digest_covers_the_resamples() -> None:
     }
     assert len(digests) == 8
     assert iris(validation="folds").digest == iris(validation=Validation(use="folds", folds=5)).digest
+
+
+def test_a_label_without_a_training_row_is_told() -> None:
+    rows = pd.DataFrame({"x": np.arange(30.0)})
+    parts = pd.Series(["train"] * 20 + ["valid"] * 5 + ["test"] * 5)
+    labels = pd.DataFrame({"y": [*"abc" * 9, *"abz"]})
+    task = from_frames(rows, labels, name="n", where="n", source="", validation={"use": "column", "by": "part"}, by=parts)
+    assert "'z': without training rows" in task.notes["reading: classes"]
 
 
 def test_the_column_it_goes_by_is_no_feature(tmp_path: Path) -> None:

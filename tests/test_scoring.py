@@ -361,3 +361,15 @@ def test_scales_of_metrics_are_the_targets() -> None:
     assert float(found["rmse"]) == pytest.approx(7.0 * math.sqrt(float(task.valid.y.square().mean())), rel=1e-6)
     assert float(found["error"]) == pytest.approx(float(task.valid.y.square().mean()), rel=1e-6)
     assert SquaredError() == task.loss
+
+
+@pytest.mark.parametrize("unit", [1e25, 1.0, 1e-25])
+def test_scores_of_targets_in_large_and_small_units(unit: float) -> None:
+    y = torch.linspace(-1.0, 1.0, 20).unsqueeze(0)
+    outputs = torch.stack([y, y + 0.1])
+    split = Split(torch.zeros(1, 20), y)
+    task = scored(unscaled("units", (split, split, split)), None, {name: metric(name) for name in ("rmse", "mae", "pinball")})
+    found = replace(task, output_scale=torch.tensor([unit], dtype=torch.float64)).metrics(outputs, y)
+    for name, one in (("rmse", 0.1), ("mae", 0.1), ("pinball", 0.07)):
+        assert (found[name].double() / unit).tolist() == pytest.approx([0.0, one], rel=1e-4)
+    assert found["r2"].tolist() == pytest.approx([1.0, 1.0 - 0.01 / float(y.var(correction=0))], rel=1e-4)

@@ -68,8 +68,9 @@ class Scale(NamedTuple):
     @classmethod
     def standard(cls, train: Array) -> Scale:
         """Mean 0 and standard deviation 1 (population's) over the rows given; what does not vary is only centred."""
-        varies = train.max(0) > train.min(0)
-        return cls(train.mean(0), np.where(varies, train.std(0), 1.0))
+        varies, spread = train.max(0) > train.min(0), train.std(0)
+        spread = np.where(spread > 0.0, spread, np.ptp(train, 0))  # of numbers near 1e-200 the squares are 0
+        return cls(train.mean(0), np.where(varies, spread, 1.0))
 
     @classmethod
     def box(cls, low: Array, high: Array) -> Scale:
@@ -301,6 +302,9 @@ def from_frames(
     labels = y.argmax(1) if kind == "classes" and y.ndim == 2 else y  # of soft targets the likeliest
     rows = _divided(where, validation, labels, () if regression else words, test, seed, None if by is None else by[keep])
     train = rows.learned
+    here = set(np.unique(y[train]).tolist()) if kind == "classes" and y.ndim == 1 else set(range(len(words)))
+    if never := [word for code, word in enumerate(words) if code not in here]:
+        told[f"{READING}classes"] = f"{listed(never)}: without training rows, so not learned"
     encoder = fit(
         where,
         inputs,

@@ -53,7 +53,7 @@ def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tupl
     put("relaxed_", "valid", evaluate(task, task.valid, soft, search.forward))
     direct = search.direct(soft)
     hard, certificates = discretize(task, direct, places_of(parts, now))
-    cut, at_cut = hard, evaluate(task, task.valid, hard, forward, constant=True)
+    cut, at_cut = hard, evaluate(task, task.valid, hard, forward)
     put("cut_", "valid", at_cut)
     with torch.enable_grad():
         hard = finetune(search, hard, parts.finetune, search.lr.scale)
@@ -72,7 +72,7 @@ def harden(parts: Components, search: Search, now: Standing, pack: Pack) -> tupl
             )
     for split in SPLITS:
         known = hard is cut and split == "valid"
-        put("", split, at_cut if known else evaluate(task, getattr(task, split), hard, forward, constant=split == "valid"))
+        put("", split, at_cut if known else evaluate(task, getattr(task, split), hard, forward, constant=split == "train"))
     for name, values in sizes(hard).items():
         columns[name] = values.cpu().numpy()
     by = "loss" if pack.fitted else parts.study.choose.by

@@ -87,3 +87,27 @@ def test_a_weight_of_two_is_a_row_that_comes_twice_also_for_the_balance(
     y, weights = task.development.y[0], task.development.weights
     assert weights is not None
     assert float(weights[y == 1].sum()) == pytest.approx(float(weights[y == 0].sum()), rel=1e-5)
+
+
+def test_one_row_to_validate_with_makes_no_network_constant(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": random.normal(size=60), "tiny": random.normal(size=60) * 1e-200})
+    rows = rows.assign(part=["train"] * 39 + ["valid"] + ["test"] * 20, y=rows["x"] + random.normal(size=60) * 0.01)
+    rows.to_csv(tmp_path / "one.csv", index=False)
+    raw: dict[str, Any] = {
+        "study": "one",
+        "store": str(tmp_path),
+        "task": {
+            "use": "table",
+            "path": str(tmp_path / "one.csv"),
+            "target": "y",
+            "validation": {"use": "column", "by": "part"},
+        },
+        "method": {"use": "edges", "mode": "l1", "hidden": [4]},
+        "penalties": [{"use": "l1", "level": 0.0001}],
+        "train": {"steps": 30},
+        "seeds": 1,
+        "linear": False,
+        "mlflow": None,
+    }
+    assert not Study(parse(raw)).run("serial", report=False).frame["constant"].any()
