@@ -194,12 +194,12 @@ def test_the_study_of_seeds_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     configs = Path(__file__).parents[1] / "configs"
     raw = yaml.safe_load((configs / "latents.yaml").read_text(encoding="utf-8"))
-    for name in ("neurons-64-1", "neurons-64-2", "network-448"):
+    for name in ("seed-1", "seed-2"):
         training = TrainingJob.model_validate(raw | {"size": "tiny", "name": name})
         model = fresh(training.space, training.dimensions, training.sampling, training.seed)
         save(model, training.folder / "autoencoder.safetensors")
     packs = Study.from_yaml(configs / "swat_seeds.yaml").plan()
-    assert sum(pack.rows for pack in packs) == 18 * 3 * 3
+    assert sum(pack.rows for pack in packs) == 18 * 4 * 3 * 3
 
 
 def test_a_network_is_searched_and_started_from_one_latent_of_it_all(tmp_path: Path) -> None:
