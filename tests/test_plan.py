@@ -25,7 +25,7 @@ from nasplug.networks import Networks, forward
 from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle, sizing
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
-from nasplug.tasks import Task
+from nasplug.tasks import Loss, Metric, Task
 from nasplug.testing import example_task
 
 SMALL: dict[str, Any] = {
@@ -710,3 +710,55 @@ def test_best_needs_a_choice() -> None:
 )
 def test_a_value_is_written_alike_in_every_pack(ends: list[Any], values: list[Any], cells: list[Any]) -> None:
     assert plan.cells(Sweep(choice=ends), values) == cells
+
+
+KINDS_OF_TASK = frozenset({"regression", "binary", "classes"})
+ODD: list[tuple[str, Callable[[Tensor, Tensor], Any], str]] = [
+    (
+        "loss",
+        lambda o, y: (o - y).square().mean(),
+        r"returned shape \(\); needed: shape \(2, 8\), one number per network and sample",
+    ),
+    ("loss", lambda o, y: (o - y).square().mean(1).detach(), "has no slope in the outputs"),
+    ("loss", lambda o, y: (o - y).square().mean(1) + o.mean(), "changes when another joins it"),
+    ("loss", lambda o, y: (o - y).square().mean(1) * torch.nan, "is not finite at outputs near the mean"),
+    ("loss", lambda o, y: y.add_(1.0) * 0 + (o - y).square().mean(1), "writes into the outputs or targets"),
+    ("loss", raising, "broke on one network with ZeroDivisionError"),
+    ("metric", lambda o, y: 1.0, r"returned float; needed: shape \(2,\), one number per network"),
+    ("metric", lambda o, y: (o - y).abs().mean((1, 2))[:1], r"returned shape \(1,\); needed: shape \(2,\)"),
+    ("metric", lambda o, y: o.abs().mean((1, 2)) > 0, r"returned torch\.bool; needed: floating-point numbers"),
+    ("metric", lambda o, y: o.zero_().mean((1, 2)), "writes into the outputs or targets"),
+    ("metric", raising, "broke on one network with ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(("kind", "call", "message"), ODD)
+def test_losses_and_metrics_of_strangers_are_tried_when_a_study_is_planned(
+    kind: str, call: Callable[[Tensor, Tensor], Any], message: str
+) -> None:
+    class OddLoss(Loss):
+        kinds, link = KINDS_OF_TASK, "identity"
+
+        def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+            return call(outputs, y)  # type: ignore[no-any-return]
+
+    class OddMetric(Metric):
+        kinds, higher, unit = KINDS_OF_TASK, True, ""
+
+        def __call__(self, predicted: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+            return call(predicted, y)  # type: ignore[no-any-return]
+
+    class Judges:
+        @hookimpl
+        def register_losses(self, register: Register) -> None:
+            register("odd", lambda: OddLoss())
+
+        @hookimpl
+        def register_metrics(self, register: Register) -> None:
+            register("odd", lambda: OddMetric())
+
+    plugins = strangers()
+    plugins.add(Judges(), "judges", "nasplug-judges", "1.2")
+    asked: Mapping[str, Any] = {"loss": {"use": "odd"}} if kind == "loss" else {"metrics": [{"use": "odd"}]}
+    with pytest.raises(ContractError, match=rf"{kind} 'odd' of plugin 'judges' \(nasplug-judges 1.2\).*{message}"):
+        planned(plugins, **asked)

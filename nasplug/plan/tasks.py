@@ -12,6 +12,7 @@ from typing import Any
 from nasplug.config import StudyConfig
 from nasplug.data.resampling import half_samples
 from nasplug.errors import ConfigError
+from nasplug.plan.judges import try_loss, try_metric
 from nasplug.plan.settling import built, settle
 from nasplug.plan.varying import TASK, Pack, data_key
 from nasplug.plugins import Plugins
@@ -43,6 +44,7 @@ def _task(key: str, plugins: Plugins) -> Task:
     if _taken:
         return replace(_taken[key]())  # without the digest that it came with: that of what has arrived is compared
     use, loss, metrics = json.loads(key)
+    trained, judged = None if loss is None else loss["use"], [metric["use"] for metric in metrics]  # what is read is taken out
     task = _data(json.dumps(use, sort_keys=True), plugins)
     other: Loss | None = None if loss is None else built(plugins, "loss", loss.pop("use"), loss, "loss")
     more: dict[str, Metric] = {}
@@ -52,6 +54,10 @@ def _task(key: str, plugins: Plugins) -> Task:
             raise ConfigError(f"metrics.{i}: {name!r} comes twice; remove one")
         more[name] = built(plugins, "metric", metric.pop("use"), metric, f"metrics.{i}")
     task = scored(task, other, more)
+    if other is not None and trained is not None:
+        try_loss(f"loss: {plugins.offer('loss', trained)}", other, task)
+    for i, (name, one) in enumerate(zip(judged, more.values(), strict=True)):
+        try_metric(f"metrics.{i}: {plugins.offer('metric', name)}", one, task)
     task.check()
     return task
 

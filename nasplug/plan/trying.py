@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +11,12 @@ from torch import Tensor
 from nasplug.activations import non_decreasing
 from nasplug.byrow import ByRow
 from nasplug.contracts import Discretizer, Params, Proximal, SearchMethod
-from nasplug.errors import ConfigError, ContractError, NasplugError, cause
+from nasplug.errors import ConfigError, ContractError
 from nasplug.monotone import accept
 from nasplug.networks import Networks
 from nasplug.optimizers import Exponentiated
 from nasplug.plan.building import Components
+from nasplug.plan.judges import blaming, shaped
 from nasplug.plugins import Plugins
 from nasplug.replicas import normal
 from nasplug.train import Search, start
@@ -55,9 +55,9 @@ def _elementwise(nets: Networks, method: str, plugins: Plugins) -> None:
     probe = (torch.arange(-2000, 2001) * (PROBE / 2000)).requires_grad_()  # 0 is among them, exactly
     for name in nets.names:
         whom = str(plugins.offer("activation", name, method))
-        with _blaming(whom):
+        with blaming(whom):
             values = nets.function(name)(probe)
-            _shaped(whom, values, tuple(probe.shape), "an activation is elementwise")
+            shaped(whom, values, tuple(probe.shape), "an activation is elementwise")
             fewer, same = nets.function(name)(probe[1500:]), values[1500:]
             if not torch.allclose(fewer, same, rtol=1e-4, atol=1e-6, equal_nan=True):
                 raise ContractError(
@@ -129,26 +129,6 @@ def _normalised(nets: Networks, samples: int) -> None:
             )
 
 
-@contextmanager
-def _blaming(whom: str) -> Iterator[None]:
-    """Whatever a plugin raises that is not one of our errors, with its name."""
-    try:
-        yield
-    except NasplugError:
-        raise
-    except Exception as error:
-        raise ContractError(
-            f"{whom} broke on one network with {cause(error)}. Change its options, or tell its author"
-        ) from error
-
-
-def _shaped(whom: str, value: object, wanted: tuple[int, ...], rule: str) -> None:
-    """Refuse what is no tensor of that shape."""
-    if not isinstance(value, Tensor) or tuple(value.shape) != wanted:
-        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ContractError(f"{whom} returned {came}; needed: shape {wanted}, {rule}. Tell its author")
-
-
 def _tempered(search: Search, params: Params, use: str, whom: str) -> None:
     """Refuse a temperature that changes nothing: networks at its largest and smallest value, from leaves moved a little.
 
@@ -171,7 +151,7 @@ def _tempered(search: Search, params: Params, use: str, whom: str) -> None:
             return found, ()
         return found, torch.autograd.grad(weighed, list(leaves.values()), allow_unused=True)
 
-    with _blaming(whom), torch.enable_grad():
+    with blaming(whom), torch.enable_grad():
         (hot, up), (cold, down) = made(high), made(low)
     slopes = [(a, b) for a, b in zip(up, down, strict=True) if a is not None and b is not None]
     if all(torch.equal(a, b) for a, b in [*zip(hot, cold, strict=True), *slopes]):
@@ -192,7 +172,7 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
     study = parts.study
     method = f"method {study.method.use!r}"
     whom = str(plugins.offer("method", study.method.use))
-    with _blaming(whom):
+    with blaming(whom):
         parts.method.accept(first.task)
         drawn = parts.method.init(first.task, first.seeds)
     if not isinstance(drawn, dict) or not all(isinstance(p, Tensor) and p.shape[:1] == (1,) for p in drawn.values()):
@@ -205,13 +185,13 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
             f"{whom}: traits.architecture names {', '.join(unknown)}, which init does not make; it makes: {', '.join(drawn)}"
         )
     _moved(parts, first, drawn)
-    with _blaming(whom):
+    with blaming(whom):
         params = start(first).params
         nets = first.relax(params, first.tau.at(0))
     _elementwise(nets, method, plugins)
     if first.monotone:
         accept(nets, method)
-    with _blaming(whom):
+    with blaming(whom):
         nets.check()
     _normalised(nets, parts.batch or parts.task.train.samples)
     if study.temperature is not None:
@@ -221,21 +201,21 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
             f"{method} made networks of widths {nets.widths} for a task of {parts.task.inputs} inputs and {parts.task.outputs} "
             "outputs; take another method, or another task"
         )
-    with _blaming(whom):
+    with blaming(whom):
         given = first.task.train.x[..., :2]
         outputs = first.forward(nets, given)
         direct = first.direct(nets)
         direct.check()
-    _shaped(f"{whom}: forward", outputs, (1, parts.task.outputs, 2), "(K, O, B) of one network and 2 samples")
+    shaped(f"{whom}: forward", outputs, (1, parts.task.outputs, 2), "(K, O, B) of one network and 2 samples")
     for i, penalty in enumerate(parts.penalties):
         _needs(f"penalties.{i}", study.penalties[i].use, penalty, nets.parts, study.method.use)
         if isinstance(penalty, Proximal):
             _holds(f"penalties.{i}", study.penalties[i].use, penalty, parts.method, study.method.use)
         whom = f"penalties.{i}: {plugins.offer('regularizer', study.penalties[i].use)}"
-        with _blaming(whom):
+        with blaming(whom):
             penalty.accept(nets)
             value = penalty(nets)
-        _shaped(whom, value, (1,), "one number per network, (K,)")
+        shaped(whom, value, (1,), "one number per network, (K,)")
     fit(parts, parts.discretizers, direct, plugins)
     return nets
 
@@ -255,5 +235,5 @@ def fit(parts: Components, discretizers: Sequence[Discretizer | ByRow], direct: 
                     "chooses before it, such as {use: closest}, {use: least} or {use: argmax}"
                 )
             _needs(f"discretizers.{i}", study.discretizers[i].use, discretizer, direct.parts, study.method.use)
-            with _blaming(f"discretizers.{i}: {plugins.offer('discretizer', study.discretizers[i].use)}"):
+            with blaming(f"discretizers.{i}: {plugins.offer('discretizer', study.discretizers[i].use)}"):
                 discretizer.accept(direct)

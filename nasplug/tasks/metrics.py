@@ -117,11 +117,12 @@ class R2(Metric):
 
     def __call__(self, predicted: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """The mean over the targets that vary; NaN where none does."""
-        spread = _spread(y, weights)  # (T,) or (K, T)
-        error = torch.stack([mean(away, weights) for away in (predicted - y).square().unbind(1)], -1)  # (K, T)
+        spread = _spread(y.double(), weights)  # (T,) or (K, T); float32 has no squares of 1e20 or of 1e-23
+        away = (predicted.double() - y).square()
+        error = torch.stack([mean(one, weights) for one in away.unbind(1)], -1)  # (K, T)
         varies = spread > 0
         each = torch.where(varies, 1.0 - error / torch.where(varies, spread, 1.0), 0.0)
-        return each.sum(-1) / varies.sum(-1)  # 0 / 0 is NaN
+        return (each.sum(-1) / varies.sum(-1)).to(predicted.dtype)  # 0 / 0 is NaN
 
 
 class Mae(Metric):
@@ -143,7 +144,7 @@ class Rmse(Metric):
 
     def __call__(self, predicted: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """The root of the mean over targets and samples."""
-        return mean((predicted - y).square().mean(1), weights).sqrt()
+        return mean((predicted.double() - y).square().mean(1), weights).sqrt().to(predicted.dtype)
 
 
 @dataclass(frozen=True, slots=True)

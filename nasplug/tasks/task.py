@@ -227,11 +227,11 @@ class Task(Described):
         said = self.loss.point(outputs)
         if self.kind == "regression":
             scale = self.output_scale if self.units is None else self.units
-            unit = scale.to(said.device)[..., :: len(self.loss.outputs)].unsqueeze(-1).double()  # (T, 1) or (K, T, 1)
-            said, y = said * unit, y * unit  # float32 has no squares of 1e20 or of 1e-23
+            unit = scale.to(said)[..., :: len(self.loss.outputs)].unsqueeze(-1)  # (T, 1) or (K, T, 1)
+            said, y = said * unit, y * unit
         default = "r2" if self.kind == "regression" else "accuracy"
         for name, metric in {default: DEFAULTS[default], **self.scores}.items():
-            found[name] = metric(said, y, weights).to(outputs.dtype)
+            found[name] = metric(said, y, weights)
         return found
 
     @property
