@@ -22,6 +22,7 @@ from nasplug.networks import forward
 from nasplug.packs.training import _best
 from nasplug.plan import REFIT, Pack, axes, chunk, components, grid
 from nasplug.plugins import load_plugins
+from nasplug.report import front_table
 from nasplug.results import allowed, choose, front, pack_record, read, to_refit
 from nasplug.runner import SerialRunner, Watch
 from nasplug.study.course import Course
@@ -228,6 +229,11 @@ def test_only_picked_refits_stand_on_the_front(done: Study) -> None:
     assert done.within(edges=10**6)["picked"]
     assert done.choices()["replica"].tolist() == [best["replica"]]
     assert len(candidates(done.frame)) == done.frame["picked"].sum()
+
+
+def test_the_terminal_says_what_the_validation_error_is_of(done: Study) -> None:
+    told = f"valid error: the configuration's mean over {done.task.facts.resamples} resamples"
+    assert told in str(front_table(done).caption)
 
 
 def test_the_served_network_gives_its_scores(done: Study) -> None:

@@ -143,6 +143,10 @@ def front_table(study: Finished, width: int = WIDTH, frame: pd.DataFrame | None 
     )
     facts = study.facts_of(chosen)
     rest = [*rest, *trivial_words(facts, front, chosen)]
+    if facts.resamples:
+        rest.append(
+            f"valid error: the configuration's mean over {facts.resamples} resamples; the network had all of them to learn from"
+        )
     title = f"Front of {study.config.study!r}: no network is both smaller and better (▶ chosen)"
     columns = columns_of(study, study.facts_of(chosen), frame)
     return _fitted(title, rest, columns, listed(shown, columns, chosen), width)
