@@ -42,7 +42,9 @@ WAYS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the 
     "GAEA": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1, "share": 0.5}),
     "GDAS": ({"sampling": "straight_through"}, ADAM | {"share": 0.5}),
     "DrNAS": ({"sampling": "dirichlet"}, ADAM | {"share": 0.5}),
+    "DrNAS, stages": ({"sampling": "dirichlet", "stages": [[0.5, 2]]}, ADAM | {"share": 0.5}),  # half of five operations
 }
+PENALTY = {"use": "concentrations", "level": 1e-3}  # of DrNAS
 
 
 def alone(known: Known) -> Known:
@@ -91,6 +93,7 @@ def config(data: str, method: Mapping[str, Any], architecture: Mapping[str, Any]
         "method": space | {"activation": "relu"} | dict(method),
         "train": {"steps": steps, "batch": 64, "lr": 0.01, "architecture": dict(architecture)},
         "temperature": None,
+        "penalties": [PENALTY] if "stages" in method else [],
         **cooling,
     }
 

@@ -72,12 +72,14 @@ SEARCHES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # name -
         2,
     ),
     "DrNAS": ({"sampling": "dirichlet"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5}, 2),
+    "DrNAS, stages": ({"sampling": "dirichlet"}, {"optimizer": ADAM, "lr": 0.03, "share": 0.5}, 2),
     "GAEA single level": ({"parametrisation": "simplex"}, {"optimizer": {"use": "exponentiated"}, "lr": 0.1}, 1),
 }
 KERNELS = "kernels"
 DISCRETIZERS = ("argmax", "closest", "least", "ranked")
 OPERATIONS = ("linear", "rank_2", "residual", "none")
-FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS")  # discretized by argmax alone
+FEWER = ("DARTS 2nd", "DARTS 1st, paper's rate", "GAEA single level", "GDAS", "DrNAS", "DrNAS, stages")  # argmax alone
+PENALTY = {"use": "concentrations", "level": 1e-3}  # of DrNAS
 
 
 def config(name: str, space: Sequence[str], quick: bool, store: str) -> dict[str, Any]:
@@ -110,7 +112,13 @@ def searches(space: Sequence[str], quick: bool) -> list[tuple[str, str, str]]:
             if discretizer == "ranked" and space:
                 continue
             found.append((search, discretizer, search if discretizer == "argmax" else f"{search}, {discretizer}"))
-    return found[:2] if quick else found
+    return [*found[:2], *(one for one in found if one[0] == "DrNAS, stages")] if quick else found
+
+
+def staged(method: dict[str, Any]) -> dict[str, Any]:
+    """DrNAS's other parts: half of the candidates are dropped at half of the steps, and concentrations are kept near 1."""
+    count = len(method["operations"] if method["use"] == "operations" else method["candidates"])
+    return {"method": method | {"stages": [[0.5, (count + 1) // 2]]}, "penalties": [PENALTY]}
 
 
 def measure(name: str, space: Sequence[str], quick: bool, store: str, runner: Any) -> tuple[Table, list[Scored]]:
@@ -128,6 +136,7 @@ def measure(name: str, space: Sequence[str], quick: bool, store: str, runner: An
                 "method": base["method"] | method,
                 "train": base["train"] | {"architecture": architecture},
                 "discretizers": [{"use": discretizer}],
+                **(staged(base["method"] | method) if search == "DrNAS, stages" else {}),
                 **({"temperature": COOLING} if search == "GDAS" else {}),
             }
         )

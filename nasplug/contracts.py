@@ -50,6 +50,7 @@ class Traits:
             simplex may change them.
         holds: parts of `Networks` that are themselves parameters, so that `Proximal` penalties can change them; see
             `SearchMethod.hold`.
+        untrained: leaves that no optimizer moves, `SearchMethod.project` alone, such as what is left to choose from.
         stochastic: `SearchMethod.relax` draws noise; the loop passes one fresh seed per row and step.
         convex: the loss is convex in its parameters. Where a monotone network may not have a weight's sign, the weight then
             becomes 0; other methods get its sign changed, so that it is not lost to training.
@@ -63,13 +64,14 @@ class Traits:
     architecture: frozenset[str] = frozenset()
     simplex: frozenset[str] = frozenset()
     holds: frozenset[str] = frozenset()
+    untrained: frozenset[str] = frozenset()
     stochastic: bool = False
     convex: bool = False
     capturable: bool = True
     origin: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("architecture", "simplex", "holds"):
+        for name in ("architecture", "simplex", "holds", "untrained"):
             value = getattr(self, name)
             if not isinstance(value, frozenset) or not all(isinstance(one, str) for one in value):
                 raise ContractError(f"Traits({name}={value!r}): write a frozenset of names: frozenset({{'logits'}})")
@@ -82,6 +84,8 @@ class Traits:
             raise ContractError(f"Traits(origin={self.origin!r}): needed: a mapping of texts, name -> version")
         if strange := sorted(self.holds - set(PARTS)):
             raise ContractError(f"Traits(holds=...): {', '.join(strange)} are not parts of Networks; parts: {', '.join(PARTS)}")
+        if both := sorted(self.untrained & self.architecture):
+            raise ContractError(f"Traits(untrained=...): {', '.join(both)} are in architecture, which is trained; remove one")
         if weights := sorted(self.simplex - self.architecture):
             raise ContractError(f"Traits(simplex=...): {', '.join(weights)} are not in architecture; add them there")
 

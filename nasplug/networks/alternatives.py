@@ -55,10 +55,10 @@ def sized(nets: Networks) -> Networks:
 def shares(nets: Networks) -> list[Tensor]:
     """The shares of each of `Networks.alternatives`, ``(K, A)``: of a way the largest of its gates, of None what is left of 1.
 
-    Neurons and edges that were cut in the meantime do not change them.
+    Neurons and edges that were cut in the meantime do not change them. Ways that a search dropped (`Networks.kept`) have 0.
     """
     found = []
-    for ways in nets.alternatives:
+    for group, ways in enumerate(nets.alternatives):
         each = [
             None
             if way is None
@@ -66,7 +66,8 @@ def shares(nets: Networks) -> list[Tensor]:
             for way in ways
         ]
         rest = 1.0 - torch.stack([share for share in each if share is not None]).sum(0)
-        found.append(torch.stack([rest.clamp(min=0.0) if share is None else share for share in each], 1))
+        share = torch.stack([rest.clamp(min=0.0) if share is None else share for share in each], 1)
+        found.append(torch.where(nets.kept[group] > 0, share, torch.zeros_like(share)) if group in nets.kept else share)
     return found
 
 

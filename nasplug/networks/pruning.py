@@ -83,6 +83,7 @@ def alive(nets: Networks) -> Networks:
         gates=gates,
         edge_gates=edge_gates,
         alternatives=(),
+        kept={} if nets.alternatives else nets.kept,
     )
     return _with_used_channels(found, useful[0])
 

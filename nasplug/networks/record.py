@@ -21,7 +21,7 @@ Edge = tuple[int, int]  # (to, from) with to > from: layer 0 is the input, layer
 Way = Edge | int | None  # a block, a layer in between, or nothing
 
 PARTS = (
-    *("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "concentrations"),
+    *("blocks", "biases", "gates", "edge_gates", "choices", "eigenvalues", "concentrations", "kept"),
     *("kernels", "kernel_biases", "kernel_shares", "kernel_parts", *NORMS),
 )
 
@@ -61,6 +61,8 @@ class Networks:
         eigenvalues: ``(K, H)``, spectral methods only; the canonical forward does not read them.
         concentrations: ``(K, ..., A)``, > 0, of the Dirichlet distributions that shares are drawn from, by the number of the
             site; of methods that draw so only. The forward reads the shares, not them. A candidate that was dropped has 0.
+        kept: of searches that drop candidates for good, by layer of ``choices`` or by group of ``alternatives``: as large as
+            the shares there, 1 where a candidate may still be chosen, 0 where it was dropped. Its share is 0 then.
         candidates: activation names; with one name no choices are needed.
         functions: name -> function, for the candidates and the stem.
         stem: convolutions between the input and layer 0 (`nasplug.stems.Stem`), or None.
@@ -92,6 +94,7 @@ class Networks:
     choices: Mapping[int, Tensor] = field(default_factory=dict)
     eigenvalues: Mapping[int, Tensor] = field(default_factory=dict)
     concentrations: Mapping[int, Tensor] = field(default_factory=dict)
+    kept: Mapping[int, Tensor] = field(default_factory=dict)
     candidates: tuple[str, ...] = ("relu",)
     functions: Mapping[str, Function] = field(default_factory=lambda: FUNCTIONS, repr=False)
     stem: Stem | None = None
@@ -193,9 +196,10 @@ class Networks:
                     rows = 1 if tensor.dim() == 3 and tensor.shape[1] == 1 else self.widths[layer]
                     shape = (k, rows, len(self.candidates))
                 wanted[name, layer] = (shape, tensor)
-        for site, tensor in self.concentrations.items():
-            if tensor.dim() < 2 or len(tensor) != k:
-                raise ContractError(f"concentrations[{site}] has shape {tuple(tensor.shape)}; needed: ({k}, ..., candidates)")
+        for name in ("concentrations", "kept"):
+            for site, tensor in getattr(self, name).items():
+                if tensor.dim() < 2 or len(tensor) != k:
+                    raise ContractError(f"{name}[{site}] has shape {tuple(tensor.shape)}; needed: ({k}, ..., candidates)")
         for (name, key), (shape, tensor) in wanted.items():
             if tuple(tensor.shape) != shape:
                 raise ContractError(f"{name}[{key}] has shape {tuple(tensor.shape)}; the skeleton asks for {shape}")

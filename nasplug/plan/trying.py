@@ -180,10 +180,11 @@ def try_out(parts: Components, search: Search, plugins: Plugins) -> Networks:
         raise ContractError(
             f"{whom}: init returned {shapes!r} for one seed; needed: a dict of tensors (1, ...). Tell its author"
         )
-    if unknown := sorted(first.traits.architecture - set(drawn)):
-        raise ContractError(
-            f"{whom}: traits.architecture names {', '.join(unknown)}, which init does not make; it makes: {', '.join(drawn)}"
-        )
+    for trait in ("architecture", "untrained"):
+        if unknown := sorted(getattr(first.traits, trait) - set(drawn)):
+            raise ContractError(
+                f"{whom}: traits.{trait} names {', '.join(unknown)}, which init does not make; it makes: {', '.join(drawn)}"
+            )
     _moved(parts, first, drawn)
     with blaming(whom):
         params = start(first).params

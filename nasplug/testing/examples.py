@@ -47,9 +47,9 @@ def example_networks(
 
     Weights and biases are normal, gates and edge gates uniform in [0, 1], eigenvalues normal on all layers 0..D. Choices
     are uniform points of the simplex, one per neuron in odd layers and one per layer in even ones, over three candidates.
-    Concentrations are exponential, of as many sites. ``skips`` joins every pair of layers, else only neighbours. With
-    ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1 channels on images of one row, which leaves as many features as
-    there are inputs; with parts of a norm its first layer has one.
+    Concentrations are exponential, of as many sites; with ``kept`` some candidates but the first are dropped there. ``skips``
+    joins every pair of layers, else only neighbours. With ``kernels`` or ``kernel_biases`` they have a stem, 2 and 1 channels
+    on images of one row, which leaves as many features as there are inputs; with parts of a norm its first layer has one.
 
     Raises:
         ConfigError: for a part that is not in `nasplug.networks.PARTS`.
@@ -71,8 +71,12 @@ def example_networks(
         """Exponential."""
         return -torch.log1p(-uniform(seeds, name, (widths[layer] if layer % 2 else 1, len(CANDIDATES))))
 
+    def left(layer: int) -> Tensor:
+        some = uniform(seeds, f"kept/{layer}", (widths[layer] if layer % 2 else 1, len(CANDIDATES))) > 0.3
+        return some.index_fill(-1, torch.tensor(0), True).to(dtype)
+
     def simplex(layer: int) -> Tensor:
-        share = weight(f"choices/{layer}", layer)
+        share = weight(f"choices/{layer}", layer) * (left(layer) if "kept" in wanted else 1.0)
         return (share / share.sum(-1, keepdim=True)).to(dtype)
 
     hidden = range(1, depth)
@@ -97,6 +101,7 @@ def example_networks(
         concentrations={layer: weight(f"concentration/{layer}", layer).to(dtype) for layer in hidden}
         if "concentrations" in wanted
         else {},
+        kept={layer: left(layer) for layer in hidden} if "kept" in wanted else {},
         candidates=CANDIDATES if "choices" in wanted else CANDIDATES[:1],
         **(stem_parts(stem, stem_of) if normed or wanted & {"kernels", "kernel_biases"} else {}),
     )

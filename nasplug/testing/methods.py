@@ -105,17 +105,18 @@ class SearchMethodLaws(Laws):
             nets = self.relaxed(leaves, pack.tau, pack.seeds + step)
             outputs, seen = networks.observing(method.forward, nets, *task.train.batch[::2])
             losses = task.losses(outputs, *task.train.batch[1:])
-            moved = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and name not in seen}
+            still = {*seen, *method.traits.untrained}
+            moved = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and name not in still}
             optimizer.update({name: params[name] for name in moved}, gradients(losses, moved), state, pack.lr)
             params |= {name: params[name].lerp(value, networks.PACE) for name, value in seen.items()}
             params = {name: p.clone() for name, p in method.project(params, step, self.steps).items()}
         return {**params, "loss": losses.detach()}
 
     def test_architecture_names_parameters(self) -> None:
-        """``traits.architecture`` names leaves that `init` makes."""
+        """``traits.architecture`` and ``untrained`` name leaves that `init` makes."""
         method = self.component()
         params = method.init(self.task(), self.seeds())
-        unknown = method.traits.architecture - set(params)
+        unknown = (method.traits.architecture | method.traits.untrained) - set(params)
         assert not unknown, f"architecture law: {sorted(unknown)} are no parameters; there are {sorted(params)}"
 
     def test_init_leads_with_replicas(self) -> None:

@@ -47,7 +47,8 @@ def train(
         and how soft they are (`nasplug.train.softness`): ``edges``, and ``entropy`` where the method has choices.
 
     With ``search.keep`` ``best`` each report also keeps the iterates whose validation loss plus penalty is the smallest yet.
-    Only reports count at which a row's temperature and levels have their last values: before, objectives do not compare.
+    Only reports count at which a row's temperature and levels have their last values: before, objectives do not compare. Nor do
+    those of a row before and after its method has moved an untrained leaf (`nasplug.contracts.Traits`), which begins anew.
     """
     state = start(search) if state is None else state.copy()
     rows = torch.arange(len(search.seeds), device=search.seeds.device)
@@ -110,5 +111,7 @@ def _best(search: Search, best: Params, params: Params, t: int, loss: Tensor, ne
     if best.keys() - {OBJECTIVE} != params.keys():  # the first time, or a method has put other leaves in their place
         return {OBJECTIVE: objective, **{name: p.clone() for name, p in params.items()}}
     better = (objective < best[OBJECTIVE]) | ~torch.isfinite(best[OBJECTIVE])  # nothing to lose yet: the later one
+    for name in search.traits.untrained & params.keys():
+        better = better | (params[name] != best[name]).flatten(1).any(1)
     kept = {name: torch.where(column(better, p), p, best[name]) for name, p in params.items()}
     return {OBJECTIVE: torch.where(better, objective, best[OBJECTIVE]), **kept}

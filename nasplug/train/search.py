@@ -56,7 +56,8 @@ def put(nets: Networks, fixed: Sequence[Fixed]) -> Networks:
     if shares := parts.pop("kernel_shares", {}):
         found = {n: mixed(share, nets.kernel_parts[n]) for n, share in shares.items()}
         parts |= {"kernels": {**nets.kernels, **found}, "kernel_shares": {}, "kernel_parts": {}}
-    return replace(nets, **parts, alternatives=())
+    kept = {} if nets.alternatives or "choices" in parts else nets.kept
+    return replace(nets, **parts, alternatives=(), kept=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +189,15 @@ class Search:
         """The leaves that ``optimizer`` moves."""
         held = self.traits.architecture if self.architect is not None or self.fixed else ()
         still = any(part == "kernel_shares" for part, _, _ in self.fixed)
-        return {n: p for n, p in params.items() if not (n in held or observed(n) or (still and shared(n)))}
+        return {n: p for n, p in self.trained(params).items() if not (n in held or (still and shared(n)))}
 
     def architecture(self, params: Params) -> Params:
         """The leaves that the architect moves."""
         return {n: p for n, p in params.items() if self.architect is not None and n in self.traits.architecture}
 
     def trained(self, params: Params) -> Params:
-        """The leaves that gradients move; the others are observed (`nasplug.networks.observing`)."""
-        return {n: p for n, p in params.items() if not observed(n)}
+        """The leaves that gradients move; the others are observed (`nasplug.networks.observing`), or the method's to move."""
+        return {n: p for n, p in params.items() if not (observed(n) or n in self.traits.untrained)}
 
 
 @dataclass(frozen=True, slots=True)

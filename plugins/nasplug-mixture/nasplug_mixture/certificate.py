@@ -60,6 +60,9 @@ class Certificate:
 
     Any number of leading axes (networks, sites) stand for ``...``; losses are in units of the target squared.
 
+    Of the candidates some may have been dropped for good (``left``): nothing below speaks of them but their own numbers. As
+    their share is 0, all that is said above holds for the others alone.
+
     Attributes:
         a: shares ``(..., A)``.
         q: distance to the mixture ``(..., A)``.
@@ -69,6 +72,7 @@ class Certificate:
         residual: ``E r^2 / 2 (...)``, or None.
         blur: what rounding may have done to ``f_i - f_a``, root mean square ``(...)``.
         relative: what it may have done to a mean of squares, as a share of it.
+        left: candidates that may still be chosen, bool ``(..., A)``.
     """
 
     a: Tensor
@@ -79,11 +83,12 @@ class Certificate:
     residual: Tensor | None
     blur: Tensor
     relative: float
+    left: Tensor
 
     @property
     def largest(self) -> Tensor:
         """argmax: the candidate of the largest share, the first on a tie; long ``(...)``."""
-        return self.a.argmax(-1)
+        return torch.where(self.left, self.a, -1.0).argmax(-1)
 
     @property
     def q_rounding(self) -> Tensor:
@@ -97,11 +102,16 @@ class Certificate:
 
         A tie is a difference from the least Q that rounding of the two could have made.
         """
-        least = self.q.argmin(-1, keepdim=True)
+        least = torch.where(self.left, self.q, torch.inf).argmin(-1, keepdim=True)
         rounding = self.q_rounding
-        tied = self.q - self.q.gather(-1, least) <= rounding + rounding.gather(-1, least)
+        tied = self.left & (self.q - self.q.gather(-1, least) <= rounding + rounding.gather(-1, least))
         found = torch.where(tied, self.a, -1.0).argmax(-1)
-        return torch.where(torch.isfinite(self.q).all(-1), found, self.largest)
+        return torch.where(self.finite, found, self.largest)
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether each Q that counts is, bool ``(...)``."""
+        return (torch.isfinite(self.q) | ~self.left).all(-1)
 
     @property
     def best(self) -> Tensor | None:
@@ -109,6 +119,7 @@ class Certificate:
         if self.loss is None:
             return None
         closest, loss = self.closest.unsqueeze(-1), torch.nan_to_num(self.loss, nan=torch.inf, posinf=torch.inf)
+        loss = torch.where(self.left, loss, torch.inf)
         least = loss.argmin(-1, keepdim=True)
         mine, lowest = loss.gather(-1, closest), loss.gather(-1, least)
         return torch.where(mine - lowest <= self.relative * (mine + lowest), closest, least).squeeze(-1)
@@ -116,20 +127,20 @@ class Certificate:
     @property
     def least(self) -> Tensor:
         """min a ``(...)``: how far inside the simplex the mixture is."""
-        return self.a.amin(-1)
+        return torch.where(self.left, self.a, 1.0).amin(-1)
 
     @property
     def margin(self) -> Tensor:
         """By how much the closest candidate is closer than the next: ``(...)``, >= 0; infinite for an only one."""
         if self.q.shape[-1] == 1:
             return torch.full_like(self.q[..., 0], torch.inf)
-        two = self.q.topk(2, -1, largest=False).values
+        two = torch.where(self.left, self.q, torch.inf).topk(2, -1, largest=False).values
         return two[..., 1] - two[..., 0]
 
     @property
     def gap(self) -> Tensor | None:
         """The stationarity gap ``max |C_i| (...)``; None without targets."""
-        return None if self.c is None else torch.nan_to_num(self.c.abs(), nan=0.0).amax(-1)
+        return None if self.c is None else torch.where(self.left, torch.nan_to_num(self.c.abs(), nan=0.0), 0.0).amax(-1)
 
     @property
     def asked(self) -> Tensor | None:
@@ -137,7 +148,7 @@ class Certificate:
         if self.loss is None:
             return None
         low, high = self.loss.unsqueeze(-1), self.loss.unsqueeze(-2)
-        return high - low > self.relative * (high + low)
+        return (high - low > self.relative * (high + low)) & self.left.unsqueeze(-1) & self.left.unsqueeze(-2)
 
     @property
     def passes(self) -> Tensor | None:
@@ -167,7 +178,7 @@ class Certificate:
         Then ``Q_k = (1 - a_k)^2 D_k`` is the least Q as well.
         """
         k = self.largest[..., None, None].expand(*self.lead.shape[:-2], 1, self.a.shape[-1])
-        return (self.lead.gather(-2, k).squeeze(-2) <= 0).all(-1)
+        return ((self.lead.gather(-2, k).squeeze(-2) <= 0) | ~self.left).all(-1)
 
     @property
     def sure(self) -> Tensor | None:
@@ -187,7 +198,7 @@ class Certificate:
         above = self.loss.gather(-1, k) - self.loss  # (..., A)
         equal = self.relative * (self.loss.gather(-1, k) + self.loss)
         proven = (ahead & (above <= equal)) | (above.abs() <= equal)
-        return proven.all(-1) & torch.isfinite(self.q).all(-1)
+        return (proven | ~self.left).all(-1) & self.finite
 
     @classmethod
     def joined(cls, parts: Sequence[Certificate]) -> Certificate:
@@ -206,11 +217,17 @@ class Certificate:
             residual=whole([p.residual for p in parts]),
             blur=torch.cat([p.blur for p in parts]),
             relative=max(p.relative for p in parts),
+            left=torch.cat([p.left for p in parts]),
         )
 
 
 def certificate(
-    f: Tensor, a: Tensor, y: Tensor | None = None, mixture: Tensor | None = None, weights: Tensor | None = None
+    f: Tensor,
+    a: Tensor,
+    y: Tensor | None = None,
+    mixture: Tensor | None = None,
+    weights: Tensor | None = None,
+    left: Tensor | None = None,
 ) -> Certificate:
     """The certificate of mixed sites, in float64 whatever comes in.
 
@@ -222,6 +239,7 @@ def certificate(
             readout; elsewhere give it, and C tells nothing).
         weights: of the samples in each E, broadcast to ``(..., N)``, or None. All that is said above holds for any E that is
             a weighted mean; its product is one rounding more.
+        left: candidates that may still be chosen, bool ``(..., A)``; the shares of the others are 0. None: all.
     """
     f, a = f.double(), a.double() / a.double().sum(-1, keepdim=True)
     share = None if weights is None else weights.double() / weights.double().mean(-1, keepdim=True)
@@ -239,12 +257,13 @@ def certificate(
     relative = (away.shape[-1] * away.shape[-2] + FEW + (share is not None)) * UNIT
     q = expected(away.square(), 1) / 2  # (..., A)
     rest = 1.0 - a
+    left = torch.ones_like(a, dtype=torch.bool) if left is None else left
     hard = rest == 0
     d = torch.where(hard, torch.nan, q / rest.square())
     if y is None:
-        return Certificate(a, q, d, None, None, None, blur, relative)
+        return Certificate(a, q, d, None, None, None, blur, relative, left)
     r = y.double() - mixture  # (..., O, N)
     loss = expected((y.double().unsqueeze(-3) - f).square(), 1) / 2
     c = torch.where(hard, torch.nan, expected(away * r.unsqueeze(-3), 1) / rest)
     residual = (expected(r.square(), 0) / 2).expand(q.shape[:-1])
-    return Certificate(a, q, d, loss, c, residual, blur, relative)
+    return Certificate(a, q, d, loss, c, residual, blur, relative, left)

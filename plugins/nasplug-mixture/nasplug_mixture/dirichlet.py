@@ -24,9 +24,13 @@ def concentrations(leaf: Tensor) -> Tensor:
     return (F.elu(leaf) + 1.0).clamp(min=LEAST)
 
 
-def whole(leaf: Tensor) -> Tensor:
-    """The same without `LEAST`, and with digits and a slope however small it is: what a penalty can pull up again."""
-    return torch.where(leaf > 0, leaf + 1.0, leaf.clamp(max=0.0).exp())
+def whole(leaf: Tensor, left: Tensor | None = None) -> Tensor:
+    """The same without `LEAST`, and with digits and a slope however small it is: what a penalty can pull up again.
+
+    ``left``: where it is False, 0.
+    """
+    found = torch.where(leaf > 0, leaf + 1.0, leaf.clamp(max=0.0).exp())
+    return found if left is None else torch.where(left, found, torch.zeros_like(found))
 
 
 class _Reparametrised(torch.autograd.Function):
@@ -43,11 +47,12 @@ class _Reparametrised(torch.autograd.Function):
         return given[0] * torch._standard_gamma_grad(shape, draw), None
 
 
-def drawn(shape: Tensor, noise: Tensor, name: str) -> Tensor:
+def drawn(shape: Tensor, noise: Tensor, name: str, left: Tensor | None = None) -> Tensor:
     """One point of the simplex for each of the concentrations ``(K, ..., A)``, by one seed per row, ``noise (K,)``.
 
     Gamma draws (Marsaglia and Tsang 2000, at the shape + 1, times ``u^(1 / shape)``) over their sum; in float64. The gradient
     is that of each gamma draw (Figurnov et al. 2018), which torch has. A row's draws depend on its seed and shape alone.
+    ``left``: where it is False, the point has 0, and the others are a draw of the distribution of them alone.
     """
     a, each = shape.detach().double(), tuple(shape.shape[1:])
     d = a + 2.0 / 3.0
@@ -64,4 +69,5 @@ def drawn(shape: Tensor, noise: Tensor, name: str) -> Tensor:
     u = uniform(noise, f"{name}/power", each).clamp(min=2.0**-53)
     gamma = (found.log() + u.log() / a).exp().clamp(min=1e-300)
     draw: Tensor = _Reparametrised.apply(shape.double(), gamma)  # type: ignore[no-untyped-call]
+    draw = draw if left is None else torch.where(left, draw, torch.zeros_like(draw))
     return (draw / draw.sum(-1, keepdim=True)).to(shape)

@@ -76,7 +76,8 @@ def closest() -> Discretizer:
     largest share need not.
 
     Fails off stationarity, by as much as the certificate's gap says; for several sites, which are discretized together; and it
-    costs A forward passes per site (of layers before another hidden layer; the last one's are cheap).
+    costs A forward passes per site (of layers before another hidden layer; the last one's are cheap). Candidates that a search
+    dropped for good are not chosen.
 
     Source: ours, from the identity behind Theorem 7 of Understanding NAS by its architecture parameters. We differ from
     DARTS in taking Q and not the share.
@@ -92,17 +93,18 @@ class Least(Certifying):
 
     def __call__(self, nets: Networks, score: Score) -> Networks:
         """Choices one-hot; of ``score`` only the training samples are read."""
-        return _put(nets, [(site, _lowest(loss, site.shares(nets))) for site, loss in losses(nets, score.task)])
+        found = losses(nets, score.task)
+        return _put(nets, [(site, _lowest(loss, site.shares(nets), site.left(nets))) for site, loss in found])
 
     def certified(self, nets: Networks, score: Score) -> tuple[Networks, Sequence[Mapping[str, Any]]]:
         """The same, and what is proven of the closest candidates beside it; see `nasplug_mixture.certify`."""
         return self(nets, score), certify(nets, score)
 
 
-def _lowest(loss: Tensor, choice: Tensor) -> Tensor:
-    """argmin over the last axis, NaN the worst; the largest share where no loss is finite."""
-    lowest = torch.nan_to_num(loss, nan=torch.inf, posinf=torch.inf).argmin(-1)
-    return torch.where(torch.isfinite(loss).any(-1), lowest, choice.argmax(-1))
+def _lowest(loss: Tensor, choice: Tensor, left: Tensor) -> Tensor:
+    """argmin over the last axis of what is left, NaN the worst; the largest share where no loss is finite."""
+    loss = torch.where(left, torch.nan_to_num(loss, nan=torch.inf, posinf=torch.inf), torch.inf)
+    return torch.where(torch.isfinite(loss).any(-1), loss.argmin(-1), choice.argmax(-1))
 
 
 def least() -> Discretizer:
@@ -110,8 +112,8 @@ def least() -> Discretizer:
 
     The task's own loss with candidate i at that site alone and the shared weights, over the training samples (all of them
     before the readout, 1,024 evenly spread ones elsewhere). It costs as much as `closest`, and reads labels. Sites are decided
-    one by one, then all made hard. On a tie the first; what is hard stays. A site without a finite loss takes its largest
-    share.
+    one by one, then all made hard. On a tie the first; what is hard stays, and what a search dropped for good is not chosen. A
+    site without a finite loss takes its largest share.
 
     Fails for several sites, which are discretized together; and it knows no other samples: where a search has not converged it
     is the better choice, and where it has `closest` is as good on new samples.

@@ -17,6 +17,7 @@ from nasplug.replicas import uniform
 from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
 from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, flat, points, start_of, starts
+from nasplug_mixture.stages import Stages, check_stages, dropped, mask_of, masks, still_open
 
 __all__ = ["USUAL", "Mixture", "mixture"]
 
@@ -37,6 +38,7 @@ class Mixture(SearchMethod):
     sampling: Sampling
     bias: bool
     stem: Stem | None = None
+    stages: Stages = ()
 
     @property
     def traits(self) -> Traits:
@@ -46,6 +48,7 @@ class Mixture(SearchMethod):
         return Traits(
             architecture=choices,
             simplex=choices if self.parametrisation == "simplex" else frozenset(),
+            untrained=frozenset(mask_of(name) for name in choices) if self.stages else frozenset(),
             stochastic=self.sampling != "none",
         )
 
@@ -53,7 +56,8 @@ class Mixture(SearchMethod):
         """``block <to> <from> (K, H_to, H_from)``, ``bias <layer> (K, H)``, ``choice <layer> (K, H or 1, A)``; float64.
 
         Weights and biases are ``U[-1, 1] / sqrt(H_from)``, as `torch.nn.Linear` draws. All candidates start alike; neurons
-        differ in weights. A stem's leaves are those of `nasplug.stems.drawn`.
+        differ in weights. A stem's leaves are those of `nasplug.stems.drawn`. With stages also ``kept <leaf>`` of each leaf of
+        the architecture, ones (`nasplug_mixture.stages`).
         """
         widths = (entrance(self.stem, task), *self.hidden, task.outputs)
         depth = len(widths) - 1
@@ -69,30 +73,40 @@ class Mixture(SearchMethod):
         for layer in range(1, depth):
             shape = (len(seeds), widths[layer] if self.per == "neuron" else 1, len(self.candidates))
             params[f"choice {layer}"] = torch.full(shape, start, dtype=torch.float64, device=seeds.device)
-        return params
+        return params | masks(params, [name for name in params if name in self.traits.architecture] if self.stages else [])
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The mixtures at temperature ``tau``; with ``noise``, one seed per row, one draw of them."""
         depth = len(self.hidden) + 1
         blocks = {(layer, layer - 1): params[f"block {layer} {layer - 1}"] for layer in range(1, depth + 1)}
         first, last = blocks[1, 0], blocks[depth, depth - 1]
+        left = {layer: still_open(params, f"choice {layer}") for layer in range(1, depth)}
+
+        def shares(name: str, leaf: Tensor) -> Tensor:
+            """A leaf as points of the simplex."""
+            left = still_open(params, name)
+            return points(leaf, f"mixture/{name}", tau, noise, self.parametrisation, self.sampling, left)
+
         return Networks(
             widths=(first.shape[2], *self.hidden, last.shape[1]),
             blocks=blocks,
             biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
-            choices={layer: self.choice(params[f"choice {layer}"], layer, tau, noise) for layer in range(1, depth)},
+            choices={layer: shares(f"choice {layer}", params[f"choice {layer}"]) for layer in range(1, depth)},
             candidates=self.candidates,
             concentrations=flat(params, self.traits.architecture, self.sampling),
-            **parts(
-                self.stem,
-                params,
-                lambda name, leaf: points(leaf, f"mixture/{name}", tau, noise, self.parametrisation, self.sampling),
-            ),
+            kept={layer: some.to(first) for layer, some in left.items() if some is not None},
+            **parts(self.stem, params, shares),
         )
 
-    def choice(self, leaf: Tensor, layer: int, tau: Tensor, noise: Tensor | None) -> Tensor:
-        """A leaf as points of the simplex, ``(K, H or 1, A)``."""
-        return points(leaf, f"mixture/choice {layer}", tau, noise, self.parametrisation, self.sampling)
+
+@dataclass(frozen=True, slots=True)
+class StagedMixture(Mixture):
+    """`Mixture` with stages."""
+
+    def project(self, params: Params, step: int, steps: int) -> Params:
+        """See `nasplug_mixture.stages.dropped`."""
+        simplex = self.parametrisation == "simplex"
+        return dropped(params, sorted(self.traits.architecture), self.stages, step, steps, simplex=simplex)
 
 
 def _check_candidates(candidates: Sequence[str]) -> None:
@@ -119,6 +133,7 @@ def mixture(
     sampling: Sampling = "none",
     bias: bool = True,
     stem: Stem | None = None,
+    stages: Sequence[tuple[float, int]] = (),
 ) -> SearchMethod:
     """Weight sharing over activations: a layer or a neuron mixes all candidates, and training decides which one stays.
 
@@ -134,6 +149,9 @@ def mixture(
     - ``sampling: dirichlet``: in training p is a draw of a Dirichlet distribution with concentrations ``elu(leaf) + 1``,
       otherwise their share of the sum; tau is not read (DrNAS).
 
+    ``stages: [[0.5, 3]]``: after half of the steps the three candidates with the largest leaves stay at each site, on a tie the
+    first ones; the others' shares are 0 from then on, and no discretizer chooses them. Several stages follow one another.
+
     Without noise (scores, discretizers) a sampled method is the mixture it draws from.
 
     ``stem``: convolutions in front (`nasplug.stems.Stem`). Where its layers choose among ``sizes``, their shares are points of
@@ -145,12 +163,14 @@ def mixture(
 
     Raises:
         ConfigError: for hidden layers that are missing or empty; for dirichlet beside simplex; for a stem that does not fit
-            its image; for candidates that are fewer than 2, twice there or unknown. One without finite values and slopes on
-            [-100, 100] is refused when the study is planned.
+            its image; for candidates that are fewer than 2, twice there or unknown; for stages whose shares of the steps do
+            not rise, or that drop no candidate. A candidate without finite values and slopes on [-100, 100] is refused when
+            the study is planned.
 
     Source: DARTS (Liu et al. 2019) for softmax, GAEA (Li et al. 2021) for the simplex, SWAT-NN supplement (11)-(12) for one
-    choice per neuron under a temperature; Jang et al. 2017 for sampling, DrNAS (Chen et al. 2021) for Dirichlet draws. We
-    differ: logits start at 0 and not at noise of 1e-3, as rows differ in their weights.
+    choice per neuron under a temperature; Jang et al. 2017 for sampling, DrNAS (Chen et al. 2021) for Dirichlet draws and
+    stages. We differ: logits start at 0 and not at noise of 1e-3, as rows differ in their weights; a stage changes neither
+    widths nor what optimizers remember.
     """
     check_hidden("mixture", hidden)
     if not hidden or min(hidden) < 1:
@@ -161,4 +181,6 @@ def mixture(
     check_sampling("mixture", parametrisation, sampling)
     if stem is not None:
         stem.check_shapes()
-    return Mixture(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias, stem)
+    some = check_stages("mixture", stages, len(candidates))
+    made = StagedMixture if some else Mixture
+    return made(tuple(hidden), tuple(candidates), per, parametrisation, sampling, bias, stem, some)

@@ -20,6 +20,7 @@ from nasplug.stems import Stem, drawn, entrance, parts
 from nasplug.tasks import Task
 from nasplug_mixture.simplex import Parametrisation, Sampling, check_sampling, flat, points, start_of, starts
 from nasplug_mixture.skeleton import Skeleton, rank, skeleton
+from nasplug_mixture.stages import Stages, check_stages, dropped, mask_of, masks, still_open
 
 __all__ = ["USUAL_OPERATIONS", "Operations", "operations"]
 
@@ -44,6 +45,7 @@ class Operations(SearchMethod):
     bias: bool
     narrower: tuple[int, ...] = ()
     stem: Stem | None = None
+    stages: Stages = ()
 
     @property
     def traits(self) -> Traits:
@@ -56,6 +58,7 @@ class Operations(SearchMethod):
         return Traits(
             architecture=leaves,
             simplex=leaves if self.parametrisation == "simplex" else frozenset(),
+            untrained=frozenset(mask_of(name) for name in leaves) if self.stages else frozenset(),
             stochastic=self.sampling != "none",
         )
 
@@ -135,7 +138,8 @@ class Operations(SearchMethod):
         R)``, ``gated <to> <from> (K, 2 H_to, H_from)`` and ``gated bias <to> <from> (K, 2 H_to)`` (the sums', then the gates'),
         ``bias <to> (K, H)``: ``U[-1, 1] / sqrt(columns)``, as `torch.nn.Linear` draws.
         ``operation <to> <from> (K, A)``, ``width <layer> (K, C)``: all operations, and all widths, start alike.
-        A stem's leaves are those of `nasplug.stems.drawn`.
+        A stem's leaves are those of `nasplug.stems.drawn`. With stages also ``kept <leaf>`` of each leaf of the architecture,
+        ones (`nasplug_mixture.stages`).
         """
         sides = (entrance(self.stem, task), *self.hidden, task.outputs)
         params: Params = drawn(self.stem, seeds) | starts(self.stem, self.parametrisation, seeds)
@@ -173,7 +177,7 @@ class Operations(SearchMethod):
         for to in range(1, len(sides)) if self.bias else ():
             bound = 1.0 / math.sqrt(sides[to - 1])
             params[f"bias {to}"] = uniform(seeds, f"operations/bias {to}", (sides[to],), -bound, bound)
-        return params
+        return params | masks(params, [name for name in params if name in self.traits.architecture] if self.stages else [])
 
     def relax(self, params: Params, tau: Tensor, noise: Tensor | None = None) -> Networks:
         """The mixtures at temperature ``tau``; with ``noise``, one seed per row, one draw of them."""
@@ -185,11 +189,18 @@ class Operations(SearchMethod):
         blocks: dict[Edge, Tensor] = {}
         gates: dict[int, Tensor] = {}
         edge_gates: dict[Edge, Tensor] = {}
-        for (to, source), ways in found.ways.items():
-            share = like.new_ones(k, 1)
+        kept: dict[int, Tensor] = {}
+
+        def shares(name: str, called: str) -> Tensor:
+            left = still_open(params, name)
+            return points(params[name], f"operations/{called}", tau, noise, self.parametrisation, self.sampling, left)
+
+        for group, ((to, source), ways) in enumerate(found.ways.items()):
+            share, name = like.new_ones(k, 1), f"operation {to} {source}"
             if len(ways) > 1:
-                leaf = params[f"operation {to} {source}"]
-                share = points(leaf, f"operations/{to} {source}", tau, noise, self.parametrisation, self.sampling)  # (K, A)
+                share = shares(name, f"{to} {source}")  # (K, A)
+                if (left := still_open(params, name)) is not None:
+                    kept[group] = left.to(like)
             for at, (name, way) in enumerate(ways.items()):
                 ends = (found.place[to], found.place[source])
                 if name == "gated":
@@ -206,8 +217,7 @@ class Operations(SearchMethod):
                     edge_gates[way] = share[:, at, None, None].expand_as(blocks[way])
         for layer, full in enumerate(self.hidden, 1):
             if f"width {layer}" in params:
-                leaf = params[f"width {layer}"]
-                share = points(leaf, f"operations/width {layer}", tau, noise, self.parametrisation, self.sampling)  # (K, C)
+                share = shares(f"width {layer}", f"width {layer}")  # (K, C)
                 masks = torch.arange(full, device=like.device) < torch.tensor(self._widths(layer), device=like.device)[:, None]
                 gates[found.place[layer]] = share @ masks.to(like)  # neuron j has the shares of all widths above j
         candidates = tuple(dict.fromkeys((self.activation, "identity", *(("sigmoid", "square") if found.gated else ()))))
@@ -235,14 +245,11 @@ class Operations(SearchMethod):
             alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
             passes=found.passes,
             concentrations=flat(params, self.traits.architecture, self.sampling),
+            kept=kept,
             constants=tuple(
                 edge for (to, _), (first, way) in found.gated.items() for edge in ((way, first), (found.place[to], way))
             ),
-            **parts(
-                self.stem,
-                params,
-                lambda name, leaf: points(leaf, f"operations/{name}", tau, noise, self.parametrisation, self.sampling),
-            ),
+            **parts(self.stem, params, lambda name, _: shares(name, name)),
         )
 
     def _factors(self, params: Params, name: str, edge: Edge, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,6 +275,16 @@ class Operations(SearchMethod):
         return inputs, outputs
 
 
+@dataclass(frozen=True, slots=True)
+class StagedOperations(Operations):
+    """`Operations` with stages."""
+
+    def project(self, params: Params, step: int, steps: int) -> Params:
+        """See `nasplug_mixture.stages.dropped`."""
+        simplex = self.parametrisation == "simplex"
+        return dropped(params, sorted(self.traits.architecture), self.stages, step, steps, simplex=simplex)
+
+
 def _products(width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """The constants into and out of the squares that make ``u s`` of sums u and gates s: ``((u/2 + 2s)^2 - (u/2 - 2s)^2) / 4``.
 
@@ -289,6 +306,7 @@ def operations(
     bias: bool = True,
     widths: Sequence[int] = (),
     stem: Stem | None = None,
+    stages: Sequence[tuple[float, int]] = (),
 ) -> SearchMethod:
     """A choice among operations on each edge between layers, each operation with weights of its own.
 
@@ -312,6 +330,8 @@ def operations(
     share their weights, and neuron j has the sum of the shares of all widths above j as its gate, which ``compactness`` can
     push (it reads the shares of ranks and residuals, too). Gates are rounded: the median of the shares is the width that stays.
 
+    ``stages: [[0.5, 2]]`` as for `mixture`: two operations at most stay on each edge after half of the steps, and two widths.
+
     ``stem``: convolutions in front (`nasplug.stems.Stem`), as for `mixture`; layer 0 is then what they put out.
 
     What is left is a plain network: a low rank as a layer of straight neurons, which count as neurons and a layer, a residual
@@ -329,7 +349,8 @@ def operations(
     Raises:
         ConfigError: for hidden layers that are missing or empty; for operations that are fewer than 2, twice there, unknown, or
             none without ``between: all``; for widths that do not ascend from 1 on, or that no layer is wider than; for a
-            stem that does not fit its image. What fits no edge of the task is refused when the study is planned.
+            stem that does not fit its image; for stages as `mixture` does. What fits no edge of the task is refused when the
+            study is planned.
 
     Source: DARTS (Liu et al. 2019) for mixed operations on the edges of a graph, GAEA (Li et al. 2021), GDAS (Dong and Yang
     2019), FBNetV2 (Wan et al. 2020) for widths by masks. We differ: the nodes are layers, the graph is whole, one network is
@@ -362,5 +383,6 @@ def operations(
     check_sampling("operations", parametrisation, sampling)
     if stem is not None:
         stem.check_shapes()
-    narrower = tuple(widths)
-    return Operations(tuple(hidden), tuple(operations), activation, between, parametrisation, sampling, bias, narrower, stem)
+    some, kinds, narrower = check_stages("operations", stages, len(operations)), tuple(operations), tuple(widths)
+    made = StagedOperations if some else Operations
+    return made(tuple(hidden), kinds, activation, between, parametrisation, sampling, bias, narrower, stem, some)

@@ -62,6 +62,12 @@ class _Sites:
             found.append(on.sum(1, keepdim=True) if choice.shape[1] == 1 else on)
         return torch.cat(found, 1)
 
+    @property
+    def left(self) -> Tensor:
+        """Candidates that may still be chosen, bool ``(K, S, A)``."""
+        kept, choices = self.nets.kept, self.nets.choices
+        return torch.cat([kept.get(layer, torch.ones_like(choices[layer])) for layer in self.layers], 1) > 0
+
     def put(self, shares: Tensor) -> Networks:
         """The networks with these shares, ``(K, S, A)``."""
         parts = shares.split_with_sizes([self.nets.choices[layer].shape[1] for layer in self.layers], 1)
@@ -93,7 +99,8 @@ class Ranked(Certifying):
         hard = shares.amax(-1) == 1.0  # (K, S); False for NaN
         settled = shares.argmax(-1)
         cost = sites.neurons.double().unsqueeze(-1) * self._prices(nets).to(shares.device)  # (K, S, A)
-        search = _Search(sites, score, hard, settled, cost, self.limit * (1.0 + ROUNDING))
+        left = sites.left | hard.unsqueeze(-1)
+        search = _Search(sites, score, hard, settled, left, cost, self.limit * (1.0 + ROUNDING))
         small = shares.shape[-1] ** sites.count <= self.most
         found = search.all_of_them() if small else search.improved(search.table())
         return sites.put(F.one_hot(found, shares.shape[-1]).to(shares))
@@ -138,6 +145,7 @@ class _Search:
     score: Score
     hard: Tensor  # bool (K, S)
     settled: Tensor  # long (K, S): what a hard site stays, and a broken row falls back on
+    left: Tensor  # bool (K, S, A): what may still be chosen
     cost: Tensor  # (K, S, A)
     limit: float
 
@@ -146,10 +154,11 @@ class _Search:
         return torch.where(self.hard, self.settled, assignment)
 
     def _loss(self, assignment: Tensor) -> Tensor:
-        """The validation loss of hard networks; infinite beyond the limit."""
+        """The validation loss of hard networks; infinite beyond the limit, and where a candidate was dropped before."""
         hot = F.one_hot(assignment, self.cost.shape[-1])
         loss = self.score(self.sites.put(hot.to(self.sites.shares)))
-        return torch.where((hot * self.cost).sum((1, 2)) <= self.limit, loss, torch.inf)
+        allowed = ((hot * self.cost).sum((1, 2)) <= self.limit) & ~((hot > 0) & ~self.left).any(-1).any(-1)
+        return torch.where(allowed, loss, torch.inf)
 
     def all_of_them(self) -> Tensor:
         """The best of all assignments: ``A^S`` scorings. The cheapest where none is within the limit."""
@@ -165,7 +174,7 @@ class _Search:
 
     def _cheapest(self) -> Tensor:
         """The largest share without a limit, else the candidate of the least cost."""
-        return self.settled if math.isinf(self.limit) else self.cost.argmin(-1)
+        return self.settled if math.isinf(self.limit) else torch.where(self.left, self.cost, torch.inf).argmin(-1)
 
     def table(self) -> Tensor:
         """Each site's best candidate with the others still mixed, ``S A`` scorings, at the least price that meets the limit."""
@@ -175,7 +184,7 @@ class _Search:
         for s, c in itertools.product(range(sites), range(candidates)):
             one = shares.clone()
             one[:, s] = F.one_hot(torch.tensor(c, device=shares.device), candidates).to(shares)
-            losses[:, s, c] = self.score(self.sites.put(one))
+            losses[:, s, c] = torch.where(self.left[:, s, c], self.score(self.sites.put(one)).to(losses), torch.nan)
         broken = ~torch.isfinite(losses).any(-1)  # (K, S)
 
         def at(price: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,7 +234,8 @@ def ranked(*, most: int = 512, costs: Mapping[str, float] | None = None, limit: 
     measures such costs on this CPU; they stand in the study, so that the same study makes the same networks. Activations have
     no parameters: a limit on parameters or size is a matter of widths and penalties, and the study's front is its ranking.
 
-    What is hard stays. A site without a finite loss takes its largest share (its cheapest candidate under a limit).
+    What is hard stays, and what a search dropped for good is not chosen. A site without a finite loss takes its largest share
+    (its cheapest candidate under a limit).
 
     Fails: it needs labels and reads the validation split, whose score is then a little too good; above ``most`` the result is
     a local optimum; ranks with shared weights are not those after training again.

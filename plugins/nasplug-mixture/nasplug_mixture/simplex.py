@@ -12,6 +12,7 @@ from nasplug.errors import ConfigError
 from nasplug.replicas import column, uniform
 from nasplug.stems import Stem
 from nasplug_mixture.dirichlet import concentrations, drawn, whole
+from nasplug_mixture.stages import still_open
 
 __all__ = ["Parametrisation", "Sampling", "check_sampling", "flat", "points", "start_of", "starts"]
 
@@ -52,23 +53,39 @@ def starts(stem: Stem | None, parametrisation: Parametrisation, seeds: Tensor) -
 def flat(params: Mapping[str, Tensor], architecture: frozenset[str], sampling: Sampling) -> dict[int, Tensor]:
     """The concentrations of all leaves of the architecture, in their order; empty where nothing is drawn by them."""
     names = [name for name in params if name in architecture] if sampling == "dirichlet" else []
-    return {number: whole(params[name]) for number, name in enumerate(names)}
+    return {number: whole(params[name], still_open(params, name)) for number, name in enumerate(names)}
+
+
+def _whole(share: Tensor) -> Tensor:
+    return share / share.sum(-1, keepdim=True)
 
 
 def points(
-    leaf: Tensor, name: str, tau: Tensor, noise: Tensor | None, parametrisation: Parametrisation, sampling: Sampling
+    leaf: Tensor,
+    name: str,
+    tau: Tensor,
+    noise: Tensor | None,
+    parametrisation: Parametrisation,
+    sampling: Sampling,
+    left: Tensor | None = None,
 ) -> Tensor:
     """A leaf ``(K, ..., A)`` as points of the simplex at temperature ``tau (K,)``; with ``noise (K,)`` one draw of each.
 
-    ``name`` tells the noise of one leaf from that of another.
+    ``name`` tells the noise of one leaf from that of another. ``left``: which candidates are, bool ``(K, ..., A)``; the shares
+    of the others are exactly 0, and the rest as if there were no others.
     """
     if sampling == "dirichlet":
         shape = concentrations(leaf)
-        return shape / shape.sum(-1, keepdim=True) if noise is None else drawn(shape, noise, name)
+        if noise is not None:
+            return drawn(shape, noise, name, left)
+        return _whole(shape if left is None else torch.where(left, shape, torch.zeros_like(shape)))
     heat = column(tau, leaf).clamp(min=SMALLEST)
-    if noise is None or sampling == "none":
-        return leaf if parametrisation == "simplex" else torch.softmax(leaf / heat, -1)
+    if parametrisation == "simplex" and (noise is None or sampling == "none"):
+        return leaf if left is None else _whole(torch.where(left, leaf, torch.zeros_like(leaf)))
     logits = torch.log(leaf.clamp(min=FLOOR)) if parametrisation == "simplex" else leaf
+    logits = logits if left is None else torch.where(left, logits, -torch.inf)
+    if noise is None or sampling == "none":
+        return torch.softmax(logits / heat, -1)
     unit = uniform(noise, name, tuple(leaf.shape[1:])).clamp(min=2.0**-53)
     gumbel = -torch.log(-torch.log(unit))  # in float64, where unit < 1
     soft = torch.softmax((logits + gumbel.to(leaf)) / heat, -1)

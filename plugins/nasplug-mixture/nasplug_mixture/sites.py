@@ -45,6 +45,10 @@ class Layer:
         """``(K, S, A)``."""
         return nets.choices[self.layer]
 
+    def left(self, nets: Networks) -> Tensor:
+        """Which candidates may still be chosen, bool ``(K, S, A)``."""
+        return _left(nets, self.layer, self.shares(nets))
+
     def where(self, site: int) -> dict[str, int]:
         """Of which site a certificate speaks."""
         return {"layer": self.layer, **({"neuron": site} if self.neurons > 1 else {})}
@@ -120,6 +124,10 @@ class Ways:
         share = shares(nets)[self.group].unsqueeze(1)
         return share / share.sum(-1, keepdim=True)
 
+    def left(self, nets: Networks) -> Tensor:
+        """Which operations may still be chosen, bool ``(K, 1, A)``."""
+        return _left(nets, self.group, self.shares(nets))
+
     def where(self, site: int) -> dict[str, int]:
         """Of which site a certificate speaks."""
         return {"layer": self.to, "from": self.source}
@@ -145,6 +153,12 @@ class Ways:
 
 
 Site = Layer | Ways
+
+
+def _left(nets: Networks, key: int, share: Tensor) -> Tensor:
+    """What was not dropped of the candidates of these shares, ``(K, S, A)``."""
+    kept = nets.kept.get(key)
+    return torch.ones_like(share, dtype=torch.bool) if kept is None else (kept > 0).view_as(share)
 
 
 def layers(nets: Networks) -> list[Layer]:
@@ -179,14 +193,14 @@ def probe(task: Task, linear: bool) -> Split:
     return split.to(device, torch.float64)
 
 
-def _looks(nets: Networks, task: Task, site: Site) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Split]]:
-    """A few networks at a time, as rows never meet: their shares, the site's outputs and data, in float64."""
+def _looks(nets: Networks, task: Task, site: Site) -> Iterator[tuple[Networks, Tensor, Tensor | None, Split]]:
+    """A few networks at a time, as rows never meet: themselves, the site's outputs and data, in float64."""
     split = probe(task, site.linear)
     rows = max(1, CHUNK_FLOATS // (site.wide(nets) * split.samples))
     for first in range(0, nets.replicas, rows):
         mine = in_double(nets, slice(first, first + rows))
         data = split.rows(first, first + rows)
-        yield site.shares(mine), *site.outputs(mine, data.x), data
+        yield mine, *site.outputs(mine, data.x), data
 
 
 @torch.no_grad()
@@ -198,11 +212,12 @@ def certificates(nets: Networks, task: Task) -> list[tuple[Site, Certificate]]:
     found = []
     for site in sites(nets):
         parts = []
-        for choice, f, mixture, data in _looks(nets, task, site):
+        for mine, f, mixture, data in _looks(nets, task, site):
             y, w = data.y, data.weights
             targets = None if not isinstance(task.loss, SquaredError) else y.unsqueeze(1) if y.dim() == 3 else y
             weights = None if w is None else w.unsqueeze(1) if w.dim() == 2 else w
-            parts.append(certificate(f, choice, targets, None if mixture is None else mixture.unsqueeze(1), weights))
+            whole = None if mixture is None else mixture.unsqueeze(1)
+            parts.append(certificate(f, site.shares(mine), targets, whole, weights, site.left(mine)))
         found.append((site, Certificate.joined(parts)))
     return found
 

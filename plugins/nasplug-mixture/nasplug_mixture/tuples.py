@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,18 +61,24 @@ def tuples(nets: Networks, task: Task) -> Tuples | None:
             adds.append(torch.stack([forward(_with(mine, edges, one), data.x) - past for one in each], 1))  # (K, A, O, N)
         shares = [way.shares(mine).squeeze(1) for way in edges]
         f, a = joint(adds, shares, past)
-        parts.append(certificate(f, a, data.y if labelled else None, None, data.weights))
+        left = [way.left(mine).squeeze(1) for way in edges]
+        parts.append(certificate(f, a, data.y if labelled else None, None, data.weights, _tuples_of(left)))
         hard = [share.amax(1, keepdim=True) == 1.0 for share in shares]
-        free = [(~is_hard | (share == 1.0)).to(share) for is_hard, share in zip(hard, shares, strict=True)]
-        allowed.append(joint([one[..., None, None] for one in free], free)[1] > 0)
+        allowed.append(_tuples_of([(~h & some) | (share == 1.0) for h, some, share in zip(hard, left, shares, strict=True)]))
     found, may = Certificate.joined(parts), torch.cat(allowed)
     q = torch.where(may, torch.nan_to_num(found.q, nan=torch.inf), torch.inf)
     least = q.amin(1, keepdim=True)
     index = torch.where(q <= least + 2.0 * found.relative * least, found.a, -1.0).argmax(1)  # on a tie the larger share
-    whole = torch.isfinite(found.q).all(1)
+    whole = found.finite
     index = torch.where(whole, index, found.largest)
     proven = torch.zeros_like(whole) if found.sure is None else found.sure & whole & (index == found.closest)
     return Tuples(edges, torch.stack(torch.unravel_index(index, tuple(counts)), 1), proven, found)
+
+
+def _tuples_of(free: Sequence[Tensor]) -> Tensor:
+    """Tuples all of whose operations are among these, bool ``(K, A_1 ... A_S)``; ``free``: of each site bool ``(K, A_s)``."""
+    each = [one.double() for one in free]
+    return joint([one[..., None, None] for one in each], each)[1] > 0
 
 
 def _with(nets: Networks, edges: tuple[Ways, ...], places: list[int | None]) -> Networks:

@@ -50,6 +50,7 @@ def _plain(some: Certificate) -> dict[str, Any]:
         "residual": some.residual,
         "label_free": some.label_free,
         "sure": some.sure,
+        "left": some.left,
     }
     return {name: t.tolist() for name, t in tensors.items() if t is not None}
 
@@ -101,7 +102,8 @@ def _labelled(mine: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 def _site(at: Site, names: tuple[str, ...], found: Mapping[str, Any], k: int, s: int, outside: str) -> dict[str, Any]:
     """One site of one network."""
     mine: dict[str, Any] = {name: values[k][s] for name, values in found.items()}
-    state = "broken" if _number(sum(mine["Q"])) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
+    compared = sum(q for q, is_left in zip(mine["Q"], mine["left"], strict=True) if is_left)
+    state = "broken" if _number(compared) is None else "hard" if max(mine["shares"]) == 1.0 else "mixed"
     site: dict[str, Any] = {
         **at.where(s),
         "verdict": "",
@@ -124,7 +126,10 @@ def _site(at: Site, names: tuple[str, ...], found: Mapping[str, Any], k: int, s:
             site["condition6_margin"] = _number(min(mine["lead"][i][j] for i, j in pairs))
     site |= {name: _number(mine[name]) for name in ("least_share", "margin", "gap", "residual") if name in mine}
     site |= {name: _numbers(mine[name]) for name in ("shares", "Q", "D", "L", "C") if name in mine}
-    return site | {"verdict": _words(site, outside)}
+    if gone := [name for name, is_left in zip(names, mine["left"], strict=True) if not is_left]:
+        site["dropped"] = gone
+    told = f"; not compared, as the search had dropped them: {', '.join(gone)}" if gone else ""
+    return site | {"verdict": _words(site, outside) + told}
 
 
 def _whole(sites: list[dict[str, Any]]) -> str:
@@ -173,7 +178,8 @@ def certify(nets: Networks, score: Score) -> list[dict[str, Any]]:
       facts are in ``into_output``. Absent without two such edges.
 
     A site has the names ``largest``, ``closest`` and, with labels, ``least_loss`` (argmin L, which costs the same), and whether
-    the first two have that loss too (``argmax_least``, ``closest_least``). It has ``shares``, ``Q``, ``D``, ``L`` and ``C`` per
+    the first two have that loss too (``argmax_least``, ``closest_least``). ``dropped`` names candidates that the search dropped
+    for good, if it did: nothing is said of them. It has ``shares``, ``Q``, ``D``, ``L`` and ``C`` per
     candidate; ``condition6`` (row i, column j: + passes, - fails, . is not asked, as L_i is not below L_j) with its least lead,
     ``condition6_margin``; ``least_share``, ``margin``, ``gap``, ``residual``, ``label_free``, ``proven``, ``scope`` and
     ``verdict``; see `nasplug_mixture.certificate`.
