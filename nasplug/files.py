@@ -110,11 +110,7 @@ def beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def put(there: Path, path: Path) -> None:
-    """A file that is whole takes its place.
-
-    Raises:
-        NasplugError: as `beside`.
-    """
+    """A file that is whole takes its place; raises as `beside`."""
     try:
         there.replace(path)
     except OSError as error:
@@ -181,13 +177,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 @contextmanager
 def table_writer(
-    path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *, durable: bool = True
+    path: Path, schema: pa.Schema, told: Mapping[str, str] | None = None, *, durable: bool = True
 ) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetWriter` of a sealed table; ``metadata`` is read back by `nasplug.files.read_table`."""
+    """A `pyarrow.parquet.ParquetWriter` of a sealed table; what is ``told`` is read back by `nasplug.files.read_table`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Of numbers dictionaries take half of the time that writing takes, and room.
+    words = [f.name for f in schema if not (pa.types.is_primitive(f.type) or pa.types.is_list(f.type))]
     with beside(path, durable=durable) as there:
-        with pq.ParquetWriter(there, schema.with_metadata(metadata)) as writer:
+        with pq.ParquetWriter(there, schema.with_metadata(told), use_dictionary=words) as writer:
             yield writer
             writer.add_key_value_metadata({KEY: BLANK})
         _seal(there, first=False)
@@ -321,10 +320,13 @@ def read_table(
 
     verify(path)
     try:
-        there = pq.read_schema(path).names
-        chosen = there
-        if columns is not None:
-            chosen = [name for name in there if (columns(name) if callable(columns) else name in columns)]
+        with pq.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            chosen = [n for n in there if columns is None or (columns(n) if callable(columns) else n in columns)]
+            if filters is None:
+                found = file.read(columns=chosen).select(chosen)
+                told = found.schema.metadata or {}
+                return found.replace_schema_metadata({k: v for k, v in told.items() if k != KEY.encode()} or None)
         return pq.read_table(path, columns=chosen, filters=filters)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _trouble(path, error) from None

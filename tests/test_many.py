@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nasplug import Study
+from nasplug import Study, files, results
 from nasplug.machine import arithmetic, held_memory
 from nasplug.networks import Networks, forward
 from nasplug.packs.relaxed import relaxed_of
@@ -167,3 +167,33 @@ def test_memory_is_given_back_when_nobody_holds_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ZeroDivisionError), arithmetic(1):
         told.append(bool(1 / 0))
     assert told[-2:] == [True, False]
+
+
+def test_the_table_is_joined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[int] = []
+    merge = results.merge
+    monkeypatch.setattr("nasplug.results.merge", lambda folder: joined.append(merge(folder)))
+    study = xor(tmp_path)
+    assert joined == [6]
+    names = study.frame["replica"].tolist()
+    joined.clear()
+    xor(tmp_path, plateau=None)  # a run in which nothing trains
+    assert joined == [6]
+    assert Study.open(study.folder).frame["replica"].tolist() == names
+
+
+def test_a_table_reads_back_by_columns_that_begin_alike(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "train": [1, 2],
+            "train.lr": ["a", None],
+            "train.lr.at": [[0.5], []],
+            "words": pa.array(["x", "x"]).dictionary_encode(),
+        }
+    )
+    files.write_table(tmp_path / "t.parquet", table, {"identity": "it"})
+    assert files.read_table(tmp_path / "t.parquet").equals(table)
+    for names in (["train"], ["train.lr.at", "train"], ["train.lr", "absent"]):
+        found = files.read_table(tmp_path / "t.parquet", names)
+        assert found.equals(table.select([name for name in table.column_names if name in names]))
+    assert files.read_table(tmp_path / "t.parquet", ["train"], [("train", "=", 2)])["train"].to_pylist() == [2]

@@ -14,7 +14,7 @@ from nasplug import results, stability
 from nasplug.config import StudyConfig
 from nasplug.errors import NasplugError
 from nasplug.folder import kept, planned, remembered
-from nasplug.folds import on_folds, outcomes
+from nasplug.folds import Steady, on_folds, outcomes
 from nasplug.hookspecs import Counts
 from nasplug.observers import Audience
 from nasplug.packs import TABLE, examine, identity_of
@@ -46,6 +46,7 @@ from nasplug.study.clock import Clock
 from nasplug.study.ending import early, nothing_finished
 from nasplug.study.following import Ending, failed_rows, watch_of
 from nasplug.study.halving import Halving, as_at_rungs
+from nasplug.study.joined import Joined
 from nasplug.study.plateau import Judge, restored
 from nasplug.tasks import Facts
 
@@ -68,6 +69,7 @@ class Course:
         kept: what earlier versions planned.
         first: the packs of the first generation that are not among those.
         ending: how the sweep ended, where it ended early.
+        table: of replicas.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Course:
         self._measures = measures or {}
         *self.kept, mine = kept(config)
         self.ending: results.Ending | None = None
+        self.table = Joined(self.folder)
         self._whole = [pack for pack in whole if not pack.linear]
         self._numbers = Numbers([pack for one in [*self.kept, mine] for pack in one.whole])
         self._known = [pack for one in self.kept for pack in one.whole]
@@ -111,7 +114,7 @@ class Course:
     @property
     def frame(self) -> pd.DataFrame:
         """The table of replicas, as it is now."""
-        return results.read(self.folder)
+        return self.table.frame
 
     def facts_of(self, replica: str) -> Facts:
         """Facts about the task that a replica was trained on."""
@@ -181,13 +184,13 @@ class Course:
                 judge.follow(packs, together=generations.guided)
             halving = Halving(config, number, packs, self.plugins)
             watch = watch_of(self.folder, told, failed, ending, halving)
+            self.table.change()
             for waiting in halving.stages(failed):
                 if waiting and not ending():
                     runner.run(config, waiting, self.plugins, watch)
             lost = [p for p in whole if p.id in failed and not p.halved]  # what is only counted has no rows in the table
             failures.extend(row for p in lost for row in failed_rows(p, failed[p.id], self.axes))
             results.write_failures(self.folder, failures)
-            results.merge(self.folder)
             done.extend(whole)
 
         def run(number: int | str, make: Callable[[], list[Pack]], ending: Ending = over) -> list[Pack]:
@@ -207,18 +210,22 @@ class Course:
             late = judge.trim() if judge is not None and judge.ended(failed) else []
             left, later = self._left(done, failed), sizes[number + 1 :]
             if late:
-                results.merge(self.folder)
+                self.table.change()
             if left or (later and judge is not None and judge.at is not None):
                 self._end(judge, left, later, done, late)
                 break
             if number < len(sizes):
                 generations.tell(self.outcome(numbers), numbers, journal)
+        self.table.write()
         if self.ending is not None and not (self.folder / TABLE).exists():
             raise NasplugError(nothing_finished(failed, self.folder, self.ending))
         self._refit(done, partial(run, ending=never), len(sizes) + ROUNDS)
+        counted = Steady.of(self.folder)
         unplanned = stability.count(
             self, done, partial(run, ending=spent), lambda name: spent() and not remembered(self.config, name)
         )
+        if Steady.of(self.folder) != counted:
+            self.table.change()  # rows have what was counted of their configurations
         if self.ending is None and (left := self._left(done, failed)) + unplanned:
             self._end(None, left, [], done, [], unplanned)
         results.write_ending(self.folder, self.ending)

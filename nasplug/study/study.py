@@ -187,7 +187,7 @@ class Study(Results):
                             failed = course.run(chosen, told)
                         finally:
                             chosen.close()
-                            results.merge(anchored.folder)
+                            course.table.write()
                         anchored.snapshot()._conclude(failed, course.ending, began, report=report)
                     except BaseException as error:
                         told.tell(StudyStopped(plain, home, stopped(error)))
