@@ -238,7 +238,7 @@ def fit(
             flat.append(name)
         else:
             found.append(column)
-    problems += _identifiers(frame.iloc[rows], places, kinds)  # rows to validate and to test with may be copies of these
+    problems += _identifiers(frame, places, kinds, rows)
     refuse(where, problems)
     if flat:
         notes["constant"] = f"left out, constant on the training split: {listed(flat, len(flat))}"
@@ -372,13 +372,17 @@ def numbers_rows(name: str, column: pd.Series[Any]) -> bool:
     return bool(IDENTIFIER.search(name)) and column.dtype.kind in "iu" and len(column) > 1 and bool(column.is_unique)
 
 
-def _identifiers(frame: pd.DataFrame, places: Mapping[str, int], kinds: Mapping[str, ColumnKind]) -> list[str]:
-    """Whole numbers that are all different, under a name that says that they number the rows."""
+def _identifiers(frame: pd.DataFrame, places: Mapping[str, int], kinds: Mapping[str, ColumnKind], rows: Rows) -> list[str]:
+    """Whole numbers that are all different, under a name that says that they number the rows.
+
+    By the training ``rows``: those to validate and to test with may be copies of these.
+    """
     found = []
     for name, kind in kinds.items():
-        if kind == "number" and IDENTIFIER.search(name) and numbers_rows(name, frame.iloc[:, places[name]]):
+        if kind == "number" and IDENTIFIER.search(name) and numbers_rows(name, frame.iloc[rows, places[name]]):
+            count = frame.iloc[:, places[name]].nunique()
             found.append(
-                f"feature {name!r} holds {len(frame)} different whole numbers and is named like an identifier, of which "
+                f"feature {name!r} holds {count} different whole numbers and is named like an identifier, of which "
                 f"nothing can be learned for new rows; leave it out with exclude: {flow([name])}, or rename it if it measures "
                 "something"
             )
