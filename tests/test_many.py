@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasplug import Study, files, results
+from nasplug.config import parse, read_yaml
 from nasplug.machine import arithmetic, held_memory
 from nasplug.networks import Networks, forward
 from nasplug.packs.relaxed import relaxed_of
 from nasplug.packs.tables import table_of
-from nasplug.plan import Pack, data_key
+from nasplug.plan import Pack, data_key, settle
 from nasplug.tasks import Kind, Task
 from nasplug.testing import example_networks, example_task
 from nasplug.train import ValidationLoss, evaluate, losses
@@ -197,3 +198,10 @@ def test_a_table_reads_back_by_columns_that_begin_alike(tmp_path: Path) -> None:
         found = files.read_table(tmp_path / "t.parquet", names)
         assert found.equals(table.select([name for name in table.column_names if name in names]))
     assert files.read_table(tmp_path / "t.parquet", ["train"], [("train", "=", 2)])["train"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_study_with_nothing_to_settle_is_settled(path: Path) -> None:
+    study = read_yaml(path, ())
+    assert settle(study, {}) is study
+    assert parse(study.plain()) == study  # what it was parsed anew for

@@ -15,6 +15,8 @@ __all__ = ["built", "put", "settle", "single"]
 
 def settle(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     """The study with the sweeps at ``values``' paths replaced by those values."""
+    if not values:
+        return study
     raw = study.plain()
     for path, value in values.items():
         put(raw, path, value)
