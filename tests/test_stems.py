@@ -386,7 +386,7 @@ def test_a_network_with_a_stem_is_drawn(hidden: int) -> None:
     draw_network(small).savefig(io.BytesIO())
     assert [s.feature for s in sorted(strengths(small), key=lambda s: s.place)] == small.first_names
     told = network_picture(small)
-    assert "2 x 6 x 5 ─▶ 3 x 3 x 2 ─▶ 3 x 2 x 2 ─▶ 3 of 12 features" in told
+    assert "2 x 6 x 5 ─▶ 3 x 3 x 2 (kernels 3 x 3) ─▶ 3 x 2 x 2 (kernels 2 x 1) ─▶ 3 of 12 features" in told
     assert "channel 2 (0, 1)" in told
 
 
