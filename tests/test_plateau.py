@@ -104,10 +104,57 @@ def test_what_leads_has_the_volume_of_all(rows: list[tuple[int, int, str, bool]]
     for by in ([], ["place"]):
         kept = frame.iloc[:0]
         for row in range(len(frame)):
-            kept = results.leading(pd.concat([kept, frame.iloc[row : row + 1]]), by)
+            both = pd.concat([kept, frame.iloc[row : row + 1]])
+            kept = results.leading(both, by, lambda _: facts, lambda _: False)  # type: ignore[arg-type,return-value]
         whole, few = (results.volume(each, by, lambda _: facts) for each in (frame, kept))  # type: ignore[arg-type,return-value]
         assert few == pytest.approx(whole, abs=1e-12)
         assert len(kept) <= 7 * (1 + len(by))
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 6), st.integers(0, 6), st.booleans()),
+        min_size=8,
+        max_size=16,
+    ),
+    st.integers(3, 6),
+)
+def test_on_folds_what_leads_has_the_volume_of_all(rows: list[tuple[int, int, int, int, bool]], unit: int) -> None:
+    """After each unit, whatever rows of a configuration come when; at the end the front's configurations are left."""
+    configurations, folds, errors, edges, finished = zip(*rows, strict=True)
+    frame = pd.DataFrame({"configuration": configurations, "fold": folds, "valid_error": np.array(errors) / 5, "edges": edges})
+    frame["place"] = [["a", "b"][number % 2] for number in configurations]
+    frame["status"] = ["finished" if each else "diverged" for each in finished]
+    frame["replica"] = [f"p0000/{row:04d}" for row in range(len(frame))]
+    facts: Any = SimpleNamespace(trivial={"valid_error": 1.0}, resamples=2)
+    for by in ([], ["place"]):
+        kept = frame.iloc[:0]
+        for at in range(0, len(frame), unit):
+            later = set(configurations[at + unit :])
+            kept = results.leading(pd.concat([kept, frame.iloc[at : at + unit]]), by, lambda _: facts, later.__contains__)
+            whole, few = (results.volume(each, by, lambda _: facts) for each in (frame.iloc[: at + unit], kept))
+            assert few == pytest.approx(whole, abs=1e-12)
+        points = frame[frame["status"] == "finished"].groupby("configuration")["fold"].nunique() == 2
+        assert set(kept["configuration"]) <= set(points.index[points])
+
+
+def test_a_configuration_that_comes_again_counts_with_all_of_its_rows(tmp_path: Path) -> None:
+    """New seeds of a configuration that was behind the front: its mean is over all that it has, in the end as all at once."""
+    mine = study(tmp_path, **{**FOLDS, "penalties": [{"use": "l1", "level": {"log": [0.01, 0.1], "points": 4}}], "seeds": 2})
+    mine.run("serial", report=False)
+    packs = [pack for pack in mine.plan() if not pack.linear]
+    assert set(packs[0].configurations) & set(packs[1].configurations)
+    never = Plateau(tolerance=1e-9, patience=1000)
+    whole = Judge(never, mine.folder, [], mine.facts_of)
+    whole.follow(packs, together=False)
+    parts = Judge(never, mine.folder, [], mine.facts_of)
+    for some in (packs[::3], packs[1::3], packs[2::3]):
+        parts.follow(some, together=False)
+        parts.ended([])
+    whole.ended([])
+    assert len(whole.volumes) == len(parts.volumes) == len(packs)
+    assert parts.volumes[-1] == pytest.approx(whole.volumes[-1], abs=1e-12)
 
 
 def test_what_is_not_finite_adds_nothing() -> None:

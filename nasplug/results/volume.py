@@ -36,19 +36,35 @@ def volume(frame: pd.DataFrame, places: Sequence[str], facts_of: Callable[[str],
     return sum(_of_one(part[part["status"] == "finished"], facts_of) for part in groups)
 
 
-def leading(frame: pd.DataFrame, places: Sequence[str]) -> pd.DataFrame:
+def leading(
+    frame: pd.DataFrame, places: Sequence[str], facts_of: Callable[[str], Facts], coming: Callable[[int], bool]
+) -> pd.DataFrame:
     """The rows of a table on which its `volume` depends, also beside others that come: the fronts of data sets and losses.
 
-    On folds all rows stay, as others that come change the means of their configurations.
+    On folds other rows may change the means of a configuration. Those of which rows are ``coming`` stay whole; of the others
+    those on the front of means stay.
     """
     import pandas as pd
 
-    if FOLD in frame and frame[FOLD].notna().any():
-        return frame
-    finished = frame[(frame["status"] == "finished") & np.isfinite(frame[ERROR])]
+    finished = frame[frame["status"] == "finished"]
     groups = [part for _, part in finished.groupby(list(places), sort=False, dropna=False)] if places else [finished]
-    fronts = [_front(part.sort_values([ERROR, SIZE], kind="stable")) for part in groups]
+    fronts = [_leading(part, facts_of, coming) for part in groups if len(part)]
     return pd.concat(fronts) if fronts else finished
+
+
+def _leading(rows: pd.DataFrame, facts_of: Callable[[str], Facts], coming: Callable[[int], bool]) -> pd.DataFrame:
+    if FOLD not in rows or not rows[FOLD].notna().any():
+        return _front(rows[np.isfinite(rows[ERROR])].sort_values([ERROR, SIZE], kind="stable"))
+    later = rows["configuration"].isin([number for number in rows["configuration"].unique() if coming(int(number))])
+    means = _means(rows[~later], facts_of(str(rows["replica"].iloc[0])))
+    best = _front(means.sort_values([ERROR, SIZE], kind="stable")).index
+    return rows[later | rows["configuration"].isin(best)]
+
+
+def _means(rows: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """Of each configuration, once each fold has one that finished, error and size: means over folds and seeds."""
+    whole = rows.groupby("configuration")[FOLD].nunique() == facts.resamples
+    return outcomes(rows[rows["configuration"].isin(whole.index[whole])], [ERROR, SIZE])
 
 
 def _front(rows: pd.DataFrame) -> pd.DataFrame:
@@ -63,8 +79,7 @@ def _of_one(rows: pd.DataFrame, facts_of: Callable[[str], Facts]) -> float:
     facts = facts_of(str(rows["replica"].iloc[0]))
     trivial = facts.trivial.get(ERROR, 0.0)
     if FOLD in rows and rows[FOLD].notna().any():
-        whole = rows.groupby("configuration")[FOLD].nunique() == facts.resamples
-        rows = outcomes(rows[rows["configuration"].isin(whole.index[whole])], [ERROR, SIZE])
+        rows = _means(rows, facts)
     if not trivial > 0.0:
         return 0.0  # a constant network makes no error: there is nothing to gain
     values = rows[[ERROR, SIZE]].to_numpy(dtype=np.float64)

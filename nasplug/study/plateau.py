@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,9 @@ class Judge:
         self._folder, self._places, self._facts_of = folder, places, facts_of
         self._lines: list[Pack] = []
         self._frames: list[pd.DataFrame] = []
+        self._read_so_far: list[Pack] = []
+        self._coming: Counter[int] = Counter()  # configuration -> packs with rows of it in units that are not judged yet
+        self._again = False  # whether rows come of a configuration of which none were to come any more
 
     def follow(self, packs: Sequence[Pack], *, together: bool) -> None:
         """Packs that come next in the plan: one unit ``together``, or each by itself.
@@ -52,6 +56,9 @@ class Judge:
         packs = [pack for pack in packs if not pack.fitted]
         own = [pack for pack in packs if not pack.linear]
         self._lines += [pack for pack in packs if pack.linear]
+        came = Counter(number for pack in own for number in set(pack.configurations))
+        self._again |= any(number in self._coming and not self._coming[number] for number in came)
+        self._coming.update(came)
         self.units += [own] if together and own else [[pack] for pack in own]  # an extended study may have a generation whole
 
     def ended(self, failed: Collection[str]) -> bool:
@@ -60,13 +67,16 @@ class Judge:
             unit = self.units[len(self.volumes)]
             if not all(pack.id in failed or self._table(pack).exists() for pack in (*self._lines, *unit)):
                 return False
+            self._coming.subtract(number for pack in unit for number in set(pack.configurations))
             frames = [self._read(pack) for pack in unit if pack.id not in failed]
             if frames and all((frame["status"] == "stopped").all() for frame in frames):
                 del self.units[len(self.volumes)]
                 continue
-            if not self.volumes:
-                self._frames += [self._read(pack) for pack in self._lines if pack.id not in failed]
-            self._frames += frames
+            if self._again:
+                self._frames, self._again = [self._read(pack) for pack in self._read_so_far], False
+            first = [pack for pack in self._lines if not self.volumes and pack.id not in failed]
+            self._frames += [*(self._read(pack) for pack in first), *frames]
+            self._read_so_far += [*first, *(pack for pack in unit if pack.id not in failed)]
             self.volumes.append(self._volume())
             before = len(self.volumes) - 1 - self.rule.patience
             if before >= 0 and self.volumes[-1] - self.volumes[before] < self.rule.tolerance:
@@ -79,7 +89,8 @@ class Judge:
         if not self._frames:
             return 0.0
         found = pd.concat(self._frames, ignore_index=True)
-        self._frames = [results.leading(found, self._places)]  # what is behind the front now stays behind it
+        # What is behind the front now stays behind it.
+        self._frames = [results.leading(found, self._places, self._facts_of, lambda number: self._coming[number] > 0)]
         return results.volume(self._frames[0], self._places, self._facts_of)
 
     def _table(self, pack: Pack) -> Path:
