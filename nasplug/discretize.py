@@ -44,7 +44,7 @@ def discretize(
     for discretizer in discretizers:
         nets, found = _harder(discretizer, nets, score, certify=certify and not certificates)
         certificates = certificates or found
-    return alive(harden(nets)), certificates
+    return replace(alive(harden(nets)), concentrations={}, kept={}), certificates  # a search's alone: nothing is left to choose
 
 
 def _harder(place: Discretizer | ByRow, nets: Networks, score: Score, *, certify: bool) -> tuple[Networks, Certificates]:
