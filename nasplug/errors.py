@@ -32,8 +32,10 @@ class PluginError(NasplugError):
 
 
 def did_you_mean(name: str, accepted: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` when one of ``accepted`` is close to ``name``, else an empty string."""
-    near = difflib.get_close_matches(str(name), list(accepted), n=1)
+    """`` Did you mean 'x'?`` when one of ``accepted`` is close to ``name``, or differs in capitals alone; else nothing."""
+    known = list(accepted)
+    same = [one for one in known if str(one).casefold() == str(name).casefold()]
+    near = same or difflib.get_close_matches(str(name), known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

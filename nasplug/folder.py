@@ -19,7 +19,7 @@ from typing import Any
 from nasplug import files
 from nasplug.buckets import opened
 from nasplug.config import StudyConfig, from_yaml, parse, to_yaml
-from nasplug.errors import ConfigError, scrub
+from nasplug.errors import ConfigError, did_you_mean, scrub
 from nasplug.identity import UNDECIDING, Identity, decisive, digest_of, makers
 from nasplug.packs import PACK, identity_of
 from nasplug.places import in_bucket
@@ -69,7 +69,10 @@ def config_of(folder: Path) -> StudyConfig:
     if not file.is_file():
         inside = [str(found.parent) for found in sorted(folder.glob(f"*/{STUDY_FILE}"))]
         there = f"one of {', '.join(inside)}" if inside else "<store>/<study>"
-        raise ConfigError(f"{folder} is not a study's folder (it has no {STUDY_FILE}); give {there}")
+        beside = [] if folder.exists() else [str(found.parent) for found in folder.parent.glob(f"*/{STUDY_FILE}")]
+        raise ConfigError(
+            f"{folder} is not a study's folder (it has no {STUDY_FILE}); give {there}.{did_you_mean(str(folder), beside)}"
+        )
     try:
         return parse(from_yaml(files.read_text(file), str(file), own=True))
     except files.DamageError as error:

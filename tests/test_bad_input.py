@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from nasplug.cli import main
 from nasplug.config import from_yaml, read_yaml, to_yaml
-from nasplug.errors import ConfigError, NasplugError, PluginError
+from nasplug.errors import ConfigError, NasplugError, PluginError, did_you_mean
 from nasplug.files import write_text
 from nasplug.hookspecs import hookimpl
 from nasplug.runner import RayRunner, SerialRunner
@@ -522,6 +522,7 @@ def test_a_folder_without_results_is_refused(refused: Refused, tmp_path: Path) -
     run = tmp_path / "runs" / "bad"
     run.mkdir(parents=True)
     write_text(run / "study.yaml", to_yaml(Study.from_dict(BASE).config.plain()), comment="# ")
+    says(refused("front", "runs/bat"), "give <store>/<study>", f"Did you mean '{Path('runs').resolve() / 'bad'}'?")
     says(refused("front", "runs"), "runs is not a study's folder", f"give one of {Path('runs').resolve() / 'bad'}")
     says(refused("front", "runs/bad/study.yaml"), "is not a study's folder", "give <store>/<study>")
     says(refused("front", "runs/bad"), "runs/bad has no replicas.parquet", "a study that has run", "or run it first")
@@ -604,3 +605,8 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: train.stesp: unknown key")
     assert len(done.stderr.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_names_that_differ_in_capitals_alone_are_meant() -> None:
+    assert did_you_mean("Y", ["price", "y"]) == " Did you mean 'y'?"
+    assert did_you_mean("Y", ["price", "z"]) == ""
