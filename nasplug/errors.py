@@ -61,6 +61,8 @@ _NAMED = re.compile(r"(?:^|_)(?:password|passwd|passphrase|token|secret|credenti
 
 def scrub(value: Any) -> Any:
     """Plain data or text without user names, passwords and keys in its URIs, or text under a key like ``password``."""
+    if value is None or isinstance(value, int | float):  # most of a plan, and asked first: it is the fastest question
+        return value
     if isinstance(value, str):
         return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1", value))
     if isinstance(value, Mapping):
