@@ -45,6 +45,7 @@ __all__ = [
     "read_text",
     "safe",
     "set_aside",
+    "settle",
     "sweep",
     "table_writer",
     "unguarded",
@@ -115,6 +116,24 @@ def put(there: Path, path: Path) -> None:
         there.replace(path)
     except OSError as error:
         raise unwritten(path, error) from error
+
+
+def settle(folder: Path, since: float) -> None:
+    """Wait for the disk once, for all files below ``folder`` that were written at ``since`` (`time.time`) or later.
+
+    What was written without `durable` survives a loss of power from here on. A file that goes meanwhile is left out.
+
+    Raises:
+        NasplugError: for a file that the disk does not take.
+    """
+    for path in (folder, *folder.rglob("*")):
+        try:
+            if path.stat().st_mtime >= since:
+                _to_disk(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise unwritten(path, error) from error
 
 
 def unwritten(path: Path, error: OSError) -> NasplugError:

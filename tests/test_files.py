@@ -19,7 +19,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nasplug import files
+from nasplug import Study, files
 from nasplug.errors import ConfigError
 from nasplug.files import DamageError
 
@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from nasplug import files
+from nasplug import Study, files
 managers = [files.beside(path) for path in (Path({str(tmp_path)!r}) / "a", Path({str(tmp_path)!r}) / "packs" / "b")]
 for manager in managers:
     manager.__enter__().write_text("half")
@@ -214,3 +214,33 @@ def test_tables_for_people_carry_no_formulas(tmp_path: Path) -> None:
     assert [files.unguarded(row["'=a"]) for row in rows] == [*bad, *good]
     assert [float(row["n"]) for row in rows] == frame["n"].tolist()
     assert [int(row["i"]) for row in rows] == list(range(-4, 8))
+
+
+def test_a_study_that_has_ended_waited_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs do not, one by one; in the end all that they wrote does, and what lay there before does not again."""
+    waited: set[int] = set()
+    real = os.fsync
+
+    def counted(handle: int) -> None:
+        waited.add(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    raw: dict[str, Any] = {
+        "study": "few",
+        "store": str(tmp_path),
+        "task": {"use": "xor"},
+        "method": {"use": "edges", "mode": "l1", "hidden": [2]},
+        "train": {"steps": 2},
+        "linear": False,
+        "mlflow": None,
+    }
+    folder = Study.from_dict(raw).run("serial", report=False).folder
+    written = [folder / "packs", *(folder / "packs").rglob("*")]
+    assert len(written) == 5
+    assert {path.stat().st_ino for path in written} <= waited
+    waited.clear()
+    for path in written:
+        os.utime(path, (1.0, 1.0))
+    files.settle(folder / "packs", 2.0)
+    assert not waited

@@ -4,7 +4,8 @@ While it trains ``checkpoint.safetensors`` (parameters, optimizer, step, histori
 where its rows are compared with those of other packs, ``rung-0.parquet`` (what they are compared by); when it is done,
 ``networks.safetensors`` (the hard networks), ``pack.json`` (its plan and timings) and, written last,
 ``replicas.parquet`` (one row per network). Each is sealed and names the pack it belongs to (`nasplug.files`). None waits for
-the disk: what a loss of power cut is found by its seal, and the pack, or its steps, are made again (`examine`).
+the disk before the study ends: what a loss of power cut is found by its seal, and the pack, or its steps, are made again
+(`examine`).
 """
 
 from __future__ import annotations

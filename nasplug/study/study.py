@@ -9,7 +9,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
-from nasplug import lineage, results
+from nasplug import files, lineage, results
 from nasplug.buckets import copied, copying, fetched
 from nasplug.compact import save
 from nasplug.config import StudyConfig, override, parse, read_yaml, refusing
@@ -187,6 +187,7 @@ class Study(Results):
                             failed = course.run(chosen, told)
                         finally:
                             chosen.close()
+                            files.settle(home / "packs", began)
                             course.table.write()
                         anchored.snapshot()._conclude(failed, course.ending, began, report=report)
                     except BaseException as error:
