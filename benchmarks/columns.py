@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-CLI = ("-m", "nasplug.cli")
+CLI = ("-m", "nasplug")
 ROWS, COLUMNS = 400, 5_000
 SHORT = ["train.steps=20", "train.finetune=5", "penalties.0.level.points=2", "seeds=1", "mlflow=null", "linear=true"]
 

@@ -39,7 +39,7 @@ def told(file: Path, store: str) -> dict[str, Any]:
 def ran(file: Path, store: str) -> tuple[float, float]:
     """CPU and wall seconds of a study, its start and report included."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-m", "nasplug.cli", "run", str(file), f"store={store}", "--runner", "serial", "--quiet"]
+    command = [sys.executable, "-m", "nasplug", "run", str(file), f"store={store}", "--runner", "serial", "--quiet"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - began

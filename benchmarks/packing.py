@@ -166,7 +166,7 @@ def study_seconds(text: str, steps: int, seeds: int) -> float:
         config = Path(folder) / "study.yaml"
         config.write_text(text.format(store=folder, steps=steps, seeds=seeds))
         began = time.perf_counter()
-        command = [sys.executable, "-m", "nasplug.cli", "run", str(config), "--quiet"]
+        command = [sys.executable, "-m", "nasplug", "run", str(config), "--quiet"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"nasplug run failed:\n{done.stderr[-2000:]}")

@@ -55,7 +55,7 @@ def study(file: Path, runner: str) -> dict[str, float]:
     """One run of a study: seconds by part."""
     with tempfile.TemporaryDirectory() as store:
         began = time.time()
-        seconds([sys.executable, "-m", "nasplug.cli", "run", str(file), f"store={store}", "--runner", runner])
+        seconds([sys.executable, "-m", "nasplug", "run", str(file), f"store={store}", "--runner", runner])
         ended = time.time()
         log = next(Path(store).glob("*/events.jsonl"))
         events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

@@ -339,7 +339,7 @@ def test_ui_opens_mlflow_on_a_store_and_ends_with_all_that_it_started(tmp_path: 
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "nasplug.cli", "ui", str(tmp_path), "--port", str(port)]
+    command = [sys.executable, "-m", "nasplug", "ui", str(tmp_path), "--port", str(port)]
     page = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert page.stdout is not None
     assert page.stdout.readline() == f"MLflow on sqlite:///{database}: http://127.0.0.1:{port} (stop with Ctrl-C)\n"
@@ -395,7 +395,7 @@ def test_wrong_commands_have_status_2(command: tuple[str, ...]) -> None:
 
 def command_line(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nasplug.cli", *command],
+        [sys.executable, "-m", "nasplug", *command],
         capture_output=True,
         text=True,
         check=False,

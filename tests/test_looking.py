@@ -176,7 +176,7 @@ def test_refusals(command: tuple[str, ...], message: str) -> None:
 def test_any_width_and_an_ascii_pipe(columns: int) -> None:
     env = os.environ | {"COLUMNS": str(columns), "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     houses().rename(columns={"size": "größe [red]"}).to_csv("wide.csv", index=False)
-    command = [sys.executable, "-m", "nasplug.cli", "look", "wide.csv", "--target", "price"]
+    command = [sys.executable, "-m", "nasplug", "look", "wide.csv", "--target", "price"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     table = [line for line in done.stdout.splitlines() if line.startswith(("|", "+"))]
     assert table

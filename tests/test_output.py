@@ -116,7 +116,7 @@ def test_a_process_with_an_ascii_pipe(done: Study) -> None:
         "PYTHONCOERCECLOCALE": "0",
         "COLUMNS": "80",
     }
-    command = [sys.executable, "-m", "nasplug.cli", "front", str(done.folder)]
+    command = [sys.executable, "-m", "nasplug", "front", str(done.folder)]
     answer = subprocess.run(command, env=env, capture_output=True, check=True)
     text = answer.stdout.decode("ascii")
     assert not answer.stderr
@@ -171,7 +171,7 @@ def test_every_command_says_in_one_line_that_its_output_is_full(
 
 
 def test_a_closed_pipe_and_a_full_one_end_a_process_in_silence_or_one_line(done: Study) -> None:
-    command = [sys.executable, "-m", "nasplug.cli", "config", "show", str(done.folder / "study.yaml")]
+    command = [sys.executable, "-m", "nasplug", "config", "show", str(done.folder / "study.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -258,7 +258,7 @@ def test_a_full_disk_is_told_and_the_same_command_heals_it(done: Study, tmp_path
     """No file may be larger than 40 kB: pictures and the report are."""
     (tmp_path / "table.csv").write_bytes((done.folder.parent / "table.csv").read_bytes())
     (tmp_path / "study.yaml").write_text(to_yaml(raw(tmp_path)), encoding="utf-8")
-    command = f"{sys.executable} -m nasplug.cli run {tmp_path / 'study.yaml'} --runner serial --quiet"
+    command = f"{sys.executable} -m nasplug run {tmp_path / 'study.yaml'} --runner serial --quiet"
     full = subprocess.run(["bash", "-c", f"ulimit -f 40; {command}"], capture_output=True, text=True, check=False)
     assert full.returncode == 1
     assert "Traceback" not in full.stderr

@@ -116,7 +116,7 @@ def test_two_studies_begin_at_once_on_an_empty_database(tmp_path: Path, database
     for name in ("one", "other"):
         config = tmp_path / f"{name}.yaml"
         config.write_text(json.dumps(raw(tmp_path, study=name, mlflow={"uri": uri, "children": 0})))  # JSON is YAML
-        command = [sys.executable, "-m", "nasplug.cli", "run", str(config), "--runner", "serial", "--quiet"]
+        command = [sys.executable, "-m", "nasplug", "run", str(config), "--runner", "serial", "--quiet"]
         begun.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     told = [one.communicate(timeout=2 * PATIENCE)[1] for one in begun]
     assert [one.returncode for one in begun] == [0, 0], told

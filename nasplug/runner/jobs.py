@@ -23,7 +23,7 @@ from nasplug.runner.parcel import Parcel
 
 __all__ = ["Job", "end", "follow", "listed", "submit"]
 
-ENTRY = "python -m nasplug.cli arrive"
+ENTRY = "python -m nasplug arrive"
 ASK_SECONDS = 60.0  # for one request
 LOST_SECONDS = 120.0  # without an answer, until the job is no longer followed
 READY_SECONDS = 60.0  # that a head which has just started may take to be ready for jobs

@@ -44,7 +44,7 @@ def run(address: str, folder: Path, **token: str) -> subprocess.CompletedProcess
     study.write_text(str(STUDY | {"store": str(folder / "runs")}).replace("None", "null"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     return subprocess.run(
-        [sys.executable, "-m", "nasplug.cli", "run", str(study), "--address", address, "--quiet"],
+        [sys.executable, "-m", "nasplug", "run", str(study), "--address", address, "--quiet"],
         capture_output=True,
         text=True,
         check=False,

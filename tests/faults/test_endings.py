@@ -80,7 +80,7 @@ LOUD = """
 def nasplug(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     paths = [str(cwd), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    line = [sys.executable, "-m", "nasplug.cli", *command]
+    line = [sys.executable, "-m", "nasplug", *command]
     return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=5 * PATIENCE, check=False)
 
 
@@ -173,7 +173,7 @@ def test_a_run_that_is_stopped_ends_whole_and_goes_on_later(runner: str, tmp_pat
         "mlflow": {"register": "small"} if runner == "ray" else None,
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "nasplug.cli", "run", str(tmp_path / "study.yaml"), "--runner", runner]
+    command = [sys.executable, "-m", "nasplug", "run", str(tmp_path / "study.yaml"), "--runner", runner]
     folder, first = tmp_path / "small", tmp_path / "small/packs/p0000/replicas.parquet"
     log = folder / "events.jsonl"
     for how in (key, ask):

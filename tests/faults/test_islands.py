@@ -151,7 +151,7 @@ def test_a_cluster_without_a_shared_file_system(islands: tuple[Island, Island, P
         *ray, "--head", f"--node-ip-address={HEAD}", "--port=6379", "--include-dashboard=false", f"--temp-dir={short}", env=node
     )
     worker.run(*ray, f"--node-ip-address={WORKER}", f"--address={HEAD}:6379", env=node)
-    run = [sys.executable, "-m", "nasplug.cli", "run", "study.yaml", "--address", f"{HEAD}:6379", "--quiet"]
+    run = [sys.executable, "-m", "nasplug", "run", "study.yaml", "--address", f"{HEAD}:6379", "--quiet"]
     log, folder = desk / "log", desk / "runs/apart"
     with log.open("w") as said:
         driver = subprocess.Popen(
@@ -174,7 +174,7 @@ def test_a_cluster_without_a_shared_file_system(islands: tuple[Island, Island, P
     assert token not in log.read_text()
     resumed = [path for path in folder.glob("packs/*/pack.json") if '"resumed_at": 0.0' not in path.read_text()]
     assert len(resumed) == 1
-    serial = [sys.executable, "-m", "nasplug.cli", "run", "study.yaml", "store=serial", "--runner", "serial", "--quiet"]
+    serial = [sys.executable, "-m", "nasplug", "run", "study.yaml", "store=serial", "--runner", "serial", "--quiet"]
     subprocess.run(serial, cwd=desk, env=quiet, check=True, stdout=subprocess.DEVNULL)
     assert Study.open(folder).frame.equals(Study.open(desk / "serial/apart").frame)
     left, right = ({path.relative_to(home) for path in home.glob("packs/**/*")} for home in (folder, desk / "serial/apart"))

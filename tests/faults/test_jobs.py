@@ -220,7 +220,7 @@ def test_a_job_goes_on_is_followed_again_stopped_and_resumed(server: str, desk: 
     train = {"steps": 16_000, "lr": 0.01, "reports": 100, "finetune": 5, "compile": False}  # long: two commands start meanwhile
     study = config("data/sums.csv", str(tmp_path / "there"), train=train)
     (desk / "study.yaml").write_text(yaml.safe_dump(study))
-    nasplug, at = [sys.executable, "-m", "nasplug.cli"], ["--address", server]
+    nasplug, at = [sys.executable, "-m", "nasplug"], ["--address", server]
     wrong = os.environ | {"RAY_AUTH_TOKEN": "0" * 32}
     denied = subprocess.run([*nasplug, "status", *at], capture_output=True, text=True, env=wrong)
     told = "wants another token than that in RAY_AUTH_TOKEN"

@@ -111,7 +111,7 @@ def test_all_of_them_at_once_stop_nothing_else(install: Install, tmp_path: Path)
 
     def call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "nasplug.cli", *command], capture_output=True, text=True, check=False, cwd=tmp_path
+            [sys.executable, "-m", "nasplug", *command], capture_output=True, text=True, check=False, cwd=tmp_path
         )
 
     done = call("plugins", "--json")
@@ -321,7 +321,7 @@ def test_prints_of_a_plugin_are_no_part_of_json(install: Install, tmp_path: Path
     loud = registering("register_tasks", "print('registering'), register('odd', lambda: None)", "print('hello')")
     install("nasplug-loud", loud)
     done = subprocess.run(
-        [sys.executable, "-m", "nasplug.cli", "plugins", "--json"], capture_output=True, text=True, check=False, cwd=tmp_path
+        [sys.executable, "-m", "nasplug", "plugins", "--json"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert "odd" in [offer["name"] for offer in json.loads(done.stdout)["offers"]["task"]]
     assert "hello\nregistering\n" in done.stderr
