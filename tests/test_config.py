@@ -154,6 +154,17 @@ def test_an_override_sets_one_value(text: str, path: tuple[str | int, ...], valu
     assert raw["train"]["batch"] == "full"
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///x.db", "postgresql+psycopg2://me:word@host/db", "https://host", "databricks"])
+def test_an_address_of_mlflow_is_taken(uri: str) -> None:
+    assert parse(SMALL | {"mlflow": {"uri": uri}}).mlflow.uri == uri  # type: ignore[union-attr]
+
+
+def test_an_address_that_mlflow_does_not_know_is_refused_with_no_password() -> None:
+    with pytest.raises(ConfigError, match=r"mlflow.uri: begins with ftp:, where MLflow keeps nothing") as told:
+        parse(SMALL | {"mlflow": {"uri": "ftp://me:word@host/x"}})
+    assert "word" not in str(told.value)
+
+
 def test_overrides_apply_in_order_and_before_the_check(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(to_yaml(SMALL | {"seeds": "wrong"}))
     config = read_yaml(

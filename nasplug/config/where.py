@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -57,6 +59,10 @@ REGISTERED = (
 REGISTERED_WORDS = "a model's name of at most 200 characters, without / : @ ? # %, quotes, and spaces around it"
 
 
+STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "file")
+"""What addresses of MLflow begin with, and the names of MLflow's own plugins beside them."""
+
+
 class MLflow(BaseModel):
     """Where the study is tracked, and under which name its chosen network is registered (null: not).
 
@@ -78,3 +84,15 @@ class MLflow(BaseModel):
         ge=0,
         description="the seconds that a study's end waits for MLflow (a number >= 0; null: 60 for a server, 300 for files)",
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _known(cls, uri: str | None) -> str | None:
+        scheme = urlsplit(uri or "").scheme
+        known = {*STORES, *(entry.name for entry in entry_points(group="mlflow.tracking_store"))}
+        if scheme and scheme.partition("+")[0] not in known:
+            raise ValueError(
+                f"begins with {scheme}:, where MLflow keeps nothing; needed: the address of a server (http://host:5000) or "
+                "of a database (sqlite:///mlflow.db, postgresql://...), or null"
+            )
+        return uri
