@@ -119,8 +119,10 @@ def test_a_fixed_size_is_trained_as_a_plain_kernel_is() -> None:
         torch.testing.assert_close(made.kernels[number], alone.state.params[f"kernel {number}"], rtol=1e-9, atol=1e-9)
 
 
-def test_a_space_of_sizes_is_trained_and_a_search_scored_on_it(tmp_path: Path) -> None:
-    one = study(tmp_path)
+@pytest.mark.parametrize("mode", ["l1", "annealed"])
+def test_a_space_of_sizes_is_trained_and_a_search_scored_on_it(tmp_path: Path, mode: str) -> None:
+    """Also where a schedule mixes activations, which are no part of an architecture then."""
+    one = study(tmp_path, method=SIZED["method"] | {"mode": mode})
     space = spaces.space_of(one.config, one.plugins)
     assert space.architectures == 2
     table = spaces.enumerated(space, one.plugins, runner="serial", report=False)

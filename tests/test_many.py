@@ -149,6 +149,7 @@ def xor(folder: Path, **more: Any) -> Study:
 def test_no_pack_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[Path] = []
     monkeypatch.setattr("nasplug.files._to_disk", waited.append)
+    monkeypatch.setattr("nasplug.files.settle", lambda folder, since: None)  # once, at the end of the study
     study = xor(tmp_path)
     packs = study.folder / "packs"
     assert len(list(packs.glob("*/replicas.parquet"))) == 3
@@ -205,3 +206,17 @@ def test_a_study_with_nothing_to_settle_is_settled(path: Path) -> None:
     study = read_yaml(path, ())
     assert settle(study, {}) is study
     assert parse(study.plain()) == study  # what it was parsed anew for
+
+
+def test_a_cut_table_of_a_later_generation_stops_no_resume(tmp_path: Path) -> None:
+    """Its pack has no turn before the first generation's tables are joined, and its own would be joined with them."""
+    sampler = {"sampler": {"use": "tpe", "trials": 4, "generation": 2}, "seeds": 1}
+    study = xor(tmp_path, penalties=[{"use": "l1", "level": {"log": [1e-3, 1e-2]}}], **sampler)
+    before = study.frame
+    tables = sorted((study.folder / "packs").glob("*/replicas.parquet"))
+    assert len(tables) == 2
+    tables[-1].write_bytes(tables[-1].read_bytes()[:-100])
+    again = xor(tmp_path, penalties=[{"use": "l1", "level": {"log": [1e-3, 1e-2]}}], **sampler).frame
+    scores = ["replica", "valid_loss", "edges"]
+    assert again[scores].equals(before[scores])
+    assert (tables[-1].parent / "replicas.parquet.damaged").exists()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from nasplug.errors import ConfigError, ContractError, PluginError
 from nasplug.hookspecs import Register, hookimpl
 from nasplug.networks import Networks, forward
 from nasplug.plan import Axis, Pack, assemble, axes, chunk, components, corners, grid, inside, packing, settle, sizing
+from nasplug.plan.judges import try_metric
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Loss, Metric, Task
@@ -762,3 +763,19 @@ def test_losses_and_metrics_of_strangers_are_tried_when_a_study_is_planned(
     asked: Mapping[str, Any] = {"loss": {"use": "odd"}} if kind == "loss" else {"metrics": [{"use": "odd"}]}
     with pytest.raises(ContractError, match=rf"{kind} 'odd' of plugin 'judges' \(nasplug-judges 1.2\).*{message}"):
         planned(plugins, **asked)
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes"])
+def test_a_metric_is_tried_on_all_labels_of_a_table_that_is_sorted_by_them(kind: Literal["binary", "classes"]) -> None:
+    class Picky(Metric):
+        kinds, higher, unit = KINDS_OF_TASK, True, ""
+
+        def __call__(self, predicted: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+            if len(y.unique()) < 2:
+                raise ValueError("only one label")
+            return predicted.mean((1, 2))
+
+    task = example_task(kind)
+    y = (torch.arange(200) > 197).to(task.train.y)
+    train = replace(task.train, x=torch.zeros(task.inputs, 200), y=y if task.train.y.dim() == 1 else y.unsqueeze(0))
+    try_metric("metric 'picky'", Picky(), replace(task, train=train))

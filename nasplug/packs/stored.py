@@ -50,6 +50,7 @@ __all__ = [
     "Scores",
     "Standing",
     "examine",
+    "examine_tables",
     "identity_of",
     "load_checkpoint",
     "load_networks",
@@ -254,6 +255,23 @@ def examine(folder: Path, identity: str) -> list[str]:
                 path.unlink(missing_ok=True)
         except files.DamageError as error:
             told.append(_measured_again(error))
+    return told
+
+
+def examine_tables(folder: Path) -> list[str]:
+    """Set aside the tables of packs below ``folder`` that were cut: a pack without one has not finished.
+
+    `examine` looks at a pack when its turn comes, and before that its table is joined with the others.
+
+    Returns:
+        What was set aside, in words.
+    """
+    told = []
+    for path in sorted(folder.glob(f"*/{TABLE}")):
+        try:
+            files.verify(path)
+        except files.DamageError as error:
+            told.append(f"{error}; set aside as {files.set_aside(path).name}; the pack runs again")
     return told
 
 

@@ -11,7 +11,7 @@ from nasplug.plan.calibration import Calibration, Pace, Shape, calibration_of, k
 from nasplug.plan.compiling import worth_compiling
 from nasplug.plan.costing import Cost, cost_of, few_words, longest_first
 from nasplug.plan.extending import Numbers, added, lacking, rest, value_at
-from nasplug.plan.fixing import Edges, edges_of, fixed_parts, kernels_of, layer_text, named, only_operations
+from nasplug.plan.fixing import Edges, edges_of, fixed_parts, kernels_of, layer_text, named, only_operations, searched
 from nasplug.plan.laws import check_laws
 from nasplug.plan.linear import linear_packs, linear_study, shown_values, study_of
 from nasplug.plan.meaning import unambiguous
@@ -121,6 +121,7 @@ __all__ = [
     "rest",
     "row_of",
     "rungs",
+    "searched",
     "settle",
     "shape_of",
     "share_of_steps",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
@@ -22,7 +23,7 @@ from nasplug.plan.varying import FIXED
 from nasplug.stems import shared
 from nasplug.train import Fixed, Search, start
 
-__all__ = ["Edges", "edges_of", "fixed", "fixed_parts", "kernels_of", "layer_text", "named", "only_operations"]
+__all__ = ["Edges", "edges_of", "fixed", "fixed_parts", "kernels_of", "layer_text", "named", "only_operations", "searched"]
 
 Edges = tuple[tuple[Edge, tuple[str, ...]], ...]
 """(to, from), and the operations that an edge chooses from."""
@@ -251,6 +252,11 @@ def _places(text: str, edges: Edges) -> list[int]:
     return found
 
 
+def searched(search: Search, nets: Networks) -> Networks:
+    """The same without choices that the method does not search for: those of a schedule are no part of an architecture."""
+    return nets if search.traits.architecture else replace(nets, choices={}, alternatives=())
+
+
 def fixed(search: Search, texts: Sequence[str], use: str) -> tuple[Fixed, ...]:
     """What a search gets instead of searching (`nasplug.train.Search.fixed`), one architecture per row; ``use``: its method.
 
@@ -262,9 +268,8 @@ def fixed(search: Search, texts: Sequence[str], use: str) -> tuple[Fixed, ...]:
         raise ConfigError(f"{FIXED}: beside train.architecture, which would have nothing to move; remove one of the two")
     first = search.take(torch.tensor([0], device=search.seeds.device))
     params = start(first).params
-    nets = first.relax(params, first.tau.at(0))
-    searched = bool(nets.choices or nets.alternatives) and bool(search.traits.architecture)
-    if not (searched or nets.kernel_shares):
+    nets = searched(search, first.relax(params, first.tau.at(0)))
+    if not (nets.choices or nets.alternatives or nets.kernel_shares):
         raise ConfigError(
             f"{FIXED}: {texts[0]!r}, and method {use!r} as configured searches for no activations, operations or sizes of "
             "kernels; remove it, or take a method that does (mixture, operations)"

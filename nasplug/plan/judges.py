@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,9 +72,21 @@ def try_metric(whom: str, metric: Metric, task: Task) -> None:
 
 def _made_up(task: Task) -> tuple[Tensor, Tensor]:
     """Outputs of two networks near the mean, ``(2, O, B)``, and the targets of some training samples."""
-    y = task.train.y[..., :SAMPLES].clone()
+    y = task.train.y[..., _varied(task)].clone()
     draw = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(2, task.outputs, y.shape[-1], generator=draw), y
+
+
+def _varied(task: Task) -> Tensor:
+    """Training samples of all labels, or from the least value to the largest: the first of a sorted table may be all alike."""
+    y = task.train.y
+    values = y if y.dim() == 1 else y.argmax(-2) if task.kind == "classes" else y.flatten(0, -2)[0]
+    order = values.argsort(stable=True)
+    counts = torch.from_numpy(np.unique(values.cpu().numpy(), return_counts=True)[1])
+    if len(counts) > SAMPLES:
+        return order[torch.arange(SAMPLES) * (len(order) - 1) // (SAMPLES - 1)]
+    turn = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return order[turn.argsort(stable=True)][:SAMPLES]
 
 
 def _tried(

@@ -94,9 +94,9 @@ def _orders(study: Study, replica: str, nets: Networks, soft: Networks, table: T
     if sum(text is not None for text in texts) < 2:
         return {}
     kernels, edges = list(kernels_of(soft).values()), edges_of(soft)
-    if not (kernels or edges or nets.choices):
+    if not (kernels or edges or soft.choices):
         return {}
-    sizes = [(len(nets.candidates), nets.choices[layer].shape[1]) for layer in sorted(nets.choices)]
+    sizes = [(len(soft.candidates), soft.choices[layer].shape[1]) for layer in sorted(soft.choices)]
     sizes = [(len(names), 1) for _, names in edges] if edges else sizes
     found = {}
     shares = _shares(study, replica, [*((len(one), 1) for one in kernels), *sizes])

@@ -29,6 +29,7 @@ from nasplug.plan import (
     kernels_of,
     layer_text,
     only_operations,
+    searched,
     settle,
     try_out,
 )
@@ -201,7 +202,7 @@ def _first(study: StudyConfig, plugins: Plugins) -> tuple[Components, Search, Ne
     pack = Pack("p0000", {}, {}, study.seed_list[:1], [0])
     parts = components(study, pack, plugins)
     search = assemble(parts, pack, plugins)
-    return parts, search, search.method.relax(start(search).params, search.tau.at(0))
+    return parts, search, searched(search, search.method.relax(start(search).params, search.tau.at(0)))
 
 
 class Skeletons:
@@ -239,12 +240,11 @@ def _signature(study: StudyConfig, plugins: Plugins) -> Signature:
 
 def _kind(parts: Components, search: Search, nets: Networks) -> Kind:
     kernels = tuple(kernels_of(nets).values())
-    if nets.alternatives and parts.method.traits.architecture:
+    if nets.alternatives:
         only_operations(search, start(search).params, nets, parts.study.method.use)
         return Kind((), nets.candidates, edges_of(nets), kernels)
-    searched = bool(nets.choices) and bool(parts.method.traits.architecture)
-    sites = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices)) if searched else ()
-    return Kind(sites, nets.candidates if searched else nets.candidates[:1], (), kernels)
+    sites = tuple(nets.choices[layer].shape[1] for layer in sorted(nets.choices))
+    return Kind(sites, nets.candidates if sites else nets.candidates[:1], (), kernels)
 
 
 def _count(sites: int, candidates: int) -> int:

@@ -17,7 +17,7 @@ from nasplug.folder import kept, planned, remembered
 from nasplug.folds import Steady, on_folds, outcomes
 from nasplug.hookspecs import Counts
 from nasplug.observers import Audience
-from nasplug.packs import TABLE, examine, identity_of
+from nasplug.packs import TABLE, examine, examine_tables, identity_of
 from nasplug.plan import (
     ROUNDS,
     TASK,
@@ -153,6 +153,8 @@ class Course:
     def _run(self, runner: Runner, told: Audience, failed: dict[str, str], clock: Clock) -> None:
         results.write_ending(self.folder, None)
         restored(self.folder)
+        for damage in examine_tables(self.folder / "packs"):
+            _log.warning("%s", damage)
         rule = self.config.plateau
         judge = None if rule is None else Judge(rule, self.folder, task_places(self.axes), self.facts_of)
         results.write_failures(self.folder, [])  # what failed in an earlier run is tried again
