@@ -168,7 +168,7 @@ def _free(nets: Networks) -> Networks:
         layer: nets.biases[layer] if layer in nets.biases else like.new_zeros(nets.replicas, nets.widths[layer])
         for layer in range(1, nets.depth + 1)
     }
-    return replace(nets, gates={}, edge_gates={}, choices=choices, biases=biases, candidates=candidates)
+    return replace(nets, gates={}, edge_gates={}, choices=choices, biases=biases, candidates=candidates, kept={})
 
 
 @dataclass(frozen=True, slots=True)

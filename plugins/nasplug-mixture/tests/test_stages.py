@@ -284,6 +284,14 @@ def test_a_certificate_of_what_is_left_is_that_without_the_others(seed: int) -> 
         assert bool(getattr(some, fact)) == bool(getattr(alone, fact)), fact
 
 
+def test_fold_leaves_nothing_of_what_was_dropped() -> None:
+    """It may choose the identity, which the search had dropped or did not have, and its networks are hard."""
+    nets, score, _ = example([True, True, False, True])
+    folded = load_plugins().build("discretizer", "fold", {}, "d")(closest()(nets, score), score)
+    assert not folded.kept
+    assert torch.equal(closest()(folded, score).choices[1], folded.choices[1])
+
+
 @pytest.mark.parametrize(("method", "use"), [("mixture", "ranked"), ("operations", "closest"), ("operations", "least")])
 def test_a_study_ends_among_what_is_left(method: str, use: str, tmp_path: Path) -> None:
     """With fine-tuning and training from fresh weights behind it."""
