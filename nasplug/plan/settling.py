@@ -17,10 +17,10 @@ def settle(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     """The study with the sweeps at ``values``' paths replaced by those values."""
     if not values:
         return study
-    raw = study.plain()
+    raw = study.plain() | {"study": "settled"}  # a folder that was moved may be called what no new study may be
     for path, value in values.items():
         put(raw, path, value)
-    return parse(raw)
+    return parse(raw).model_copy(update={"study": study.study})
 
 
 def put(raw: Any, path: str, value: Any) -> None:

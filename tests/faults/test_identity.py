@@ -26,6 +26,7 @@ from nasplug.data.datasets import from_arrays
 from nasplug.errors import ConfigError, scrub
 from nasplug.files import read_json, write_json
 from nasplug.hookspecs import hookimpl
+from nasplug.plan import forget_tasks, settle
 from nasplug.plugins import Plugins, load_plugins
 from nasplug.study import Study
 from nasplug.tasks import Facts, Resamples, Split, Task
@@ -236,8 +237,14 @@ def test_a_study_without_its_data_is_read(moved: Path, monkeypatch: pytest.Monke
     assert "Front of 'other name'" in told("front", ".")
     assert told("front", ".", "--json")["folder"] == str(moved)
     assert told("front", ".", "--limit", "edges=100", "--json")["replica"]
-    with pytest.raises(ConfigError):
+    forget_tasks()  # those of this process, which trained it
+    with pytest.raises(ConfigError, match=r"x\.csv"):
         study.task_of("p0000/0000")  # this one does
+
+
+def test_a_folder_may_be_called_what_no_new_study_may(moved: Path) -> None:
+    settled = settle(Study.open(moved).config, {"train.steps": 7})
+    assert (settled.study, settled.folder, settled.train.steps) == ("other name", moved, 7)
 
 
 def test_json_has_all_digits_and_owners_are_a_mapping(moved: Path) -> None:
