@@ -181,3 +181,10 @@ def test_the_chances_of_all_architectures_sum_to_one(shares: list[list[float]], 
     behind = {"linear/linear": 1.0 - blind, "none/none": blind}
     texts = [*(f"{text}:linear/linear" for text in sizes), f"{sizes[0]}:none/none"]
     assert sum(math.exp(_whole(text, fronts, lambda rest: math.log(behind[rest]))) for text in texts) == pytest.approx(1.0)
+
+
+def test_the_report_of_a_sweep_over_architectures_is_written(tmp_path: Path) -> None:
+    """What varies between rows is a text here, which colours no dots."""
+    fixed = {"choice": ["1x1", "3x3"]}
+    one = study(tmp_path, fixed=fixed, seeds=1).run("serial", progress=False)
+    assert "1x1" in (one.folder / "report.html").read_text()

@@ -84,7 +84,8 @@ def write_report(study: Finished, began: float | None = None) -> Path:
     slack = results.allowed(by_score.iloc[int(by_score[score].argmin())], task.facts, config.choose)
     band = slack if config.choose.by == "error" else 0.0  # the picture's axis is the error
     verdict = write_verdict(study, best)
-    colour = next(((a.path, heading_of(a, axes)) for a in axes if a.row and a.path in frame.columns), None)
+    numbers = frame.select_dtypes("number").columns  # an architecture is a text
+    colour = next(((a.path, heading_of(a, axes)) for a in axes if a.row and a.path in numbers), None)
     if colour is not None and colour[1] == "level":
         colour = (colour[0], "penalty level λ")
     bred = config.train.population is not None  # rows leave the numbers that they begin with
