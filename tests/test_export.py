@@ -665,3 +665,20 @@ def test_what_graphs_are_made_with_is_imported_ahead() -> None:
         assert thread.daemon
         thread.join(PATIENCE)
     assert {"torch.export._trace", "onnx", "onnxruntime"} <= set(sys.modules)
+
+
+def test_exported_python_takes_names_with_accents_in_either_coding(tmp_path: Path) -> None:
+    """A file of some systems, which a network has its names from, codes what keyboards write in another way."""
+    random = np.random.default_rng(0)
+    task = from_frames(
+        pd.DataFrame({"cafe\u0301": random.random(60), "plain": random.random(60)}),
+        pd.DataFrame({"y": random.random(60)}),
+        name="rows",
+        where="rows",
+        source="rows",
+    )
+    told(network_of(task), tmp_path, task, "python")
+    made = runpy.run_path(str(tmp_path / "my_study.py"))
+    assert made["COLUMNS"][0] == "cafe\u0301"
+    same = [made["predict"]({name: 0.5, "plain": 0.25}) for name in ("cafe\u0301", "caf\u00e9")]
+    assert same[0] == same[1]

@@ -161,6 +161,10 @@ def written(made: Program) -> dict[str, str]:
     return {f"{made.name}.py": "\n".join([*_head(made), *_functions(made), "", "", *_body(made, names)]) + "\n"}
 
 
+def _accented(made: Program) -> bool:
+    return not "".join(column.name for column in made.columns).isascii()
+
+
 def _head(made: Program) -> Iterator[str]:
     yield f'"""{_quoted(made.title)}.'
     yield ""
@@ -169,6 +173,8 @@ def _head(made: Program) -> Iterator[str]:
     yield '"""'
     yield ""
     yield "import math"
+    if _accented(made):
+        yield "import unicodedata"
     yield ""
     yield f"COLUMNS = {_tuple([column.name for column in made.columns])}"
     yield f"ANSWERS = {_tuple(made.answers)}"
@@ -195,6 +201,10 @@ def _functions(made: Program) -> Iterator[str]:
 def _body(made: Program, names: list[str]) -> Iterator[str]:
     yield "def predict(row):"
     yield '    """Named answers of one row: a mapping of column names to raw values, as a file has them."""'
+    if _accented(made):
+        yield "    # an accent may be a character of its own"
+        yield '    known = {unicodedata.normalize("NFC", name): name for name in COLUMNS}'
+        yield '    row = {**{known.get(unicodedata.normalize("NFC", str(k)), k): value for k, value in row.items()}, **row}'
     for at, (column, name) in enumerate(zip(made.columns, names, strict=True)):
         yield f"    {name} = {_read(column)}"
         if column.kind != "category" and column.gap:
