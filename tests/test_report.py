@@ -566,6 +566,25 @@ def test_the_temperature_of_the_chosen_network(labels: Study) -> None:
     assert "temperature of the chosen" in drawing.svg(figure, "curves")
 
 
+@pytest.mark.parametrize("colour", [None, ("level", "level"), ("level", "all alike")])
+def test_linear_networks_are_triangles_whatever_colours_the_others(colour: tuple[str, str] | None) -> None:
+    frame = pd.DataFrame(
+        {
+            "replica": ["a", "b", "c"],
+            "status": "finished",
+            "edges": [1, 2, 3],
+            "valid_error": [0.3, 0.2, 0.1],
+            "level": [np.nan, 0.1, 0.1 if colour == ("level", "all alike") else 0.2],
+            "method.use": ["linear", "edges", "edges"],
+        }
+    )
+    told = "a linear network"
+    (axes, *_) = drawing.draw_front(frame, frame, "c", colour=colour).axes
+    assert told in axes.get_legend_handles_labels()[1]
+    (axes, *_) = drawing.draw_front(frame[1:], frame[1:], "c", colour=colour).axes
+    assert told not in axes.get_legend_handles_labels()[1]
+
+
 # -- linear networks ---------------------------------------------------------------------------------------------------
 
 

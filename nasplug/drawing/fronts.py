@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nasplug.drawing.style import (
     CHOSEN,
@@ -76,10 +77,14 @@ def draw_front(
     """
     from matplotlib.ticker import MaxNLocator
 
+    from nasplug.results import METHOD
+
     factor, words = error_words(frame)
     dots = frame[frame["status"] == "finished"]
-    kept = ["edges", "valid_error", *([colour[0]] if colour else [])]
+    kept = ["edges", "valid_error", *([colour[0]] if colour else []), *([METHOD] if METHOD in dots else [])]
     dots = dots[kept].drop_duplicates()  # dots that cover each other exactly are drawn once
+    straight = (dots[METHOD] == "linear").to_numpy(bool) if METHOD in dots else np.zeros(len(dots), dtype=bool)
+    value = dots[colour[0]].to_numpy(float) if colour else None
     x, y = dots["edges"].to_numpy(float), factor * dots["valid_error"].to_numpy(float)
     line_x, line_y = front["edges"].to_numpy(float), factor * front["valid_error"].to_numpy(float)
     best, top = float(line_y.min()), _highest(y, line_y, factor * slack)
@@ -94,7 +99,7 @@ def draw_front(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlim(low - 0.04 * (high - low) - 0.5, high + 0.04 * (high - low) + 0.5)
-        _scatter(figure, axes, x, y, dots[colour[0]].to_numpy(float) if colour else None, colour[1] if colour else "")
+        _scatter(figure, axes, x, y, value, colour[1] if colour else "", straight)
         right = axes.get_xlim()[1]
         if slack > 0:
             label = "counts as equal to the best"
@@ -123,22 +128,25 @@ def draw_front(
     return figure
 
 
-def _scatter(figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None, label: str) -> None:
+def _scatter(
+    figure: Figure, axes: Axes, x: Array, y: Array, value: Array | None, label: str, straight: npt.NDArray[np.bool_]
+) -> None:
+    """Dots, those of linear networks (``straight``, or without a value, as these have levels of their own) as triangles."""
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     many = len(x) > MOST_DOTS
     style: dict[str, Any] = {"s": 4, "lw": 0, "rasterized": True} if many else {"s": 15, "lw": 0.4, "edgecolors": PAPER}
     style |= {"zorder": 2}
+    straight = straight if value is None else straight | ~np.isfinite(value)
+    if straight.any() and not straight.all():
+        axes.scatter(x[straight], y[straight], color=MUTED, marker="^", label="a linear network", **style)
+        x, y, value = x[~straight], y[~straight], None if value is None else value[~straight]
     if value is None or not np.isfinite(value).any() or np.nanmin(value) == np.nanmax(value):
         axes.scatter(x, y, color=MUTED, **style)
         return
     low, high = float(np.nanmin(value)), float(np.nanmax(value))
     log = low > 0 and high / low >= 5
-    none = ~np.isfinite(value)  # linear networks have levels of their own
-    if none.any():
-        axes.scatter(x[none], y[none], color=MUTED, marker="^", label="a linear network", **style)
-        x, y, value = x[~none], y[~none], value[~none]
     norm = LogNorm(low, high) if log else Normalize(low, high)
     points = axes.scatter(x, y, c=value, cmap=scale(), norm=norm, **style)
     bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=30)
