@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import fmean
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -51,6 +50,8 @@ class Tally:
         self.resumed = 0
         self.soft = math.inf
         self.best: tuple[float, int] | None = None
+        self._folds: dict[tuple[int, int], tuple[int, float, int]] = {}  # how many there are, and sums of errors and edges
+        self._most = 1
 
     def began(self, folder: Path, counts: Counts) -> None:
         """A study that starts or goes on: what earlier runs finished is counted."""
@@ -75,24 +76,39 @@ class Tally:
         self.failed[pack] = last.networks if last else round(self.counts.networks / max(self.counts.packs, 1))
 
     def _read(self, pack: str, path: Path) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not path.exists():
+        if pack in self.done:
             return
         names = ["status", "valid_error", "edges"]
-        if not set(names) <= set(pq.read_schema(path).names):  # refitted networks: scored on what they were trained on
-            self.done[pack] = int(pq.read_metadata(path).num_rows)
+        try:
+            there = pq.read_schema(path).names
+            if not set(names) <= set(there):  # refitted networks: scored on what they were trained on
+                self.done[pack] = int(pq.read_metadata(path).num_rows)
+                return
+            folds = ["configuration", "seed", "fold"] if {"configuration", "seed", "fold"} <= set(there) else []
+            rows = pq.read_table(path, columns=[*names, *folds]).to_pylist()
+        except (OSError, pa.ArrowException):  # cut, or set aside: the pack runs again
             return
-        folds = {"configuration", "seed", "fold"} <= set(pq.read_schema(path).names)
-        rows = pq.read_table(path, columns=[*names, *(["configuration", "seed", "fold"] if folds else [])]).to_pylist()
         self.done[pack] = len(rows)
-        alike: dict[object, list[dict[str, Any]]] = {}
-        for at, row in enumerate(rows):
-            alike.setdefault((row["configuration"], row["seed"]) if folds and row["fold"] is not None else at, []).append(row)
-        for same in alike.values():
-            if all(row["status"] == "finished" for row in same):
-                found = (fmean(row["valid_error"] for row in same), round(fmean(row["edges"] for row in same)))
-                self.best = found if self.best is None else min(self.best, found)
+        for row in rows:
+            self._compare(row)
+
+    def _compare(self, row: Mapping[str, Any]) -> None:
+        """The best network so far, of those of which most folds are there: those of one may be in several packs."""
+        error = row["valid_error"] if row["status"] == "finished" else math.inf
+        folds, edges = 1, row["edges"] or 0
+        if row.get("fold") is not None:
+            key = (row["configuration"], row["seed"])
+            before = self._folds.get(key, (0, 0.0, 0))
+            folds, error, edges = before[0] + 1, before[1] + error, before[2] + edges
+            self._folds[key] = folds, error, edges
+        if folds > self._most:
+            self._most, self.best = folds, None
+        if folds == self._most and math.isfinite(error):
+            found = (error / folds, round(edges / folds))
+            self.best = found if self.best is None else min(self.best, found)
 
     @property
     def share(self) -> float:

@@ -216,7 +216,7 @@ def test_plugins_of_some_words_alone() -> None:
     assert [offer["name"] for offer in offers["regularizer"]] == ["l1"]
     assert len(offers["schedule"]) > 1
     refused = ask("plugins", "thresold", status=2).output
-    assert "'thresold' is no kind, no name and no plugin; did you mean 'threshold'?" in refused
+    assert "'thresold' is no kind, no name and no plugin. Did you mean 'threshold'?" in refused
 
 
 def test_the_help_lists_every_command_once() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nasplug.hookspecs import Counts
 from nasplug.progress import TABLE, Tally
 
 ONE = {"configuration": 0, "seed": 0, "status": "finished"}
@@ -40,3 +41,27 @@ def test_the_best_network_counts_by_all_of_its_folds(
     tally.finished("p0000", tmp_path)
     assert tally.best == best
     assert tally.done == {"p0000": len(rows)}
+
+
+@pytest.mark.parametrize("order", [range(6), (0, 2, 4, 1, 3, 5), (5, 3, 1, 4, 2, 0)])
+def test_folds_of_a_network_may_be_in_several_packs(tmp_path: Path, order: Sequence[int]) -> None:
+    tally = Tally()
+    for number, place in enumerate(order):
+        folder = tmp_path / f"p{number:04d}"
+        folder.mkdir()
+        pq.write_table(pa.Table.from_pylist([dict(FOLDS[place])]), folder / TABLE)
+        for _ in range(2):  # whoever is told twice counts once
+            tally.finished(folder.name, folder)
+    assert tally.best == (0.2, 6)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut", None])
+def test_a_table_that_was_cut_ends_no_progress(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "packs" / "p0000").mkdir(parents=True)
+    if content is not None:
+        (tmp_path / "packs" / "p0000" / TABLE).write_bytes(content)
+    tally = Tally()
+    tally.began(tmp_path, Counts(1, 6))
+    assert tally.done == {}
+    tally.finished("p0000", tmp_path / "packs" / "p0000")
+    assert tally.best is None

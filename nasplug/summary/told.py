@@ -5,7 +5,6 @@ Heavy packages are imported inside, so that what is installed is listed without 
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Collection, Mapping
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasplug.console import console, one_line, padded
-from nasplug.errors import ConfigError
+from nasplug.errors import ConfigError, did_you_mean
 from nasplug.summary.outlook import about_task, notes_of
 
 if TYPE_CHECKING:
@@ -81,8 +80,8 @@ def named(listing: Mapping[str, Any], words: Collection[str]) -> dict[str, Any]:
     observers = [one for one in listing["observers"] if not {one["plugin"], one["distribution"]}.isdisjoint(words)]
     known |= {one[key] for one in listing["observers"] for key in ("plugin", "distribution")}
     if unknown := [word for word in words if word not in known]:
-        close = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; kinds: {', '.join(listing['offers'])}"
+        close = did_you_mean(unknown[0], known)
+        hint = f".{close}" if close else f"; kinds: {', '.join(listing['offers'])}"
         raise ConfigError(f"{unknown[0]!r} is no kind, no name and no plugin{hint}")
     return {**listing, "offers": kept, "observers": observers}
 
