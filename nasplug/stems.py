@@ -400,7 +400,8 @@ def parts(stem: Stem | None, params: Mapping[str, Tensor], point: Point = _softm
         return {}
     layers = range(1, len(stem.layers) + 1)
     kernels = {n: params[f"kernel {n}"] for n in layers}
-    shares = {n: point(name, params[name]) for n in layers if (name := f"kernel shares {n}") in params}
+    names = {n: f"kernel shares {n}" for n in layers}  # no walrus below: Dynamo does not compile one in a comprehension
+    shares = {n: point(name, params[name]) for n, name in names.items() if name in params}
     each = {n: kernels[n] * stem.layers[n - 1].masks.to(kernels[n])[:, None, None] for n in shares}
     return {
         "stem": stem,

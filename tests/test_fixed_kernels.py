@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nasplug.errors import ConfigError
 from nasplug.finetune import Frozen
 from nasplug.networks import Networks, forward, sized
 from nasplug.optimizers import Adam
-from nasplug.plan import fixed_parts, kernels_of, named
+from nasplug.plan import Pack, assemble, components, fixed_parts, kernels_of, named
 from nasplug.replicas import normal
 from nasplug.schedules import still
 from nasplug.spaces.searches import _whole
@@ -188,3 +189,16 @@ def test_the_report_of_a_sweep_over_architectures_is_written(tmp_path: Path) -> 
     fixed = {"choice": ["1x1", "3x3"]}
     one = study(tmp_path, fixed=fixed, seeds=1).run("serial", progress=False)
     assert "1x1" in (one.folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [MIXTURE, OPERATIONS])
+def test_a_step_that_searches_sizes_compiles_whole(tmp_path: Path, method: dict[str, Any]) -> None:
+    """As the loop compiles it, in one graph: a search that falls back to single steps warns."""
+    one = study(tmp_path, method=method | {"stem": SIZED["method"]["stem"], "sampling": "straight_through"})
+    pack = Pack("p", {}, {}, [0, 1], [0, 0])
+    search = assemble(components(one.config, pack, one.plugins), pack, one.plugins)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = [next(train(search, every=3, compiled=compiled)).state.params for compiled in (False, True)]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)

@@ -275,10 +275,10 @@ def test_from_scratch_draws_the_kernels_anew() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", [None, "batch"])
-def test_a_step_with_a_stem_compiles_whole(norm: str | None) -> None:
+@pytest.mark.parametrize("layer", [{"kernel": 2}, {"kernel": 2, "norm": "batch"}, {"sizes": [1, 3]}])
+def test_a_step_with_a_stem_compiles_whole(layer: dict[str, Any]) -> None:
     """As the loop compiles it, in one graph."""
-    search = search_of(stem={"image": [1, 2, 2], "layers": [{"channels": 2, "kernel": 2, "norm": norm}]})
+    search = search_of(stem={"image": [1, 2, 2], "layers": [{"channels": 2, **layer}]})
     wanted, found = start(search), start(search)
     data = (search.task.train.x, search.task.train.y)
     advance = compile_step()

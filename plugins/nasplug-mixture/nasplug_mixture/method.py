@@ -93,7 +93,7 @@ class Mixture(SearchMethod):
             biases={layer: params[f"bias {layer}"] for layer in range(1, depth + 1)} if self.bias else {},
             choices={layer: shares(f"choice {layer}", params[f"choice {layer}"]) for layer in range(1, depth)},
             candidates=self.candidates,
-            concentrations=flat(params, self.traits.architecture, self.sampling),
+            concentrations=flat(params, self.traits.architecture) if self.sampling == "dirichlet" else {},
             kept={layer: some.to(first) for layer, some in left.items() if some is not None},
             **parts(self.stem, params, shares),
         )

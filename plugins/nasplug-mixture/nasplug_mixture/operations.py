@@ -244,7 +244,7 @@ class Operations(SearchMethod):
             candidates=candidates,
             alternatives=tuple(tuple(ways.values()) for ways in found.ways.values()),
             passes=found.passes,
-            concentrations=flat(params, self.traits.architecture, self.sampling),
+            concentrations=flat(params, self.traits.architecture) if self.sampling == "dirichlet" else {},
             kept=kept,
             constants=tuple(
                 edge for (to, _), (first, way) in found.gated.items() for edge in ((way, first), (found.place[to], way))

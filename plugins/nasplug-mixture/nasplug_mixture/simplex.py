@@ -50,9 +50,9 @@ def starts(stem: Stem | None, parametrisation: Parametrisation, seeds: Tensor) -
     return {name: like.new_full((len(seeds), count), start_of(parametrisation, count)) for name, count in sizes.items()}
 
 
-def flat(params: Mapping[str, Tensor], architecture: frozenset[str], sampling: Sampling) -> dict[int, Tensor]:
-    """The concentrations of all leaves of the architecture, in their order; empty where nothing is drawn by them."""
-    names = [name for name in params if name in architecture] if sampling == "dirichlet" else []
+def flat(params: Mapping[str, Tensor], architecture: frozenset[str]) -> dict[int, Tensor]:
+    """The concentrations of all leaves of the architecture, in their order."""
+    names = [name for name in params if name in architecture]
     return {number: whole(params[name], still_open(params, name)) for number, name in enumerate(names)}
 
 
